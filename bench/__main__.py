@@ -1,0 +1,148 @@
+"""The command line: builds the world, measures what was chosen, prints tables, writes JSON."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import measure, report
+from bench.budgets import Samples, judge
+from bench.flat import check_flat
+from bench.load import LoadError
+from bench.peers import OURS, PEERS
+from bench.runner import Files, Runner, Settings, say, write_files
+from bench.scenarios import ANY_SHAPE, DEFAULT, SCENARIOS, SPECIAL, START, UNKNOWN, choose
+from bench.servers import ServerError
+from bench.startup import time_start
+from bench.world import World, build_world, write_manifests
+from bench.zonefile import write_zone_file
+
+EXIT_MISSED = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        sys.stdout.write("\n".join((*SCENARIOS, *SPECIAL)) + "\n")
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        found = _run(options)
+    except (LoadError, ServerError, ValueError) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    sys.stdout.write(found.text() + "\n")
+    found.write_json(options.json)
+    say(f"wrote {options.json}")
+    return EXIT_MISSED if options.strict and not found.kept() else 0
+
+
+def _run(options: argparse.Namespace) -> report.Report:
+    chosen = choose(options.only)
+    settings = _settings(options)
+    peers = _found(options.servers)
+    cores = measure.choose_cores()
+    facts = measure.machine_facts(cores)
+    world = build_world(settings.services, settings.seed)
+    with tempfile.TemporaryDirectory(prefix="mcsdns-bench-", ignore_cleanup_errors=True) as folder:
+        files = _write_world(world, Path(folder), settings)
+        with Runner(settings, cores, files) as runner:
+            samples = _measure_all(runner, [one for one in chosen if one in SCENARIOS], peers)
+        special = [name for name in chosen if name in SPECIAL and OURS in peers]
+        kinds = [name for name in special if name in {UNKNOWN, ANY_SHAPE}]
+        flat = {kind: check_flat(kind, runner, world) for kind in kinds}
+        start = time_start(runner, world) if START in special else None
+    return report.Report(
+        machine=facts,
+        settings=settings,
+        world=world.facts(),
+        versions={name: PEERS[name].version() for name in peers},
+        missing=[name for name in options.servers if name not in peers],
+        samples=samples,
+        flat=flat,
+        start=start,
+        verdicts=judge(samples, flat, start),
+    )
+
+
+def _found(servers: list[str]) -> list[str]:
+    """Return the servers that are installed; at least one must be."""
+    peers = [name for name in servers if PEERS[name].found()]
+    if not peers:
+        message = f"none of {', '.join(servers)} is on the PATH"
+        raise ValueError(message)
+    return peers
+
+
+def _write_world(world: World, folder: Path, settings: Settings) -> Files:
+    say(f"writing {len(world.services):,} services as manifests, zone file and queries")
+    files = write_files(world, folder, settings)
+    write_manifests(world, files.manifests)
+    write_zone_file(world, files.zone_file)
+    return files
+
+
+def _measure_all(runner: Runner, scenarios: list[str], peers: list[str]) -> Samples:
+    """Measure round by round, scenario by scenario, each server right after the other."""
+    samples: Samples = {name: {peer: [] for peer in peers} for name in scenarios}
+    for number in range(runner.settings.rounds):
+        order = peers[number % len(peers) :] + peers[: number % len(peers)]
+        for scenario in scenarios:
+            for peer in order:
+                sample = runner.sample(SCENARIOS[scenario], peer, number)
+                samples[scenario][peer].append(sample)
+                say(f"round {number + 1}: {scenario} {peer} {sample.qps:,.0f} q/s")
+    return samples
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(**{name: getattr(options, name) for name in Settings.__struct_fields__})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure mcsdns beside CoreDNS, Knot DNS and NSD where they are installed.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--rounds", type=_positive, default=3, help="interleaved rounds")
+    option("--seconds", type=float, default=5.0, help="length of one run")
+    option("--latency-seconds", type=float, default=1.0, help="length of a latency run, 0 for none")
+    option("--latency-qps", type=_positive, default=5000, help="fixed rate of a latency run")
+    option("--outstanding", type=_positive, default=100, help="UDP queries in flight")
+    option("--tcp-outstanding", type=_positive, default=400, help="TCP queries in flight")
+    option("--connections", type=_positive, default=2, help="TCP connections")
+    option("--services", type=_positive, default=10_000, help="size of the world")
+    option("--seed", type=int, default=1, help="of everything drawn at random")
+    option("--unknown", type=_positive, default=2_000_000, help="different names that do not exist")
+    option(
+        "--shapes", type=_positive, default=1_000_000, help="queries with random cookies and sizes"
+    )
+    option("--starts", type=_positive, default=7, help="repetitions of the start")
+    patterns = list(DEFAULT)
+    option("--only", nargs="+", metavar="SCENARIO", default=patterns, help="names or patterns")
+    option("--servers", nargs="+", choices=list(PEERS), default=list(PEERS), help="whom to measure")
+    option("--json", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
+    option("--strict", action="store_true", help="exit with 1 when a budget is missed")
+    option("--list", action="store_true", help="show all scenarios and exit")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        message = f"{text} is not above 0"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The servers that are measured: how each is configured for one core, found, and identified."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bench.load import HOST
+from bench.world import ZONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OURS = "mcsdns"
+COREDNS = "coredns"
+KNOT = "knotd"
+NSD = "nsd"
+VERSION = re.compile(r"\d+\.\d+\S*")
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Where a server runs: its own folder, its ports, and the world in both forms."""
+
+    folder: Path
+    port: int
+    admin_port: int
+    manifests: Path
+    zone_file: Path
+
+
+class Command(msgspec.Struct, frozen=True):
+    """How a server is started in the foreground."""
+
+    arguments: list[str]
+    environment: dict[str, str] = {}
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """One kind of server; `configure` writes its configuration and returns the command."""
+
+    name: str
+    title: str
+    configure: Callable[[Site], Command]
+    version_arguments: list[str]
+
+    def found(self) -> bool:
+        """Whether the server can be started here."""
+        return shutil.which(self.version_arguments[0]) is not None
+
+    def version(self) -> str:
+        """Return the version that the server names itself, or `unknown`."""
+        process = subprocess.run(
+            self.version_arguments, capture_output=True, text=True, timeout=30, check=False
+        )
+        number = VERSION.search(process.stdout + process.stderr)
+        return number[0].rstrip(",") if number and not process.returncode else "unknown"
+
+
+def _mcsdns(site: Site) -> Command:
+    return Command(
+        [
+            *(sys.executable, "-m", "mcsdns", "serve", "--manifests", str(site.manifests)),
+            *("--listen", f"{HOST}:{site.port}", *_admin(site.admin_port)),
+        ]
+    )
+
+
+def _admin(port: int) -> list[str]:
+    """Move the admin address, where there is one, off its default: several servers run at once."""
+    usage = subprocess.run(
+        [sys.executable, "-m", "mcsdns", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return ["--admin", f"{HOST}:{port}"] if "--admin" in usage.stdout else []
+
+
+def _coredns(site: Site) -> Command:
+    corefile = site.folder / "Corefile"
+    corefile.write_text(
+        f"""{ZONE}:{site.port} {{
+    bind {HOST}
+    file {site.zone_file} {{
+        reload 0
+    }}
+}}
+"""
+    )
+    return Command([COREDNS, "-conf", str(corefile)], {"GOMAXPROCS": "1"})
+
+
+def _knotd(site: Site) -> Command:
+    configuration = site.folder / "knot.conf"
+    configuration.write_text(
+        f"""server:
+    rundir: "{site.folder}"
+    listen: {HOST}@{site.port}
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{site.folder}"
+log:
+  - target: stderr
+    any: error
+zone:
+  - domain: {ZONE}
+    file: "{site.zone_file}"
+    zonefile-sync: -1
+    zonefile-load: whole
+    journal-content: none
+    semantic-checks: off
+"""
+    )
+    return Command([KNOT, "-c", str(configuration)])
+
+
+def _nsd(site: Site) -> Command:
+    """Configure NSD; its response rate limiting, on by default, would measure itself."""
+    configuration = site.folder / "nsd.conf"
+    configuration.write_text(
+        f"""server:
+    ip-address: {HOST}@{site.port}
+    server-count: 1
+    username: ""
+    zonesdir: "{site.folder}"
+    zonelistfile: "{site.folder}/zone.list"
+    database: ""
+    pidfile: "{site.folder}/nsd.pid"
+    xfrdfile: "{site.folder}/xfrd.state"
+    xfrdir: "{site.folder}"
+    rrl-ratelimit: 0
+    rrl-whitelist-ratelimit: 0
+remote-control:
+    control-enable: no
+zone:
+    name: {ZONE}
+    zonefile: "{site.zone_file}"
+"""
+    )
+    return Command([NSD, "-d", "-c", str(configuration)])
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(OURS, OURS, _mcsdns, [sys.executable, "-m", "mcsdns", "--version"]),
+        Peer(COREDNS, "coredns (file)", _coredns, [COREDNS, "-version"]),
+        Peer(KNOT, KNOT, _knotd, [KNOT, "--version"]),
+        Peer(NSD, NSD, _nsd, [NSD, "-v"]),
+    )
+}

@@ -1,0 +1,1 @@
+"""The objects we answer from, joined by service; no I/O."""

@@ -1,0 +1,131 @@
+"""ServiceImports and EndpointSlices joined by (namespace, service).
+
+One writer (`apply`), any number of readers in the same thread. The store answers for what the
+objects say; it knows no DNS names and no time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.index.objects import EndpointSlice, Kind, Object, ServiceImport
+
+ServiceKey = tuple[str, str]
+"""Namespace and service name."""
+
+
+class Service(msgspec.Struct, frozen=True, gc=False):
+    """One imported service: its ServiceImport and the slices that count for it, by name."""
+
+    imported: ServiceImport
+    slices: tuple[EndpointSlice, ...]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of the store's size."""
+
+    service_imports: int
+    endpoint_slices: int
+    endpoints: int
+
+
+class Store:
+    """The objects, by kind and name, and which slices belong to which service."""
+
+    def __init__(self, namespaces: Iterable[str] = ()) -> None:
+        """Make an empty store; objects outside `namespaces` (none given: all) are passed over."""
+        self.namespaces = frozenset(namespaces)
+        self.synced: set[Kind] = set()
+        self._imports: dict[ServiceKey, ServiceImport] = {}
+        self._slices: dict[tuple[str, str], EndpointSlice] = {}
+        self._slices_of: dict[ServiceKey, dict[str, EndpointSlice]] = {}
+        self._unseen: dict[Kind, set[tuple[str, str]]] = {}
+
+    def apply(self, event: Event) -> set[ServiceKey]:
+        """Take one event and return the services it may have changed."""
+        match event:
+            case Apply(object=thing) | InitApply(object=thing):
+                return self._put(thing)
+            case Delete(kind=kind, key=key):
+                return self._remove(kind, key)
+            case Init(kind=kind):
+                self._unseen[kind] = set(self._objects(kind))
+                return set()
+            case InitDone(kind=kind):
+                self.synced.add(kind)
+                gone = self._unseen.pop(kind, set())
+                return set().union(*(self._remove(kind, key) for key in gone))
+
+    def get(self, key: ServiceKey) -> Service | None:
+        """Return a service with its slices in order of their names; None without an import."""
+        imported = self._imports.get(key)
+        if imported is None:
+            return None
+        slices = self._slices_of.get(key)
+        if not slices:
+            return Service(imported, ())
+        return Service(imported, tuple(slices[name] for name in sorted(slices)))
+
+    def orphans(self, key: ServiceKey) -> tuple[EndpointSlice, ...]:
+        """Return the slices labelled for a service, whether or not it has an import."""
+        return tuple(self._slices_of.get(key, {}).values())
+
+    def keys(self) -> Iterator[ServiceKey]:
+        """Iterate over the imported services."""
+        return iter(self._imports)
+
+    @property
+    def imports(self) -> Mapping[ServiceKey, ServiceImport]:
+        """The ServiceImports, read-only."""
+        return MappingProxyType(self._imports)
+
+    def statistics(self) -> Statistics:
+        """Count the objects; endpoints are those of slices whose service is imported."""
+        endpoints = sum(
+            len(piece.endpoints)
+            for piece in self._slices.values()
+            if (piece.namespace, piece.service) in self._imports
+        )
+        return Statistics(len(self._imports), len(self._slices), endpoints)
+
+    def _objects(self, kind: Kind) -> Iterable[tuple[str, str]]:
+        return self._imports if kind is Kind.SERVICE_IMPORT else self._slices
+
+    def _put(self, thing: Object) -> set[ServiceKey]:
+        if self.namespaces and thing.namespace not in self.namespaces:
+            return set()
+        if isinstance(thing, ServiceImport):
+            self._unseen.get(Kind.SERVICE_IMPORT, set()).discard(thing.key)
+            if self._imports.get(thing.key) == thing:
+                return set()
+            self._imports[thing.key] = thing
+            return {thing.key}
+        self._unseen.get(Kind.ENDPOINT_SLICE, set()).discard(thing.key)
+        return self._put_slice(thing)
+
+    def _put_slice(self, piece: EndpointSlice) -> set[ServiceKey]:
+        before = self._slices.get(piece.key)
+        if before == piece:
+            return set()
+        changed = self._remove(Kind.ENDPOINT_SLICE, piece.key) if before else set[ServiceKey]()
+        self._slices[piece.key] = piece
+        service = (piece.namespace, piece.service)
+        self._slices_of.setdefault(service, {})[piece.name] = piece
+        changed.add(service)
+        return changed
+
+    def _remove(self, kind: Kind, key: tuple[str, str]) -> set[ServiceKey]:
+        self._unseen.get(kind, set()).discard(key)
+        if kind is Kind.SERVICE_IMPORT:
+            return {key} if self._imports.pop(key, None) else set()
+        piece = self._slices.pop(key, None)
+        if piece is None:
+            return set()
+        service = (piece.namespace, piece.service)
+        siblings = self._slices_of[service]
+        del siblings[piece.name]
+        if not siblings:
+            del self._slices_of[service]
+        return {service}

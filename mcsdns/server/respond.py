@@ -1,0 +1,227 @@
+"""One request's bytes -> its reply's bytes, for one transport.
+
+The order is that of cost: a kept reply under the request's own bytes, one under its parsed
+shape, and only then the zone and the writer. Whatever a peer sends ends in a reply or in none.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mcsdns.errors import MessageError
+from mcsdns.rrset import Rcode, RRset, RRType
+from mcsdns.server.answer import Answerer, Decision
+from mcsdns.server.kept import (
+    MAX_ROTATIONS,
+    Kept,
+    Shaped,
+    Value,
+    behind_id,
+    raw_key,
+    shape_key,
+    value_of,
+)
+from mcsdns.wire import (
+    HEADER_BYTES,
+    MAX_TCP_BYTES,
+    MAX_UDP_BYTES,
+    Query,
+    Reply,
+    Response,
+    read_query,
+    write_error,
+    write_response,
+)
+from mcsdns.zone.lookup import Answer, NoData, NotReady
+from mcsdns.zone.question import owner_of
+from mcsdns.zone.tree import Tree
+
+logger = logging.getLogger(__name__)
+
+_MAX_KEPT_REPLY_BYTES: Final = 16384
+_SHAPES_PER_NAME: Final = 48
+_LOGGED_FAILURES: Final = 10
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of what one responder did.
+
+    Attributes:
+        rendered: replies made anew. malformed: requests answered with FORMERR or NOTIMP.
+        dropped: datagrams and messages that got no reply. oversized: answers over 65,535 octets,
+        of which a subset was sent. failures: requests that met a fault of ours.
+    """
+
+    rendered: int
+    malformed: int
+    dropped: int
+    oversized: int
+    failures: int
+
+
+class Responder:
+    """Replies to requests of one transport."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        tree: Tree,
+        kept: Kept,
+        *,
+        tcp: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take what to answer from; `clock` gives seconds and only turns subsets around."""
+        self.kept = kept
+        self._answerer = answerer
+        self._tree = tree
+        self._tcp = tcp
+        self._clock = clock
+        self._turn = 0
+        self._rendered = self._malformed = self._dropped = 0
+        self._oversized = self._failures = 0
+
+    def respond(self, message: bytes) -> bytes | None:
+        """Return the reply to a request, None where there must be none."""
+        key = message[2:].lower()
+        value = self.kept.known.get(key) or self.kept.unknown.get(key)
+        if value is not None:
+            question_end = message.index(b"\0", HEADER_BYTES) + 5
+            return _echo(message[:2], message[HEADER_BYTES:question_end], behind_id(value))
+        try:
+            query = read_query(message)
+            if query is None:
+                self._dropped += 1
+                return None
+            return self._respond_to(message, query)
+        except MessageError as error:
+            self._malformed += 1
+            return write_error(message, error)
+        except Exception:
+            return self._fail(message)
+
+    def statistics(self) -> Statistics:
+        """Return what was done so far."""
+        return Statistics(
+            self._rendered, self._malformed, self._dropped, self._oversized, self._failures
+        )
+
+    def _respond_to(self, message: bytes, query: Query) -> bytes:
+        limit = MAX_TCP_BYTES if self._tcp else query.udp_limit()
+        key = shape_key(query)
+        if key is not None:
+            shaped = self.kept.shaped(key)
+            if shaped is not None and shaped.serves(limit):
+                self._alias(message, query, shaped)
+                return _echo(query.id, query.question, behind_id(shaped.value))
+        return self._render(message, query, key, limit)
+
+    def _render(self, message: bytes, query: Query, key: bytes | None, limit: int) -> bytes:
+        self._rendered += 1
+        decision = self._answerer.answer_query(query)
+        response = decision.response
+        if self._tcp and isinstance(decision.outcome, Answer):
+            response = self._within_tcp(query, decision.outcome, response)
+        records = len(response.answer.rdatas) if response.answer else 1
+        self._turn += 1
+        reply = write_response(query, response, limit, start=self._turn % records)
+        is_subset = response is not decision.response
+        if key is not None and self.kept.asked_before(key) and not is_subset:
+            self._keep(message, query, decision, limit, reply)
+        return reply.wire
+
+    def _keep(
+        self, message: bytes, query: Query, decision: Decision, limit: int, reply: Reply
+    ) -> None:
+        """Keep a reply with its rotations, if together they hold every record of the answer."""
+        rotations = _rotations(decision, reply)
+        key = shape_key(query)
+        if key is None or decision.shape is None or not rotations:
+            return
+        plain = _in_lower_case(query)
+        replies = [
+            write_response(plain, decision.response, limit, start=start) for start in rotations
+        ]
+        tail = decision.response.negative
+        shaped = Shaped(
+            owner_of(decision.shape),
+            isinstance(decision.outcome, Answer | NoData),
+            value_of(replies, tail.records if tail else None),
+            limit,
+            max(len(each.wire) for each in replies),
+            all(each.whole for each in replies),
+        )
+        if self._tcp or query.edns is None or limit == MAX_UDP_BYTES:
+            self._remember(shaped, key, shaped, sum(len(each.wire) for each in replies))
+        self._alias(message, query, shaped)
+
+    def _alias(self, message: bytes, query: Query, shaped: Shaped) -> None:
+        """Let a request of a common shape find the reply by its own bytes from now on."""
+        key = raw_key(message, query)
+        if key is not None:
+            self._remember(shaped, key, shaped.value, shaped.size_bytes)
+
+    def _remember(self, shaped: Shaped, key: bytes, value: Value | Shaped, size_bytes: int) -> None:
+        if not shaped.known:
+            self.kept.remember_unknown(shaped.owner, key, value)
+            return
+        service = self._tree.service(shaped.owner)
+        self.kept.trim(shaped.owner, _SHAPES_PER_NAME * (len(service.names) if service else 4))
+        self.kept.remember(shaped.owner, key, value, size_bytes)
+
+    def _within_tcp(self, query: Query, answer: Answer, response: Response) -> Response:
+        """Cut addresses that would exceed 65,535 octets to a subset that turns with time.
+
+        "DNS servers MAY limit the number of endpoints" (KEP-1645 specification 2.4.1): A and
+        AAAA of a name hold the same endpoints within one TTL.
+        """
+        rrset = answer.rrset
+        if rrset.rtype not in (RRType.A, RRType.AAAA):
+            return response
+        record_bytes = 28 if answer.twins or rrset.rtype == RRType.AAAA else 16
+        fitting = (MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256) // record_bytes
+        records = len(rrset.rdatas)
+        endpoints = max(records, answer.twins)
+        if endpoints <= fitting:
+            return response
+        self._oversized += 1
+        start = int(self._clock() / max(rrset.ttl, 1)) * fitting
+        chosen = [(start + number) % endpoints for number in range(fitting)]
+        rdatas = tuple(rrset.rdatas[at] for at in chosen if at < records)
+        subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:fitting])
+        return msgspec.structs.replace(response, answer=subset)
+
+    def _fail(self, message: bytes) -> bytes:
+        """Reply SERVFAIL to a request that met a fault of ours; the loop goes on."""
+        self._failures += 1
+        if self._failures <= _LOGGED_FAILURES:
+            logger.exception("request failed", extra={"request": message[:512].hex()})
+        return write_error(message, MessageError(Rcode.SERVFAIL, "internal fault"))
+
+
+def _rotations(decision: Decision, reply: Reply) -> range | list[int]:
+    """Return the records that kept replies begin with; none where the reply is not to be kept.
+
+    Not kept: what is not of the zone or not ready, what is long, and an answer that is cut so
+    short that its rotations would hide some of the records for as long as they are kept.
+    """
+    if decision.outcome is None or isinstance(decision.outcome, NotReady):
+        return []
+    rrset = decision.response.answer
+    records = len(rrset.rdatas) if rrset else 1
+    rotations = min(records, MAX_ROTATIONS)
+    shown = (records - reply.left_out) * rotations
+    if shown < records or len(reply.wire) * rotations > _MAX_KEPT_REPLY_BYTES:
+        return []
+    return [number * records // rotations for number in range(rotations)]
+
+
+def _in_lower_case(query: Query) -> Query:
+    return msgspec.structs.replace(query, question=query.name + query.question[-4:])
+
+
+def _echo(message_id: bytes, question: bytes, rest: bytes) -> bytes:
+    """Put the question as it was asked into a kept reply."""
+    return b"".join((message_id, rest[:10], question, rest[10 + len(question) :]))

@@ -1,0 +1,257 @@
+"""TCP: framing, pipelining, and limits on time and number (RFC 7766).
+
+Requests of one connection are answered as they are ready; a turn of the loop takes a bounded
+number of them, and a client that does not read its replies is not read from.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mcsdns.server.kept import Negative
+from mcsdns.server.respond import Responder
+from mcsdns.wire import HEADER_BYTES
+
+BATCH: Final = 128
+"""Requests of one connection per turn of the loop; also what may be in flight on it."""
+_WRITE_BUFFER_BYTES: Final = 1 << 17
+_BACKLOG: Final = 1024
+_SWEEP_S: Final = 1.0
+
+
+class TcpSettings(msgspec.Struct, frozen=True):
+    """Limits on connections.
+
+    Attributes:
+        idle_s: seconds without a whole request after which a connection is closed (RFC 7766,
+            6.2.3).
+        max_connections: past it, the connection that is idle longest makes room.
+    """
+
+    idle_s: float = 10.0
+    max_connections: int = 2000
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of one listener.
+
+    Attributes:
+        received: whole requests. accepted, open: connections. idle_closed: closed for silence.
+        shed: closed to make room. aborted: closed because the framing cannot be right.
+    """
+
+    received: int
+    accepted: int
+    open: int
+    idle_closed: int
+    shed: int
+    aborted: int
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Open a listening TCP socket.
+
+    Raises:
+        OSError: as the system says.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class TcpListener:
+    """Serves one listening socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        settings: TcpSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take a socket from `bind`; `clock` gives monotonic seconds."""
+        self.responder = responder
+        self.clock = clock
+        self.received = self.aborted = 0
+        self._sock = sock
+        self._settings = settings
+        self._active: dict[_Connection, float] = {}
+        self._accepted = self._idle_closed = self._shed = 0
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Begin to accept in the running loop."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Connection(self, loop), sock=self._sock, backlog=_BACKLOG
+        )
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
+
+    def close(self) -> None:
+        """Stop to accept; close every connection once its replies are written."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._active):
+            connection.close()
+
+    def touch(self, connection: "_Connection") -> None:
+        """Note that a connection began or sent a whole request; the least active stands first."""
+        self._active.pop(connection, None)
+        self._active[connection] = self.clock()
+
+    def opened(self, connection: "_Connection") -> None:
+        """Take a new connection, at the cost of the least active one where there are too many."""
+        self._accepted += 1
+        self.touch(connection)
+        if len(self._active) > self._settings.max_connections:
+            self._shed += 1
+            next(iter(self._active)).abort()
+
+    def closed(self, connection: "_Connection") -> None:
+        """Forget a connection."""
+        self._active.pop(connection, None)
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(
+            self.received,
+            self._accepted,
+            len(self._active),
+            self._idle_closed,
+            self._shed,
+            self.aborted,
+        )
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        oldest_allowed = self.clock() - self._settings.idle_s
+        idle: list[_Connection] = []
+        for connection, active in self._active.items():
+            if active > oldest_allowed:
+                break
+            idle.append(connection)
+        for connection in idle:
+            self._idle_closed += 1
+            connection.abort()
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
+
+
+class _Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, listener: TcpListener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._at = 0
+        self._writable = True
+        self._scheduled = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        self._transport = transport
+        self._listener.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._listener.closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._process()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer[self._at :] + data if self._buffer else data
+        self._at = 0
+        if not self._scheduled:
+            self._process()
+
+    def close(self) -> None:
+        """Close once all replies are written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._listener.closed(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _process(self) -> None:
+        """Answer up to BATCH whole requests, then let others have their turn."""
+        self._scheduled = False
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        replies, whole = self._take()
+        if whole:
+            self._listener.received += whole
+            self._listener.touch(self)
+        if replies:
+            transport.write(b"".join(replies))
+        if whole < 0:
+            self._listener.aborted += 1
+            self.close()
+        elif whole == BATCH or not self._writable:
+            transport.pause_reading()
+            if self._writable:
+                self._scheduled = True
+                self._loop.call_soon(self._process)
+        else:
+            transport.resume_reading()
+
+    def _take(self) -> tuple[list[bytes], int]:
+        """Return the framed replies to the requests at hand, and how many requests there were.
+
+        A message too short for a header cannot be answered nor believed: the count is -1.
+        """
+        buffer, at, end = self._buffer, self._at, len(self._buffer)
+        known, respond = self._listener.responder.kept.known.get, self._listener.responder.respond
+        replies: list[bytes] = []
+        whole = 0
+        while whole < BATCH and at + 2 <= end:
+            size = buffer[at] << 8 | buffer[at + 1]
+            if size < HEADER_BYTES:
+                return replies, -1
+            begin = at + 2
+            if begin + size > end:
+                break
+            at = begin + size
+            whole += 1
+            value = known(buffer[begin + 2 : at])
+            if value is None:
+                reply = respond(buffer[begin:at])
+                if reply is not None:
+                    replies += (len(reply).to_bytes(2, "big"), reply)
+                continue
+            if value.__class__ is bytes:
+                rest = value
+            elif value.__class__ is Negative:
+                rest = value.head + value.tails[value.at] + value.opt
+            else:
+                rest = next(value)
+            replies += ((len(rest) + 2).to_bytes(2, "big"), buffer[begin : begin + 2], rest)
+        self._at = at
+        if at == end:
+            self._buffer, self._at = b"", 0
+        return replies, whole

@@ -1,0 +1,1 @@
+"""Where objects come from; every source sends the events of `index.events`."""

@@ -1,0 +1,221 @@
+"""(name shape, type) -> Answer | NoData | NxDomain | PerClusterForm | NotReady.
+
+The decision of RFC 1034, 4.3.2 for a zone without delegations, aliases and wildcards: does the
+name exist, and has it records of that type. Every row of spec.md 1 is one branch here.
+"""
+
+import functools
+from typing import Final
+
+import msgspec
+
+from mcsdns.names import Name
+from mcsdns.rrset import Ede, EdeCode, RRset, RRType
+from mcsdns.wire import NegativeTail
+from mcsdns.zone.question import (
+    Fixed,
+    NamespaceName,
+    ServiceName,
+    Shape,
+    namespace_of,
+)
+from mcsdns.zone.records import Node, ServiceNode
+from mcsdns.zone.tree import Readiness, Tree
+
+SCHEMA_VERSION: Final = b"\x051.0.0"
+SCHEMA_TTL: Final = 28800
+_HINFO = b"\x07RFC8482\x00"
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The name has records of that type.
+
+    Attributes:
+        additional: owner and RRset of the targets' addresses.
+        twins: how many addresses of the other family the name has.
+    """
+
+    rrset: RRset
+    additional: tuple[tuple[Name, RRset], ...] = ()
+    twins: int = 0
+
+
+class NoData(msgspec.Struct, frozen=True, gc=False):
+    """The name exists, but not with that type (RFC 2308, 2.2)."""
+
+    why: Ede | None = None
+
+
+class NxDomain(msgspec.Struct, frozen=True, gc=False):
+    """The name does not exist, nor does any below it (RFC 8020)."""
+
+    why: Ede | None = None
+
+
+class PerClusterForm(msgspec.Struct, frozen=True, gc=False):
+    """`<cluster>.<svc>.<ns>.svc`, which KEP-1645 specification 2.3.4 and 2.4.4 reserve.
+
+    Attributes:
+        has_names_below: whether names with records exist below it.
+    """
+
+    has_names_below: bool
+
+
+class NotReady(msgspec.Struct, frozen=True, gc=False):
+    """What is asked for has not been read yet; nothing may be denied."""
+
+    why: Ede
+
+
+Outcome = Answer | NoData | NxDomain | PerClusterForm | NotReady
+
+NODATA: Final = NoData()
+NXDOMAIN: Final = NxDomain()
+NO_IMPORT: Final = NxDomain(
+    Ede(EdeCode.OTHER, "no ServiceImport of that name and namespace; is the service exported?")
+)
+NO_NAMESPACE: Final = NxDomain(Ede(EdeCode.OTHER, "no ServiceImport in that namespace"))
+NO_ENDPOINT: Final = NxDomain(
+    Ede(EdeCode.OTHER, "no ready endpoint of that host name in that cluster")
+)
+NOT_SERVED: Final = NxDomain(Ede(EdeCode.OTHER, "namespace not served here"))
+NO_ADDRESS: Final = NoData(Ede(EdeCode.OTHER, "the ServiceImport has no address yet (spec.ips)"))
+
+
+def lookup(tree: Tree, tail: NegativeTail, shape: Shape, qtype: int) -> Outcome:
+    """Decide what a name of this shape, in the zone of `tail`, is answered with."""
+    if tree.readiness is Readiness.NOT_SYNCED:
+        return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
+    if isinstance(shape, ServiceName):
+        return _lookup_service(tree, tail.zone, shape, qtype)
+    if isinstance(shape, NamespaceName):
+        return _lookup_namespace(tree, shape.namespace)
+    return _lookup_fixed(tree, tail, shape, qtype)
+
+
+def _lookup_service(tree: Tree, zone: Name, shape: ServiceName, qtype: int) -> Outcome:
+    service = tree.service(shape.service)
+    if service is None:
+        namespaces = tree.settings.namespaces
+        if namespaces and namespace_of(shape.service) not in namespaces:
+            return NOT_SERVED
+        return NO_IMPORT
+    if service.headless and tree.readiness is Readiness.IMPORTS_ONLY:
+        return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
+    if not service.names:
+        return _no_ready_endpoint(service.clusters)
+    node = service.names.get(shape.below)
+    if node is not None and (node.a or node.aaaa or node.srv):
+        return _answer(tree, zone, shape, service, node, qtype)
+    if _is_per_cluster_form(shape, service):
+        return PerClusterForm(node is not None)
+    if node is None:
+        return NO_ENDPOINT if service.headless else NXDOMAIN
+    if shape.depth:
+        return NODATA
+    if qtype == RRType.ANY:
+        return Answer(RRset(RRType.HINFO, tree.settings.ttl, (_HINFO,)))
+    return NODATA if service.headless else NO_ADDRESS
+
+
+def _is_per_cluster_form(shape: ServiceName, service: ServiceNode) -> bool:
+    """One label that could be a cluster, or a dotted cluster ID of that service (spec.md 2)."""
+    if shape.depth == 1:
+        return not shape.below.startswith(b"_", 1)
+    return shape.below in service.dotted_clusters
+
+
+def _answer(
+    tree: Tree, zone: Name, shape: ServiceName, service: ServiceNode, node: Node, qtype: int
+) -> Outcome:
+    ttl = tree.settings.ttl
+    if qtype == RRType.ANY:  # one RRset of the name (RFC 8482, 4.1)
+        qtype = RRType.A if node.a else RRType.AAAA if node.aaaa else RRType.SRV
+    if qtype == RRType.A and node.a:
+        return Answer(RRset(RRType.A, ttl, node.a), (), len(node.aaaa))
+    if qtype == RRType.AAAA and node.aaaa:
+        return Answer(RRset(RRType.AAAA, ttl, node.aaaa), (), len(node.a))
+    if qtype == RRType.SRV and node.srv:
+        return _srv_answer(service, node.srv, shape.service + b"\x03svc" + zone, ttl)
+    if service.headless or node.a or node.aaaa or shape.depth:
+        return NODATA
+    return NO_ADDRESS
+
+
+def _srv_answer(
+    service: ServiceNode, records: tuple[bytes, ...], suffix: bytes, ttl: int
+) -> Answer:
+    """Return SRV records and, for Additional, the addresses of their targets (RFC 2782)."""
+    additional: list[tuple[Name, RRset]] = []
+    for target in dict.fromkeys([rdata[6:] for rdata in records]):
+        node = service.names[target]
+        owner = Name(target + suffix)
+        if node.a:
+            additional.append((owner, RRset(RRType.A, ttl, node.a)))
+        if node.aaaa:
+            additional.append((owner, RRset(RRType.AAAA, ttl, node.aaaa)))
+    rdatas = tuple([rdata + suffix for rdata in records])
+    return Answer(RRset(RRType.SRV, ttl, rdatas), tuple(additional))
+
+
+def _lookup_namespace(tree: Tree, namespace: bytes) -> Outcome:
+    if tree.has_namespace(namespace):
+        return NODATA
+    if tree.settings.namespaces and namespace not in tree.settings.namespaces:
+        return NOT_SERVED
+    return NO_NAMESPACE
+
+
+def _lookup_fixed(tree: Tree, tail: NegativeTail, shape: Fixed, qtype: int) -> Outcome:
+    match shape:
+        case Fixed.APEX:
+            return _lookup_apex(tree, tail, qtype)
+        case Fixed.NAME_SERVER:
+            return _lookup_name_server(tree, qtype)
+        case Fixed.DNS_VERSION:
+            if qtype in (RRType.TXT, RRType.ANY):
+                return Answer(RRset(RRType.TXT, SCHEMA_TTL, (SCHEMA_VERSION,)))
+            return NODATA
+        case Fixed.SVC | Fixed.DNS:
+            return NODATA
+        case Fixed.ELSEWHERE:
+            return NXDOMAIN
+
+
+def _lookup_apex(tree: Tree, tail: NegativeTail, qtype: int) -> Outcome:
+    ttl = tree.settings.ttl
+    if qtype in (RRType.SOA, RRType.ANY):
+        return Answer(RRset(RRType.SOA, ttl, (tail.rdata,)))
+    if qtype == RRType.NS:
+        target = Name(b"\x02ns\x03dns" + tail.zone)
+        return Answer(
+            RRset(RRType.NS, ttl, (target,)),
+            tuple((target, rrset) for rrset in _name_server_rrsets(tree)),
+        )
+    return NODATA
+
+
+def _lookup_name_server(tree: Tree, qtype: int) -> Outcome:
+    rrsets = _name_server_rrsets(tree)
+    for rrset in rrsets:
+        if qtype in (rrset.rtype, RRType.ANY):
+            return Answer(rrset)
+    if qtype == RRType.ANY:
+        return Answer(RRset(RRType.HINFO, tree.settings.ttl, (_HINFO,)))
+    return NODATA
+
+
+def _name_server_rrsets(tree: Tree) -> list[RRset]:
+    families = {RRType.A: 4, RRType.AAAA: 16}
+    rrsets = [
+        RRset(rtype, tree.settings.ttl, tuple(a for a in tree.settings.name_server if len(a) == n))
+        for rtype, n in families.items()
+    ]
+    return [rrset for rrset in rrsets if rrset.rdatas]
+
+
+@functools.lru_cache(maxsize=64)
+def _no_ready_endpoint(clusters: int) -> NxDomain:
+    where = "any cluster" if not clusters else f"{clusters} cluster{'s' * (clusters != 1)}"
+    return NxDomain(Ede(EdeCode.OTHER, f"no ready endpoint in {where}"))

@@ -1,0 +1,96 @@
+"""Event -> store -> records -> tree: the only writer of the zone.
+
+`apply` takes an event at once; `publish` then rebuilds the services it touched, as many at a time
+as the caller gives it time for, and tells whose answers changed. Time comes from the caller.
+"""
+
+from collections.abc import Callable, Iterator
+
+from mcsdns.index.events import Event
+from mcsdns.index.objects import Problem
+from mcsdns.index.store import ServiceKey, Store
+from mcsdns.zone.question import namespace_of
+from mcsdns.zone.records import node_of
+from mcsdns.zone.tree import Tree, labels_of_key
+
+Report = Callable[[Problem], None]
+
+
+class Publisher:
+    """Keeps one tree equal to one store."""
+
+    def __init__(self, store: Store, tree: Tree, report: Report) -> None:
+        self._store = store
+        self._tree = tree
+        self._report = report
+        self._dirty: dict[ServiceKey, None] = {}
+        self._serial = 0
+        self._serial_second = 0
+        self._serial_due = True
+
+    def apply(self, event: Event) -> None:
+        """Take an event into the store; the services it touched wait for `publish`."""
+        self._dirty.update(dict.fromkeys(self._store.apply(event)))
+
+    @property
+    def pending(self) -> int:
+        """How many services wait for `publish`."""
+        return len(self._dirty)
+
+    def publish(self) -> Iterator[bytes]:
+        """Rebuild the waiting services one by one; yield the owners whose answers changed.
+
+        Stop iterating to leave the rest for later. Owners are those of `question.owner_of`.
+        """
+        while self._dirty:
+            key = next(iter(self._dirty))
+            del self._dirty[key]
+            yield from self._rebuild(key)
+
+    def step_serial(self, now_s: int) -> bool:
+        """Give the zone a new serial if it changed: max(last + 1, Unix seconds).
+
+        At most one step a second, so that a busy zone does not run ahead of the clock; returns
+        whether a change still waits for the next second.
+        """
+        if not self._serial_due:
+            return False
+        if now_s == self._serial_second:
+            return True
+        self._serial_second = now_s
+        self._serial = max(self._serial + 1, now_s) & 0xFFFFFFFF
+        self._serial_due = False
+        for tail in self._tree.tails:
+            tail.replace_serial(self._serial)
+        return False
+
+    @property
+    def serial(self) -> int:
+        """The SOA serial in force."""
+        return self._serial
+
+    def _rebuild(self, key: ServiceKey) -> Iterator[bytes]:
+        labels = labels_of_key(key)
+        service = self._store.get(key)
+        before = self._tree.service(labels)
+        after = node_of(service, self._tree.name_room - len(labels)) if service else None
+        if before == after:
+            return
+        if after and after.long_names and (not before or before.long_names != after.long_names):
+            self._report_long_names(key, after.long_names)
+        namespace_changed = self._tree.replace_service(labels, after)
+        self._serial_due = True
+        yield labels
+        if namespace_changed:
+            yield b"\0" + namespace_of(labels)
+
+    def _report_long_names(self, key: ServiceKey, count: int) -> None:
+        self._report(
+            Problem(
+                "long_name",
+                f"ServiceImport {key[0]}/{key[1]}",
+                "$",
+                f"{count} names would be over 255 octets, they are not served; "
+                "shorten host names or cluster IDs",
+            )
+        )

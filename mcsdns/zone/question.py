@@ -1,0 +1,115 @@
+"""Labels below the zone -> which name shape this is.
+
+The shapes of spec.md 1, read right to left from the zone:
+
+    <zone>                               Fixed.APEX
+    dns.<zone>                           Fixed.DNS             empty non-terminal
+    ns.dns.<zone>                        Fixed.NAME_SERVER
+    dns-version.<zone>                   Fixed.DNS_VERSION
+    svc.<zone>                           Fixed.SVC             empty non-terminal
+    <ns>.svc.<zone>                      NamespaceName         empty non-terminal
+    <svc>.<ns>.svc.<zone>                ServiceName, below = b""
+    <anything>.<svc>.<ns>.svc.<zone>     ServiceName, below = the labels of <anything>
+    all others                           Fixed.ELSEWHERE
+
+Only the text of the name counts here; whether anything of that name exists is for `lookup`.
+"""
+
+import enum
+
+import msgspec
+
+from mcsdns.names import Name
+
+_SVC = b"\x03svc"
+
+
+class Fixed(enum.Enum):
+    """The names that every zone has, and those that none has."""
+
+    APEX = enum.auto()
+    DNS = enum.auto()
+    NAME_SERVER = enum.auto()
+    DNS_VERSION = enum.auto()
+    SVC = enum.auto()
+    ELSEWHERE = enum.auto()
+
+
+class NamespaceName(msgspec.Struct, frozen=True, gc=False):
+    """`<ns>.svc`; the namespace as a wire label."""
+
+    namespace: bytes
+
+
+class ServiceName(msgspec.Struct, frozen=True, gc=False):
+    """`<svc>.<ns>.svc` or a name below it.
+
+    Attributes:
+        service: the wire labels of service and namespace.
+        below: the wire labels further left, in order; empty for the service's own name.
+        depth: how many labels `below` has.
+    """
+
+    service: bytes
+    below: bytes
+    depth: int
+
+
+Shape = Fixed | NamespaceName | ServiceName
+
+
+def parse(name: Name, labels: tuple[int, ...], zone: Name) -> Shape | None:
+    """Tell the shape of a name in a zone; None where the name is outside.
+
+    `labels` holds where each label of `name` begins, as `wire.Query` has it.
+    """
+    if not name.endswith(zone):
+        return None
+    cut = len(name) - len(zone)
+    if not cut:
+        return Fixed.APEX
+    if cut not in labels:
+        return None
+    depth = labels.index(cut)
+    top = labels[depth - 1]
+    if name[top:cut] == _SVC:
+        return _below_svc(name, labels, depth - 1)
+    match name[:cut]:
+        case b"\x03dns":
+            return Fixed.DNS
+        case b"\x02ns\x03dns":
+            return Fixed.NAME_SERVER
+        case b"\x0bdns-version":
+            return Fixed.DNS_VERSION
+        case _:
+            return Fixed.ELSEWHERE
+
+
+def _below_svc(name: Name, labels: tuple[int, ...], depth: int) -> Shape:
+    if depth == 0:
+        return Fixed.SVC
+    if depth == 1:
+        return NamespaceName(name[: labels[1]])
+    at = labels[depth - 2]
+    return ServiceName(name[at : labels[depth]], name[:at], depth - 2)
+
+
+def namespace_of(service: bytes) -> bytes:
+    """Return the namespace label of the wire labels `<svc>.<ns>`."""
+    return service[1 + service[0] :]
+
+
+def owner_of(shape: Shape) -> bytes:
+    """Return whose change can change what is answered: a service, a namespace, or the zone.
+
+    Services are told by their wire labels, a namespace by its label behind a zero octet, the
+    apex by a zero octet; what never changes has the empty owner.
+    """
+    if isinstance(shape, ServiceName):
+        return shape.service
+    if isinstance(shape, NamespaceName):
+        return b"\0" + shape.namespace
+    return APEX_OWNER if shape is Fixed.APEX else b""
+
+
+APEX_OWNER = b"\0"

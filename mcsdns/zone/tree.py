@@ -1,0 +1,115 @@
+"""The zone itself: name -> node, for every zone that is served.
+
+A service's names are one dictionary of their own, so `replace_service` swaps a service in one
+assignment and a reader sees it whole, before or after. Namespaces exist while they have a
+ServiceImport; all other names are fixed.
+"""
+
+import enum
+
+import msgspec
+
+from mcsdns import names
+from mcsdns.index.store import ServiceKey
+from mcsdns.names import Name
+from mcsdns.wire import NegativeTail
+from mcsdns.zone.question import namespace_of
+from mcsdns.zone.records import ServiceNode
+
+
+class Readiness(enum.Enum):
+    """How much of the truth has arrived (spec.md 3)."""
+
+    NOT_SYNCED = "not synced"
+    IMPORTS_ONLY = "imports only"
+    SYNCED = "synced"
+
+
+class PerCluster(enum.StrEnum):
+    """What the per-cluster form `<cluster>.<svc>.<ns>.svc` is answered with (spec.md 2)."""
+
+    REFUSED = "refused"
+    AUTO = "auto"
+    NODATA = "nodata"
+    NXDOMAIN = "nxdomain"
+
+
+class ZoneSettings(msgspec.Struct, frozen=True):
+    """What the zone's answers depend on besides the objects.
+
+    Attributes:
+        zones: apexes, absolute.
+        ttl: seconds, 0 to 3600, of every record but `dns-version`.
+        per_cluster: see PerCluster.
+        name_server: packed addresses of `ns.dns`.
+        namespaces: wire labels of the namespaces that are served; empty for all.
+    """
+
+    zones: tuple[Name, ...] = (names.from_text("clusterset.local"),)
+    ttl: int = 5
+    per_cluster: PerCluster = PerCluster.REFUSED
+    name_server: tuple[bytes, ...] = ()
+    namespaces: frozenset[bytes] = frozenset()
+
+
+class Tree:
+    """All names below the served zones.
+
+    Attributes:
+        tails: the SOA of each zone, longest zone name first, so that the first zone that
+            matches a name is the closest one.
+        readiness, reason: how much has arrived, and why not all of it.
+        stale: whether the objects are older than the operator wants to call fresh.
+    """
+
+    def __init__(self, settings: ZoneSettings) -> None:
+        self.settings = settings
+        self.tails = tuple(
+            NegativeTail(zone, settings.ttl) for zone in sorted(settings.zones, key=len)[::-1]
+        )
+        self.readiness = Readiness.NOT_SYNCED
+        self.reason = "the objects have not been read yet"
+        self.stale = False
+        self.name_room = min(
+            names.MAX_NAME_BYTES - len(zone) - len(b"\x03svc") for zone in settings.zones
+        )
+        self._services: dict[bytes, ServiceNode] = {}
+        self._namespaces: dict[bytes, int] = {}
+
+    def service(self, labels: bytes) -> ServiceNode | None:
+        """Return a service by the wire labels `<svc>.<ns>`."""
+        return self._services.get(labels)
+
+    def has_namespace(self, label: bytes) -> bool:
+        """Say whether a namespace has a ServiceImport."""
+        return label in self._namespaces
+
+    def replace_service(self, labels: bytes, node: ServiceNode | None) -> bool:
+        """Put a service in place of the one before, None to take it away.
+
+        Returns whether its namespace came to exist or ceased to.
+        """
+        before = self._services.get(labels)
+        if node is None:
+            self._services.pop(labels, None)
+        else:
+            self._services[labels] = node
+        if (before is None) is (node is None):
+            return False
+        namespace = namespace_of(labels)
+        count = self._namespaces.get(namespace, 0) + (1 if before is None else -1)
+        if count:
+            self._namespaces[namespace] = count
+        else:
+            del self._namespaces[namespace]
+        return count == (1 if before is None else 0)
+
+    def service_count(self) -> int:
+        """Return how many services there are."""
+        return len(self._services)
+
+
+def labels_of_key(key: ServiceKey) -> bytes:
+    """Return the wire labels `<svc>.<ns>` of a service that has an import."""
+    namespace, name = key
+    return names.wire_label(name) + names.wire_label(namespace)
