@@ -11,19 +11,16 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.server import mmsg
 from mcsdns.server.kept import Negative
 from mcsdns.server.respond import Responder
 
-BATCH: Final = 64
-"""Datagrams per turn of the loop, so that TCP and the sources get theirs."""
-_RECEIVE_BYTES: Final = 4096
+BATCHES: Final = 2
+"""Batches per turn of the loop, so that TCP and the sources get theirs."""
 _RECEIVE_BUFFER_BYTES: Final = 4 << 20
 _IP_PKTINFO: Final = 8
 _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("9I")
-_ANCILLARY_BYTES: Final = 64
-
-_Ancillary = list[tuple[int, int, bytes]]
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -77,90 +74,87 @@ class UdpListener:
         """Take a socket from `bind`; with `wildcard`, reply from the address that was asked."""
         self._sock = sock
         self._responder = responder
-        self._wildcard = wildcard
+        self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
         self._received = self._send_errors = self._receive_errors = 0
-        self._sources: dict[bytes, _Ancillary] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to read in the running loop."""
         self._loop = asyncio.get_running_loop()
-        drain = self.drain_wildcard if self._wildcard else self.drain
-        self._loop.add_reader(self._sock.fileno(), drain)
+        self._loop.add_reader(self._sock.fileno(), self._drain)
 
     def close(self) -> None:
         """Answer what has arrived, then close the socket."""
         if self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
-            (self.drain_wildcard if self._wildcard else self.drain)()
+            self._drain()
         self._sock.close()
 
-    def drain(self) -> None:
-        """Answer up to BATCH datagrams; every statement of the loop counts (docs/performance)."""
-        recvfrom, sendto = self._sock.recvfrom, self._sock.sendto
-        known, respond = self._responder.kept.known.get, self._responder.respond
-        received = 0
-        for _ in range(BATCH):
+    def _drain(self) -> None:
+        """Answer what has arrived, but no more than a turn's worth."""
+        if self._batch is None:
+            self._drain_one_by_one()
+            return
+        for _ in range(BATCHES):
             try:
-                message, peer = recvfrom(_RECEIVE_BYTES)
-            except BlockingIOError:
-                break
+                sizes = self._batch.receive()
             except OSError:
                 self._receive_errors += 1
-                continue
-            received += 1
-            value = known(message[2:])
-            if value is None:
-                reply = respond(message)
-                if reply is None:
-                    continue
-            elif value.__class__ is bytes:
-                reply = message[:2] + value
-            elif value.__class__ is Negative:
-                reply = message[:2] + value.head + value.tails[value.at] + value.opt
-            else:
-                reply = message[:2] + next(value)
-            try:
-                sendto(reply, peer)
-            except OSError:
-                self._send_errors += 1
-        self._received += received
+                return
+            if not sizes:
+                return
+            self._received += len(sizes)
+            self._answer(self._batch, sizes)
 
-    def drain_wildcard(self) -> None:
-        """The same for a socket on all addresses: the reply's source is the address asked."""
-        recvmsg, sendmsg = self._sock.recvmsg, self._sock.sendmsg
-        known, respond = self._responder.kept.known.get, self._responder.respond
-        sources = self._sources
-        received = 0
-        for _ in range(BATCH):
+    def _answer(self, batch: mmsg.Batch, sizes: list[int]) -> None:
+        """Answer the datagrams of a batch; every statement of the loop counts (performance.md)."""
+        requests, replies, reply_sizes = batch.requests, batch.replies, batch.reply_sizes
+        kept = self._responder.kept
+        known, unknown = kept.known.get, kept.unknown.get
+        at, item, slot, unsent = 0, 3, 0, 0
+        for size in sizes:
+            key = requests[at + 2 : at + size].tobytes()
+            value = known(key) or unknown(key)
+            if value is None:
+                reply = self._responder.respond(requests[at : at + size].tobytes())
+                if reply is None:
+                    self._send_errors += batch.send(unsent, slot)
+                    unsent = slot + 1
+                    octets = b""
+                else:
+                    octets = reply[2:]
+            elif type(value) is bytes:
+                octets = value
+            elif type(value) is Negative:
+                octets = value.head + value.tails[value.at] + value.opt
+            else:
+                octets = next(value)
+            size = len(octets)
+            replies[at : at + size] = octets
+            reply_sizes[item] = size
+            at += mmsg.SLOT_BYTES
+            item += 4
+            slot += 1
+        self._send_errors += batch.send(unsent, slot)
+
+    def _drain_one_by_one(self) -> None:
+        """The same for systems without recvmmsg."""
+        for _ in range(mmsg.SLOTS):
             try:
-                message, ancillary, _flags, peer = recvmsg(_RECEIVE_BYTES, _ANCILLARY_BYTES)
+                message, peer = self._sock.recvfrom(mmsg.SLOT_BYTES)
             except BlockingIOError:
-                break
+                return
             except OSError:
                 self._receive_errors += 1
                 continue
-            received += 1
-            value = known(message[2:])
-            if value is None:
-                reply = respond(message)
-                if reply is None:
-                    continue
-            elif value.__class__ is bytes:
-                reply = message[:2] + value
-            elif value.__class__ is Negative:
-                reply = message[:2] + value.head + value.tails[value.at] + value.opt
-            else:
-                reply = message[:2] + next(value)
-            destination = ancillary[0][2] if ancillary else b""
-            source = sources.get(destination)
-            if source is None:
-                source = self._remember_source(destination)
+            self._received += 1
+            reply = self._responder.respond(message)
+            if reply is None:
+                continue
             try:
-                sendmsg((reply,), source, 0, peer)
+                self._sock.sendto(reply, peer)
             except OSError:
                 self._send_errors += 1
-        self._received += received
 
     def statistics(self) -> Statistics:
         """Return the counters; asks the kernel for its own (SO_MEMINFO, the drops are last)."""
@@ -171,13 +165,6 @@ class UdpListener:
             drops = _MEMINFO.unpack(meminfo)[-1]
         return Statistics(self._received, self._send_errors, self._receive_errors, drops)
 
-    def _remember_source(self, destination: bytes) -> _Ancillary:
-        """Turn the packet information of a request into that of its reply."""
-        if len(self._sources) >= 1024:  # noqa: PLR2004 - addresses of one host; anycast at most
-            self._sources.clear()
-        source = self._sources[destination] = _reply_ancillary(destination)
-        return source
-
 
 def _ask_for_destination(sock: socket.socket) -> None:
     """Have the kernel tell which of our addresses each datagram was sent to."""
@@ -185,18 +172,3 @@ def _ask_for_destination(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def _reply_ancillary(destination: bytes) -> _Ancillary:
-    """Build the control message that sends from the address in `destination`.
-
-    The interface is left to the routing table, save for link-local addresses, which mean nothing
-    without one (RFC 3542, 6.2; ip(7)).
-    """
-    if len(destination) == 20:  # noqa: PLR2004 - struct in6_pktinfo: address, interface
-        link_local = destination[0] == 0xFE and destination[1] & 0xC0 == 0x80  # noqa: PLR2004
-        interface = destination[16:] if link_local else bytes(4)
-        return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, destination[:16] + interface)]
-    if len(destination) == 12:  # noqa: PLR2004 - struct in_pktinfo: interface, local, header
-        return [(socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + destination[8:12] + bytes(4))]
-    return []
