@@ -18,16 +18,13 @@ import msgspec
 from mcsdns.config import Settings, in_pod
 from mcsdns.errors import ConfigError
 from mcsdns.index.events import Event
-from mcsdns.index.objects import Kind, Problem
-from mcsdns.index.store import Store
 from mcsdns.server import tcp, udp
-from mcsdns.server.answer import Answerer
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
 from mcsdns.sources.manifests import ManifestSource
-from mcsdns.zone.publish import Publisher
+from mcsdns.world import World
 from mcsdns.zone.question import APEX_OWNER
-from mcsdns.zone.tree import Readiness, Tree
+from mcsdns.zone.tree import Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -35,29 +32,6 @@ _SLICE_S: Final = 0.002
 """Longest turn of the loop that publishing takes."""
 _SPARE_FILES: Final = 64
 """File descriptors kept free for everything but TCP connections."""
-
-
-class World:
-    """The index, the zone and who writes to it: all that answers are made from."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Make an empty world that is not synced."""
-        self.store = Store(settings.namespace)
-        self.tree = Tree(settings.zone_settings())
-        self.publisher = Publisher(self.store, self.tree, _log_problem)
-        self.answerer = Answerer(self.tree)
-
-    def publish_all(self, now_s: int) -> list[bytes]:
-        """Publish whatever waits, in one go; returns the owners whose answers changed."""
-        changed = list(self.publisher.publish())
-        self.note_synced()
-        self.publisher.step_serial(now_s)
-        return changed
-
-    def note_synced(self) -> None:
-        """Call the zone synced once both lists are in it."""
-        if self.store.synced == set(Kind) and not self.publisher.pending:
-            self.tree.readiness = Readiness.SYNCED
 
 
 async def offline_world(settings: Settings) -> World:
@@ -269,9 +243,3 @@ def _within_file_limit(settings: tcp.TcpSettings) -> tcp.TcpSettings:
         return settings
     logger.warning("%d TCP connections at most, the limit of open files is %d", most, hard)
     return msgspec.structs.replace(settings, max_connections=most)
-
-
-def _log_problem(problem: Problem) -> None:
-    logger.warning(
-        "%s: %s: %s", problem.subject, problem.path, problem.text, extra={"reason": problem.reason}
-    )

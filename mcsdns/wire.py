@@ -46,13 +46,13 @@ class Edns(msgspec.Struct, frozen=True, gc=False):
         size: the UDP payload size the client takes, as it was sent, octets.
         version: EDNS version; only 0 is served.
         do: the DNSSEC OK bit (RFC 3225).
-        bare: the record had no option and no other flag.
+        plain: no flag but DO is set; options do not count.
     """
 
     size: int
     version: int
     do: bool
-    bare: bool
+    plain: bool
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -314,8 +314,7 @@ def _read_opt(options: bytes, rdlength: int, size: int, ttl: int) -> Edns:
     if at != rdlength:
         raise ValueError("an option ends behind its record")
     flags = ttl & 0xFFFF
-    bare = not rdlength and not flags & ~_DO
-    return Edns(size, ttl >> 16 & 0xFF, bool(flags & _DO), bare)
+    return Edns(size, ttl >> 16 & 0xFF, bool(flags & _DO), not flags & ~_DO)
 
 
 def _skip_name(message: bytes, at: int) -> int:

@@ -25,7 +25,7 @@ def pack(text: str) -> bytes:
 def to_text(packed: bytes) -> str:
     """Write an address; IPv6 as RFC 5952 says, mapped IPv4 in mixed notation (its section 5)."""
     if len(packed) == 4:  # noqa: PLR2004
-        return "%d.%d.%d.%d" % tuple(packed)
+        return "{}.{}.{}.{}".format(*packed)
     if len(packed) != 16:  # noqa: PLR2004
         return ""
     if packed.startswith(b"\0" * 10 + b"\xff\xff"):

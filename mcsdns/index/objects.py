@@ -10,7 +10,7 @@ Spec: spec.md 4; KEP-1645; discovery.k8s.io/v1.
 
 import enum
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -237,22 +237,21 @@ def kind_of(api_version: str, kind: str) -> Kind | None:
     return None
 
 
-def decode(kind: Kind, plain: Any, *, origin: str = "", api_version: str = "") -> Decoded:
+def decode(kind: Kind, plain: object, *, origin: str = "", api_version: str = "") -> Decoded:
     """Turn a plain mapping (from YAML or JSON) into one of our objects.
 
     Raises:
         ObjectError: a field has the wrong type, or the object has no usable name; the path says
             which field.
     """
-    raw_type = RawServiceImport if kind is Kind.SERVICE_IMPORT else RawEndpointSlice
     try:
-        raw = msgspec.convert(plain, raw_type)
+        if kind is Kind.SERVICE_IMPORT:
+            raw_import = msgspec.convert(plain, RawServiceImport)
+            return decode_import(raw_import, origin=origin, api_version=api_version)
+        return decode_slice(msgspec.convert(plain, RawEndpointSlice), origin=origin)
     except msgspec.ValidationError as error:
         why, _, path = str(error).rpartition(" - at `")
         raise ObjectError(why or str(error), path.rstrip("`") if why else "$") from None
-    if isinstance(raw, RawServiceImport):
-        return decode_import(raw, origin=origin, api_version=api_version)
-    return decode_slice(raw, origin=origin)
 
 
 def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") -> Decoded:

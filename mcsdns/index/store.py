@@ -56,7 +56,7 @@ class Store:
             case InitDone(kind=kind):
                 self.synced.add(kind)
                 gone = self._unseen.pop(kind, set())
-                return set().union(*(self._remove(kind, key) for key in gone))
+                return {service for key in gone for service in self._remove(kind, key)}
 
     def get(self, key: ServiceKey) -> Service | None:
         """Return a service with its slices in order of their names; None without an import."""

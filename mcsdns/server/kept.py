@@ -3,9 +3,10 @@
 A reply is a function of the question, RD, CD, OPT and DO, the transport, the size the client
 takes, and the zone. Keys are of two forms, which cannot meet since a request has QR clear:
 
-- the request behind its ID, name in lower case: found without parsing. Only for requests whose
-  other octets are no ASCII letters, so that folding the case of all octets folds the name alone;
-- `shape_key`: question and flags after parsing, for requests that carry options or odd sizes.
+- the request behind its ID, name in lower case and without EDNS options: found without parsing.
+  Only for requests whose other octets are no ASCII letters, so that folding the case of all
+  octets folds the name alone;
+- `shape_key`: question and flags after parsing, for requests of odd sizes.
 
 Values are what stands behind the ID: octets; an endless iterator over up to 8 rotations; or a
 negative reply, whose SOA is taken from the zone's shared list at the moment of sending.
@@ -29,6 +30,9 @@ _DOOR_SLOTS: Final = 1 << 16
 _KEY_OVERHEAD_BYTES: Final = 200
 """What a kept reply costs besides its octets: key, dictionary slot, owner's list."""
 _USUAL_SIZES: Final = frozenset({512, 1232, 1220, 1400, 1410, 1452, 1472, 4000, 4096, 8192})
+_QUESTION_AND_OPT: Final = b"\0\1\0\0\0\0\0\1"
+_OPT_OWNER_AND_TYPE: Final = b"\0\0\x29"
+_OPT_BYTES: Final = 11
 KEPT_TYPES: Final = frozenset(
     {
         *(RRType.A, RRType.AAAA, RRType.SRV, RRType.TXT, RRType.NS, RRType.SOA, RRType.CNAME),
@@ -183,15 +187,37 @@ class Kept:
 def raw_key(message: bytes, query: Query) -> bytes | None:
     """Return the key that finds this request unparsed; None where its shape is not common."""
     edns = query.edns
-    if edns is not None and not (edns.bare and edns.size in _USUAL_SIZES):
+    if edns is not None and not (edns.plain and edns.size in _USUAL_SIZES):
         return None
     name_end = HEADER_BYTES + len(query.name)
     if message.find(b"\0", HEADER_BYTES) != name_end - 1:
         return None  # a NUL in a label: who echoes the case finds the name's end by its NUL
-    rest = message[2:HEADER_BYTES] + message[name_end:]
+    key = without_options(message[2:])
+    rest = key[: HEADER_BYTES - 2] + key[name_end - 2 :]
     if not rest.lower() == rest == rest.upper():
         return None
-    return message[2:].lower()
+    return key.lower()
+
+
+def without_options(key: bytes) -> bytes:
+    """Return a request's octets behind its ID as they were without EDNS options.
+
+    Only for requests of exactly one question without NUL in its name and one OPT record behind
+    it, whose options are well-formed; all others are returned as they are.
+    """
+    if key[2:10] != _QUESTION_AND_OPT:
+        return key
+    opt = key.find(b"\0", 10) + 5
+    begin = opt + _OPT_BYTES
+    end = len(key)
+    if begin >= end or key[opt : opt + 3] != _OPT_OWNER_AND_TYPE:
+        return key
+    if key[begin - 2] << 8 | key[begin - 1] != end - begin:
+        return key
+    at = begin
+    while at + 4 <= end:
+        at += 4 + (key[at + 2] << 8 | key[at + 3])
+    return key[: begin - 2] + b"\0\0" if at == end else key
 
 
 def shape_key(query: Query) -> bytes | None:

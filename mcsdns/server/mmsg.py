@@ -46,7 +46,7 @@ class _Mmsghdr(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-if hasattr(_libc, "recvmmsg"):
+if _libc is not None and hasattr(_libc, "recvmmsg"):
     _PREFIX = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     _libc.recvmmsg.argtypes = (*_PREFIX, ctypes.c_void_p)
     _libc.sendmmsg.argtypes = _PREFIX

@@ -22,6 +22,7 @@ from mcsdns.server.kept import (
     raw_key,
     shape_key,
     value_of,
+    without_options,
 )
 from mcsdns.wire import (
     HEADER_BYTES,
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 _MAX_KEPT_REPLY_BYTES: Final = 16384
 _SHAPES_PER_NAME: Final = 48
 _LOGGED_FAILURES: Final = 10
+_STRIDE: Final = 7919
+"""Records from one rendering's first to the next one's: a prime, so that cut answers soon have
+shown every record."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -85,8 +89,18 @@ class Responder:
 
     def respond(self, message: bytes) -> bytes | None:
         """Return the reply to a request, None where there must be none."""
-        key = message[2:].lower()
+        key = message[2:]
         value = self.kept.known.get(key) or self.kept.unknown.get(key)
+        if value is not None:
+            return message[:2] + behind_id(value)
+        return self.respond_unkept(message, key)
+
+    def respond_unkept(self, message: bytes, key: bytes) -> bytes | None:
+        """Return the reply to a request for which nothing is kept under its own octets.
+
+        `key` is the request behind its ID; the socket loops look it up themselves.
+        """
+        value = self._find(key)
         if value is not None:
             question_end = message.index(b"\0", HEADER_BYTES) + 5
             return _echo(message[:2], message[HEADER_BYTES:question_end], behind_id(value))
@@ -99,8 +113,16 @@ class Responder:
         except MessageError as error:
             self._malformed += 1
             return write_error(message, error)
-        except Exception:
-            return self._fail(message)
+        except Exception as fault:
+            self._note(fault, message)
+            return write_error(message, MessageError(Rcode.SERVFAIL, "internal fault"))
+
+    def _find(self, key: bytes) -> Value | None:
+        """Find what is kept for a request once its case and its EDNS options are set aside."""
+        plain = without_options(key).lower()
+        if plain == key:
+            return None
+        return self.kept.known.get(plain) or self.kept.unknown.get(plain)
 
     def statistics(self) -> Statistics:
         """Return what was done so far."""
@@ -125,7 +147,7 @@ class Responder:
         if self._tcp and isinstance(decision.outcome, Answer):
             response = self._within_tcp(query, decision.outcome, response)
         records = len(response.answer.rdatas) if response.answer else 1
-        self._turn += 1
+        self._turn += _STRIDE
         reply = write_response(query, response, limit, start=self._turn % records)
         is_subset = response is not decision.response
         if key is not None and self.kept.asked_before(key) and not is_subset:
@@ -193,12 +215,11 @@ class Responder:
         subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:fitting])
         return msgspec.structs.replace(response, answer=subset)
 
-    def _fail(self, message: bytes) -> bytes:
-        """Reply SERVFAIL to a request that met a fault of ours; the loop goes on."""
+    def _note(self, fault: Exception, message: bytes) -> None:
+        """Count a fault of ours and log the first ones; the loop goes on."""
         self._failures += 1
         if self._failures <= _LOGGED_FAILURES:
-            logger.exception("request failed", extra={"request": message[:512].hex()})
-        return write_error(message, MessageError(Rcode.SERVFAIL, "internal fault"))
+            logger.error("request failed", exc_info=fault, extra={"request": message[:512].hex()})
 
 
 def _rotations(decision: Decision, reply: Reply) -> range | list[int]:

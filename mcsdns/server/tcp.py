@@ -226,7 +226,8 @@ class _Connection(asyncio.Protocol):
         A message too short for a header cannot be answered nor believed: the count is -1.
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
-        known, respond = self._listener.responder.kept.known.get, self._listener.responder.respond
+        respond, kept = self._listener.responder.respond_unkept, self._listener.responder.kept
+        known, unknown = kept.known.get, kept.unknown.get
         replies: list[bytes] = []
         whole = 0
         while whole < BATCH and at + 2 <= end:
@@ -238,15 +239,16 @@ class _Connection(asyncio.Protocol):
                 break
             at = begin + size
             whole += 1
-            value = known(buffer[begin + 2 : at])
+            key = buffer[begin + 2 : at]
+            value = known(key) or unknown(key)
             if value is None:
-                reply = respond(buffer[begin:at])
+                reply = respond(buffer[begin:at], key)
                 if reply is not None:
                     replies += (len(reply).to_bytes(2, "big"), reply)
                 continue
-            if value.__class__ is bytes:
+            if isinstance(value, bytes):
                 rest = value
-            elif value.__class__ is Negative:
+            elif isinstance(value, Negative):
                 rest = value.head + value.tails[value.at] + value.opt
             else:
                 rest = next(value)

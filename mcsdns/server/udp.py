@@ -111,27 +111,27 @@ class UdpListener:
         requests, replies, reply_sizes = batch.requests, batch.replies, batch.reply_sizes
         kept = self._responder.kept
         known, unknown = kept.known.get, kept.unknown.get
+        respond = self._responder.respond_unkept
         at, item, slot, unsent = 0, 3, 0, 0
         for size in sizes:
             key = requests[at + 2 : at + size].tobytes()
             value = known(key) or unknown(key)
             if value is None:
-                reply = self._responder.respond(requests[at : at + size].tobytes())
+                reply = respond(requests[at : at + size].tobytes(), key)
                 if reply is None:
                     self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
                     octets = b""
                 else:
                     octets = reply[2:]
-            elif type(value) is bytes:
+            elif isinstance(value, bytes):
                 octets = value
-            elif type(value) is Negative:
+            elif isinstance(value, Negative):
                 octets = value.head + value.tails[value.at] + value.opt
             else:
                 octets = next(value)
-            size = len(octets)
-            replies[at : at + size] = octets
-            reply_sizes[item] = size
+            reply_sizes[item] = length = len(octets)
+            replies[at : at + length] = octets
             at += mmsg.SLOT_BYTES
             item += 4
             slot += 1

@@ -73,7 +73,7 @@ Outcome = Answer | NoData | NxDomain | PerClusterForm | NotReady
 NODATA: Final = NoData()
 NXDOMAIN: Final = NxDomain()
 NO_IMPORT: Final = NxDomain(
-    Ede(EdeCode.OTHER, "no ServiceImport of that name and namespace; is the service exported?")
+    Ede(EdeCode.OTHER, "not exported: no ServiceImport of that name and namespace")
 )
 NO_NAMESPACE: Final = NxDomain(Ede(EdeCode.OTHER, "no ServiceImport in that namespace"))
 NO_ENDPOINT: Final = NxDomain(

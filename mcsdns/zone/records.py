@@ -83,6 +83,13 @@ def host_label(endpoint: Endpoint, address: bytes) -> str:
     return endpoint.hostname or addresses.to_label(address)
 
 
+def why_not_counted(endpoint: Endpoint) -> str:
+    """Say why a headless service goes without this endpoint; empty where it counts."""
+    if not endpoint.ready:
+        return "not ready"
+    return "" if endpoint.addresses else "no usable address"
+
+
 def srv_owner(port: Port) -> bytes:
     """Return the relative name `_<port>._<protocol>` of a named port."""
     return _relative("_" + port.name, "_" + port.protocol)
@@ -161,7 +168,7 @@ def _headless(slices: tuple[EndpointSlice, ...]) -> _Names:
     for piece in slices:
         cluster = _relative(*piece.cluster.split(".")) if piece.cluster else b""
         for endpoint in piece.endpoints:
-            if endpoint.ready and endpoint.addresses:
+            if not why_not_counted(endpoint):
                 any_ready = True
                 _add_endpoint(found, endpoint, piece.ports, cluster)
     return found if any_ready else _NoNames()

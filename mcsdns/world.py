@@ -1,0 +1,41 @@
+"""The index, the zone and its only writer, put together: all that answers are made from."""
+
+import logging
+
+from mcsdns.config import Settings
+from mcsdns.index.objects import Kind, Problem
+from mcsdns.index.store import Store
+from mcsdns.server.answer import Answerer
+from mcsdns.zone.publish import Publisher
+from mcsdns.zone.tree import Readiness, Tree
+
+logger = logging.getLogger(__name__)
+
+
+class World:
+    """The index, the zone and who writes to it: all that answers are made from."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make an empty world that is not synced."""
+        self.store = Store(settings.namespace)
+        self.tree = Tree(settings.zone_settings())
+        self.publisher = Publisher(self.store, self.tree, _log_problem)
+        self.answerer = Answerer(self.tree)
+
+    def publish_all(self, now_s: int) -> list[bytes]:
+        """Publish whatever waits, in one go; returns the owners whose answers changed."""
+        changed = list(self.publisher.publish())
+        self.note_synced()
+        self.publisher.step_serial(now_s)
+        return changed
+
+    def note_synced(self) -> None:
+        """Call the zone synced once both lists are in it."""
+        if self.store.synced == set(Kind) and not self.publisher.pending:
+            self.tree.readiness = Readiness.SYNCED
+
+
+def _log_problem(problem: Problem) -> None:
+    logger.warning(
+        "%s: %s: %s", problem.subject, problem.path, problem.text, extra={"reason": problem.reason}
+    )

@@ -1,0 +1,278 @@
+"""Kept replies: equal to fresh ones, dropped exactly with what changed, bounded."""
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import dnslib
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcsdns import names, wire
+from mcsdns.index.events import Apply, Delete
+from mcsdns.index.objects import Kind
+from mcsdns.rrset import RRType
+from mcsdns.server.respond import Responder
+from mcsdns.world import World
+from tests.worlds import endpoint_slice, responder_of, service_import, world_of
+
+ZONE = "clusterset.local"
+NAMES = [
+    "web.shop.svc",
+    "_http._tcp.web.shop.svc",
+    "_tcp.web.shop.svc",
+    "eu.web.shop.svc",
+    "db.shop.svc",
+    "_http._tcp.db.shop.svc",
+    "db-0.eu.db.shop.svc",
+    "db-9.us.db.shop.svc",
+    "db-0.xx.db.shop.svc",
+    "eu.db.shop.svc",
+    "big.shop.svc",
+    "_http._tcp.big.shop.svc",
+    "six.shop.svc",
+    "none.shop.svc",
+    "x.none.shop.svc",
+    "shop.svc",
+    "other.svc",
+    "svc",
+    "dns",
+    "ns.dns",
+    "dns-version",
+    "else",
+    r"we\000b.shop.svc",
+    r"web.shop\000.svc",
+    "",
+]
+TYPES = [RRType.A, RRType.AAAA, RRType.SRV, RRType.ANY, RRType.TXT, RRType.SOA, RRType.NS]
+TYPES += [RRType.HTTPS, RRType.CAA]
+SIZES = [None, 0, 511, 512, 513, 600, 700, 900, 1100, 1220, 1231, 1232, 1233, 4096, 65535]
+
+
+def a_world() -> World:
+    return world_of(
+        [
+            service_import("web", ips=["10.0.0.1", "10.0.0.2"], ports=[("http", 80)]),
+            service_import("db"),
+            endpoint_slice("db", "eu", [f"10.1.0.{n}" for n in range(10)]),
+            endpoint_slice("db", "us", [f"10.2.0.{n}" for n in range(10)]),
+            service_import("big"),
+            endpoint_slice("big", "eu", [f"10.3.{n // 250}.{n % 250}" for n in range(700)]),
+            service_import("six"),
+            endpoint_slice("six", "eu", ["fd00::1", "fd00::2", "fd00::3"], hostnames=False),
+            service_import("none"),
+            endpoint_slice("none", "eu", ["10.4.0.1"], ready=False),
+        ],
+        ns_address=["10.9.9.9"],
+    )
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    text = draw(st.sampled_from(NAMES))
+    name = bytearray(names.wire_from_text(f"{text}.{ZONE}" if text else ZONE))
+    for at in draw(st.lists(st.integers(0, len(name) - 1), max_size=6)):
+        if chr(name[at]).isalpha() and name[at] > 63:
+            name[at] ^= 0x20
+    size = draw(st.sampled_from(SIZES))
+    opt = b""
+    if size is not None:
+        cookie = draw(st.one_of(st.just(b""), st.binary(min_size=8, max_size=8)))
+        options = b"\0\x0a\0\x08" + cookie if cookie else b""
+        opt = wire.write_opt(size, do=draw(st.booleans()), options=options)
+    return wire.write_query(
+        draw(st.integers(0, 0xFFFF)),
+        bytes(name),
+        draw(st.sampled_from(TYPES)),
+        rd=draw(st.booleans()),
+        cd=draw(st.booleans()),
+        ad=draw(st.booleans()),
+        opt=opt,
+    )
+
+
+def sections(reply: bytes) -> dict[str, Any]:
+    """A reply but for the order of its records."""
+    parsed = dnslib.DNSRecord.parse(reply)
+    return {
+        "header": reply[:12],
+        "question": reply[12 : 12 + len(parsed.q.qname.label) + 4] and parsed.q.qname.label,
+        "qtype": parsed.q.qtype,
+        "answer": Counter(map(str, parsed.rr)),
+        "authority": Counter(map(str, parsed.auth)),
+        "additional": Counter(str(each) for each in parsed.ar if each.rtype != RRType.OPT),
+        "opt": [(r.rclass, r.ttl, str(r.rdata)) for r in parsed.ar if r.rtype == RRType.OPT],
+    }
+
+
+def assert_equal_but_for_order(kept: bytes, fresh: bytes, all_records: Counter[str]) -> None:
+    """Where records are left out, which ones are is a matter of order too."""
+    one, other = sections(kept), sections(fresh)
+    if one["answer"] != other["answer"] or one["additional"] != other["additional"]:
+        assert one["answer"].total() == other["answer"].total()
+        assert not (one["answer"] | other["answer"]) - all_records
+        one = {key: one[key] for key in ("question", "qtype", "authority", "opt")}
+        other = {key: other[key] for key in one}
+        assert kept[2:8] == fresh[2:8]
+    assert one == other
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.booleans())
+def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
+    world = a_world()
+    keeping = responder_of(world, tcp=tcp)
+    changes = itertools.cycle([["10.0.0.1"], ["10.0.0.3", "fd00::7"], ["10.0.0.1", "10.0.0.2"]])
+    for request in data.draw(st.lists(requests(), min_size=1, max_size=12)):
+        for _ in range(data.draw(st.integers(1, 4))):
+            kept = keeping.respond(request)
+            fresh = responder_of(world, tcp=tcp).respond(request)
+            assert kept is not None
+            assert fresh is not None
+            full = responder_of(world, tcp=True).respond(request)
+            assert full is not None
+            parsed = dnslib.DNSRecord.parse(full)
+            assert_equal_but_for_order(kept, fresh, Counter(map(str, parsed.rr)))
+        if data.draw(st.booleans()):
+            world.publisher.apply(Apply(service_import("web", ips=next(changes))))
+            keeping.kept.forget(world.publish_all(1_700_000_001))
+    assert keeping.statistics().failures == 0
+
+
+def ask(responder: Responder, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
+    name = names.wire_from_text(text)
+    reply = responder.respond(wire.write_query(1, name, qtype, **options))
+    assert reply is not None
+    return reply
+
+
+def test_the_second_question_is_kept_and_the_third_answered_from_it() -> None:
+    responder = responder_of(a_world())
+    for _ in range(2):
+        ask(responder, f"web.shop.svc.{ZONE}")
+    rendered = responder.statistics().rendered
+    for _ in range(10):
+        ask(responder, f"web.shop.svc.{ZONE}")
+        ask(responder, f"WEB.shop.svc.{ZONE}")
+    assert responder.statistics().rendered == rendered
+
+
+def test_names_asked_once_leave_nothing() -> None:
+    responder = responder_of(a_world())
+    for number in range(1000):
+        ask(responder, f"web{number}.shop.svc.{ZONE}")
+        ask(responder, f"db-{number % 10}.eu.db.shop.svc.{ZONE}", RRType(1 + number % 2))
+    assert responder.kept.statistics().unknown == 0
+
+
+def test_addresses_turn_from_answer_to_answer() -> None:
+    responder = responder_of(a_world())
+    firsts = [
+        str(dnslib.DNSRecord.parse(ask(responder, f"six.shop.svc.{ZONE}", RRType.AAAA)).rr[0])
+        for _ in range(12)
+    ]
+    assert len(set(firsts)) == 3
+    assert all(one != other for one, other in itertools.pairwise(firsts[3:]))
+
+
+def test_truncated_rotations_show_every_record() -> None:
+    responder = responder_of(a_world())
+    opt = wire.write_opt(1232)
+    seen: set[str] = set()
+    for _ in range(200):
+        reply = ask(responder, f"big.shop.svc.{ZONE}", opt=opt)
+        seen.update(str(record.rdata) for record in dnslib.DNSRecord.parse(reply).rr)
+    assert len(seen) == 700
+
+
+def test_a_change_drops_the_replies_of_that_service_and_no_others() -> None:
+    world = a_world()
+    responder = responder_of(world)
+    asked = ["web.shop.svc", "db.shop.svc", "db-0.eu.db.shop.svc", "nope.shop.svc", "other.svc"]
+    for text in asked * 3:
+        ask(responder, f"{text}.{ZONE}")
+    before = set(responder.kept.known), set(responder.kept.unknown)
+    world.publisher.apply(Apply(endpoint_slice("db", "eu", ["10.1.0.99"])))
+    responder.kept.forget(world.publish_all(1_700_000_001))
+    dropped = (before[0] - set(responder.kept.known)) | (before[1] - set(responder.kept.unknown))
+    assert len(dropped) == 2
+    assert all(b"\x02db\x04shop" in key for key in dropped)
+    assert "10.1.0.99" in str(dnslib.DNSRecord.parse(ask(responder, f"db-0.eu.db.shop.svc.{ZONE}")))
+
+
+def test_a_new_service_drops_its_denial_and_that_of_its_namespace() -> None:
+    world = a_world()
+    responder = responder_of(world)
+    for text in ["app.new.svc", "new.svc", "x.app.new.svc", "else"] * 3:
+        reply = dnslib.DNSRecord.parse(ask(responder, f"{text}.{ZONE}"))
+        assert reply.header.rcode == 3
+    world.publisher.apply(Apply(service_import("app", "new", ips=["10.0.0.9"])))
+    responder.kept.forget(world.publish_all(1_700_000_001))
+    codes = [
+        dnslib.DNSRecord.parse(ask(responder, f"{text}.{ZONE}")).header.rcode
+        for text in ["app.new.svc", "new.svc", "x.app.new.svc", "else"]
+    ]
+    assert codes == [0, 0, 5, 3]
+    world.publisher.apply(Delete(Kind.SERVICE_IMPORT, ("new", "app")))
+    responder.kept.forget(world.publish_all(1_700_000_002))
+    assert dnslib.DNSRecord.parse(ask(responder, f"new.svc.{ZONE}")).header.rcode == 3
+
+
+def test_kept_denials_carry_the_new_serial() -> None:
+    world = a_world()
+    responder = responder_of(world)
+    for _ in range(3):
+        ask(responder, f"web.shop.svc.{ZONE}", RRType.TXT)
+        ask(responder, f"nope.shop.svc.{ZONE}")
+    world.publisher.apply(Apply(service_import("app", ips=["10.0.0.9"])))
+    responder.kept.forget(world.publish_all(1_700_000_500))
+    rendered = responder.statistics().rendered
+    for text, qtype in [("web.shop.svc", RRType.TXT), ("nope.shop.svc", RRType.A)]:
+        reply = ask(responder, f"{text}.{ZONE}", qtype)
+        assert (1_700_000_500).to_bytes(4, "big") in reply
+    assert responder.statistics().rendered == rendered
+
+
+@pytest.mark.parametrize("max_bytes", [0, 2000, 20_000])
+def test_memory_for_replies_is_bounded(max_bytes: int) -> None:
+    responder = responder_of(a_world(), max_bytes=max_bytes)
+    for _ in range(3):
+        for number in range(10):
+            for qtype in TYPES:
+                ask(responder, f"db-{number}.eu.db.shop.svc.{ZONE}", qtype)
+                ask(responder, f"web.shop.svc.{ZONE}", qtype)
+    assert responder.kept.statistics().size_bytes <= max_bytes
+
+
+def test_unknown_names_do_not_push_out_known_ones() -> None:
+    responder = responder_of(a_world())
+    for _ in range(3):
+        ask(responder, f"web.shop.svc.{ZONE}")
+    for number in range(20_000):
+        for _ in range(2):
+            ask(responder, f"{number}.x.svc.{ZONE}")
+    assert len(responder.kept.unknown) <= 16_384
+    rendered = responder.statistics().rendered
+    ask(responder, f"web.shop.svc.{ZONE}")
+    assert responder.statistics().rendered == rendered
+
+
+def test_odd_shapes_of_a_name_are_bounded() -> None:
+    responder = responder_of(a_world())
+    for qtype in range(1, 300):
+        for size in range(512, 1300, 13):
+            for _ in range(2):
+                opt = wire.write_opt(size, options=b"\0\x0a\0\x08" + bytes(8))
+                ask(responder, f"web.shop.svc.{ZONE}", qtype, opt=opt)
+    names_of_web = 3
+    assert responder.kept.statistics().known <= 48 * names_of_web + 2
+
+
+def test_clear_forgets_everything() -> None:
+    responder = responder_of(a_world())
+    for text in ["web.shop.svc", "nope.shop.svc", "else"] * 3:
+        ask(responder, f"{text}.{ZONE}")
+    responder.kept.clear()
+    statistics = responder.kept.statistics()
+    assert (statistics.known, statistics.unknown, statistics.size_bytes) == (0, 0, 0)

@@ -1,0 +1,174 @@
+"""Whatever a peer sends ends in a right reply or in none."""
+
+import random
+
+import dnslib
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mcsdns import names, wire
+from mcsdns.rrset import RRType
+from mcsdns.server.respond import Responder
+from mcsdns.world import World
+from tests.test_wire import ACCEPTED, ERRORS, NO_REPLY
+from tests.worlds import endpoint_slice, responder_of, service_import, world_of
+
+WORLD = world_of([service_import("web", ips=["10.0.0.1"], ports=[("http", 80)])])
+RESPONDERS = {False: responder_of(WORLD), True: responder_of(WORLD, tcp=True)}
+VALID = wire.write_query(
+    7, names.wire_from_text("web.shop.svc.clusterset.local"), 1, opt=wire.write_opt(1232)
+)
+
+
+def assert_right_or_none(responder: Responder, octets: bytes) -> None:
+    reply = responder.respond(octets)
+    assert responder.statistics().failures == 0
+    if len(octets) < 12 or octets[2] & 0x80:
+        assert reply is None
+        return
+    assert reply is not None
+    assert reply[:2] == octets[:2]
+    assert reply[2] & 0x80
+    assert reply[2] & 0x78 == octets[2] & 0x78
+    questions = int.from_bytes(reply[4:6], "big")
+    assert questions <= 1
+    end = 12
+    if questions:
+        while length := reply[end]:
+            end += length + 1
+        end += 5
+    assert reply[12:end] == octets[12:end]
+    assert len(reply) >= end
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize(
+    "octets",
+    [*NO_REPLY.values(), *(octets for octets, _ in ERRORS.values()), *ACCEPTED.values()],
+)
+def test_the_corpus_ends_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
+    for _ in range(3):
+        assert_right_or_none(RESPONDERS[tcp], octets)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=600), st.booleans())
+@example(b"\0" * 12, False)
+def test_any_octets_end_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
+    assert_right_or_none(RESPONDERS[tcp], octets)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=600), st.integers(0, 0x7FFF), st.booleans())
+def test_any_octets_behind_a_header_end_in_a_reply(octets: bytes, flags: int, tcp: bool) -> None:
+    header = b"ID" + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\1"
+    assert_right_or_none(RESPONDERS[tcp], header + octets)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_a_damaged_request_ends_in_a_reply_or_none(data: st.DataObject) -> None:
+    octets = bytearray(VALID)
+    for _ in range(data.draw(st.integers(1, 4))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(octets)))
+    for request in (bytes(octets), bytes(octets[:cut]), bytes(octets) + bytes(octets[cut:])):
+        assert_right_or_none(RESPONDERS[False], request)
+
+
+def test_a_flood_of_random_octets_changes_nothing() -> None:
+    noise = random.Random(20_260_101)
+    responder = responder_of(WORLD)
+    for _ in range(20_000):
+        assert_right_or_none(responder, noise.randbytes(noise.randrange(80)))
+    assert responder.kept.statistics().known == 0
+    assert_right_or_none(responder, VALID)
+
+
+def test_a_fault_of_ours_is_answered_servfail_and_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of([])
+    responder = responder_of(world)
+
+    def fail(_: wire.Query) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.answerer, "answer_query", fail)
+    for _ in range(50):
+        reply = responder.respond(VALID)
+        assert reply is not None
+        assert reply[3] & 15 == 2
+    assert responder.statistics().failures == 50
+    assert len(caplog.records) == 10
+
+
+def dual_stack_world(endpoints: int) -> World:
+    return world_of(
+        [
+            service_import("db"),
+            *(
+                endpoint_slice(
+                    "db",
+                    "eu",
+                    [
+                        f"10.{n >> 8}.{n & 255}.1" if family == 4 else f"fd00::{n:x}"
+                        for n in range(start, min(start + 1000, endpoints))
+                    ],
+                    hostnames=False,
+                    name=f"db-{family}-{start:06}",
+                )
+                for family in (4, 6)
+                for start in range(0, endpoints, 1000)
+            ),
+        ]
+    )
+
+
+def addresses_over_tcp(responder: Responder, qtype: int) -> tuple[bytes, set[int]]:
+    name = names.wire_from_text("db.shop.svc.clusterset.local")
+    reply = responder.respond(wire.write_query(1, name, qtype))
+    assert reply is not None
+    records = dnslib.DNSRecord.parse(reply).rr
+    if qtype == RRType.A:
+        return reply, {record.rdata.data[1] << 8 | record.rdata.data[2] for record in records}
+    return reply, {record.rdata.data[14] << 8 | record.rdata.data[15] for record in records}
+
+
+def test_more_than_64_kib_is_a_subset_over_tcp_with_the_same_endpoints_for_both_families() -> None:
+    responder = responder_of(dual_stack_world(5000), tcp=True)
+    reply, four = addresses_over_tcp(responder, RRType.A)
+    assert reply[2] & 2 == 0
+    reply, six = addresses_over_tcp(responder, RRType.AAAA)
+    assert reply[2] & 2 == 0
+    assert 60_000 < len(reply) <= 65_535
+    assert four == six
+    assert 2000 < len(four) < 5000
+    assert responder.statistics().oversized == 2
+
+
+def test_the_subset_turns_with_time_and_shows_every_endpoint() -> None:
+    world = dual_stack_world(5000)
+    now = [0.0]
+    responder = Responder(
+        world.answerer,
+        world.tree,
+        responder_of(world).kept,
+        tcp=True,
+        clock=lambda: now[0],
+    )
+    seen: set[int] = set()
+    for _ in range(3):
+        seen |= addresses_over_tcp(responder, RRType.AAAA)[1]
+        assert seen >= addresses_over_tcp(responder, RRType.A)[1]
+        now[0] += 5
+    assert len(seen) == 5000
+
+
+def test_an_answer_that_just_fits_is_whole() -> None:
+    responder = responder_of(dual_stack_world(2000), tcp=True)
+    reply, six = addresses_over_tcp(responder, RRType.AAAA)
+    assert len(six) == 2000
+    assert len(reply) > 56_000
+    assert responder.statistics().oversized == 0
