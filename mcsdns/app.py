@@ -8,14 +8,13 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import anyio
-import anyio.lowlevel
 import msgspec
 
-from mcsdns.config import Settings, in_pod
+from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
 from mcsdns.index.events import Event
 from mcsdns.server import tcp, udp
@@ -30,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 _SLICE_S: Final = 0.002
 """Longest turn of the loop that publishing takes."""
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_DRAIN_S: Final = 0.1
+_FLUSH_S: Final = 1.0
 _SPARE_FILES: Final = 64
 """File descriptors kept free for everything but TCP connections."""
 
@@ -158,8 +160,8 @@ class Server:
         return Responder(world.answerer, world.tree, kept, tcp=over_tcp, clock=time.monotonic)
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Serve until SIGTERM or SIGINT; on SIGHUP look at the files and, with `reread`, the settings.
 
     Raises:
         ConfigError: an address cannot be bound. SourceError: the source cannot be read.
@@ -167,15 +169,42 @@ async def serve(settings: Settings) -> None:
     server = Server(settings)
     source = ManifestSource(settings.manifests, server.feed, max_bytes=settings.manifest_max_bytes)
     async with anyio.create_task_group() as group:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             await server.start()
             group.start_soon(_follow, source, server)
             async for received in signals:
-                logger.info("stopping on %s", signal.Signals(received).name)
-                break
-        server.close()
-        await anyio.lowlevel.checkpoint()  # connections write what they have
+                if received != signal.SIGHUP:
+                    logger.info("stopping on %s", received.name)
+                    break
+                _check_again(settings, reread)
+                group.start_soon(source.rescan)
+            await _drain(server)
         group.cancel_scope.cancel()
+
+
+async def _drain(server: Server) -> None:
+    """Answer what was sent before the signal, and let connections write what they have."""
+    await anyio.sleep(_DRAIN_S)
+    server.close()
+    with anyio.move_on_after(_FLUSH_S):
+        while any(each.open for each in server.statistics().tcp):  # noqa: ASYNC110 - at exit
+            await anyio.sleep(_DRAIN_S / 10)
+
+
+def _check_again(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Say what a restart would change, or why there could be none."""
+    try:
+        wanted = reread()
+    except ConfigError as error:
+        logger.error("%s; the settings in force stay", error)
+        return
+    before = msgspec.structs.asdict(settings)
+    after = msgspec.structs.asdict(wanted)
+    changed = [name for name, value in after.items() if before[name] != value]
+    if changed:
+        logger.warning("restart to apply what changed: %s", ", ".join(changed))
+    else:
+        logger.info("the settings have not changed")
 
 
 async def _follow(source: ManifestSource, server: Server) -> None:
@@ -193,18 +222,22 @@ async def _follow(source: ManifestSource, server: Server) -> None:
     await source.watch()
 
 
-def _bind_all(settings: Settings) -> Iterator[tuple[str, socket.socket, socket.socket]]:
+def _bind_all(settings: Settings) -> list[tuple[str, socket.socket, socket.socket]]:
     """Bind UDP and TCP of each address, on one port where the port is 0."""
-    by_default = not settings.listen and in_pod()
-    for host, port in settings.listen_addresses():
+    listen = settings.listen_addresses()
+    bound: list[tuple[str, socket.socket, socket.socket]] = []
+    for host, port in listen:
         try:
-            udp_socket, tcp_socket = _bind_pair(host, port)
+            bound.append((host, *_bind_pair(host, port)))
         except OSError as error:
-            if by_default and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                logger.info("%s is not available here", host)
+            if host == "::" and len(listen) > 1 and error.errno in _NO_SUCH_FAMILY:
+                logger.info("IPv6 is off here, [::]:%d is passed over", port)
                 continue
+            for _, *sockets in bound:
+                for each in sockets:
+                    each.close()
             raise ConfigError(_why_not_bound(host, port, error)) from None
-        yield host, udp_socket, tcp_socket
+    return bound
 
 
 def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
@@ -227,9 +260,11 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
             "choose another with --listen ADDR:PORT"
         )
     if error.errno == errno.EACCES:
-        return what + "not permitted below port 1024; choose a higher port"
+        return what + "not permitted; choose a port from 1024 on, or allow CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
         return what + "this host has no such address; `ip address` lists those it has"
+    if error.errno == errno.EAFNOSUPPORT:
+        return what + "IPv6 is off here; listen on an IPv4 address, or on 0.0.0.0 for all"
     return what + (error.strerror or str(error))
 
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mcsdns import __version__, config
-from mcsdns.errors import ConfigError, McsdnsError
+from mcsdns import __version__, asking, config
+from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
 
 USAGE_STATUS = 2
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _complain(error: BaseException) -> int:
     """Print the one line that says what, where and what to do."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+        error = cast("BaseException", error.exceptions[0])
     if not isinstance(error, McsdnsError):
         raise error
     print(f"mcsdns: {error}", file=sys.stderr)  # noqa: T201
@@ -53,7 +53,31 @@ def _build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="answer DNS queries", description="Answer queries.")
     config.add_flags(serve)
     serve.set_defaults(run=_serve)
+    asking.add_query(commands.add_parser("query", help="ask a question, show the answer"))
+    asking.add_test(commands.add_parser("test", help="compare answers with case files"))
+    _add_explain(commands.add_parser("explain", help="say why a name is answered as it is"))
     return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Say why a name is answered as it is, object by object."
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
+    parser.add_argument("--json", action="store_true", help="show one JSON document")
+    config.add_flags(parser, asking.SOURCE_SETTINGS)
+    parser.set_defaults(run=_explain)
+
+
+def _settings(flags: dict[str, Any]) -> config.Settings:
+    """Load the settings of a command that needs a source.
+
+    Raises:
+        ConfigError: a setting is wrong, or there is no source.
+    """
+    settings = config.load(flags, os.environ)
+    if not settings.manifests:
+        raise ConfigError("no source of objects: give --manifests PATH")
+    return settings
 
 
 def _serve(flags: dict[str, Any]) -> int:
@@ -63,9 +87,27 @@ def _serve(flags: dict[str, Any]) -> int:
 
     from mcsdns import app, log  # noqa: PLC0415
 
-    settings = config.load(flags, os.environ)
-    if not settings.manifests:
-        raise ConfigError("no source of objects: give --manifests PATH")
+    settings = _settings(flags)
     log.configure(settings.log_format, settings.log_level)
-    anyio.run(partial(app.serve, settings))
+    anyio.run(app.serve, settings, partial(_settings, flags))
+    return 0
+
+
+def _explain(flags: dict[str, Any]) -> int:
+    import anyio  # noqa: PLC0415
+
+    from mcsdns import app, log, names, rdata  # noqa: PLC0415
+    from mcsdns.explain.decision import explain  # noqa: PLC0415
+    from mcsdns.explain.text import to_json, to_text  # noqa: PLC0415
+
+    settings = _settings(flags)
+    try:
+        names.wire_from_text(flags["name"])
+        qtype = rdata.type_number(flags["type"])
+    except (InvalidNameError, ValueError) as error:
+        raise ConfigError(f"{error}; write NAME TYPE") from None
+    log.configure(settings.log_format, settings.log_level)
+    world = anyio.run(app.offline_world, settings)
+    explanation = explain(world.store, world.tree, world.answerer, flags["name"], qtype)
+    sys.stdout.write(to_json(explanation) if flags["json"] else to_text(explanation))
     return 0

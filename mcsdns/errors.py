@@ -6,7 +6,9 @@ McsdnsError                 root: whatever we raise on purpose
 ├── ObjectError             a Kubernetes object that does not have the documented shape
 ├── ConfigError             a setting that is unknown, badly written or impossible
 ├── SourceError             a source that cannot be read at all
-└── CasesError              a file of test cases that cannot be understood
+├── CasesError              a file of test cases that cannot be understood
+├── NoReplyError            a server that was asked and did not answer
+└── ReplyError              a server's reply that is no DNS message
 """
 
 
@@ -57,3 +59,11 @@ class SourceError(McsdnsError):
 
 class CasesError(McsdnsError):
     """A file of test cases is not of the documented form; says where."""
+
+
+class NoReplyError(McsdnsError):
+    """A server that was asked did not answer; says how it was asked and what to look at."""
+
+
+class ReplyError(McsdnsError):
+    """What a server sent is no well-formed DNS message; says where it breaks."""

@@ -1,17 +1,31 @@
 """Log lines, as text for people or JSON for machines, on standard error."""
 
+import datetime
+import json
 import logging
 import sys
 from typing import Any
-
-import msgspec
 
 from mcsdns.config import LogFormat, LogLevel
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-class _JsonFormatter(logging.Formatter):
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+class _TextFormatter(logging.Formatter):
+    """Time in UTC (RFC 3339), level and message; what others wrote cannot make lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return super().formatMessage(record).translate(_CONTROLS)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        when = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _JsonFormatter(_TextFormatter):
     """One JSON object a line: time, level, logger, message and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -24,7 +38,7 @@ class _JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return json.dumps(line, default=str)
 
 
 def configure(log_format: LogFormat, level: LogLevel) -> None:
@@ -33,6 +47,6 @@ def configure(log_format: LogFormat, level: LogLevel) -> None:
     if log_format is LogFormat.JSON:
         handler.setFormatter(_JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)

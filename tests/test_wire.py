@@ -272,3 +272,16 @@ def test_extended_rcode_is_split() -> None:
     reply = wire.write_response(query_for("a", opt=OPT), wire.Response(rcode=Rcode.BADVERS), 512)
     assert reply.wire[3] & 15 == 0
     assert reply.wire[-6] == 1
+
+
+def test_soa_and_ns_answers_are_compressed() -> None:
+    tail = wire.NegativeTail(names.from_text("example"), 5)
+    for rtype, rdata in [
+        (RRType.SOA, tail.rdata),
+        (RRType.NS, names.from_text("ns.dns.example")),
+    ]:
+        response = wire.Response(aa=True, answer=RRset(rtype, 5, (rdata,)))
+        reply = wire.write_response(query_for("example", rtype), response, 512).wire
+        assert reply.count(b"\x07example") == 1
+        record = dnslib.DNSRecord.parse(reply).rr[0]
+        assert str(record.rdata).startswith("ns.dns.example.")

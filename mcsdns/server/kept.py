@@ -226,9 +226,9 @@ def shape_key(query: Query) -> bytes | None:
     Requests with an OPT share the replies made for the largest size; whether such a reply fits
     the client is for the caller to see.
     """
-    if query.qtype not in KEPT_TYPES:
-        return None
     edns = query.edns
+    if query.qtype not in KEPT_TYPES or (edns is not None and edns.version):
+        return None
     kind = 0 if edns is None else 2 if edns.do else 1
     flags = 0x80 | kind << 2 | query.rd << 1 | query.cd
     return bytes((flags,)) + query.name + query.question[-4:]

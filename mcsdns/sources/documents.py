@@ -5,100 +5,195 @@ file is opened here.
 """
 
 import difflib
-import json
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 import yaml
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.objects import Decoded, Object, Problem, decode, kind_of
+from mcsdns.index.objects import Kind, Object, Problem, decode, kind_of
+from mcsdns.sources import texts
+from mcsdns.sources.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
 
-_SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_KNOWN_VERSIONS: Final = {
+    Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
+    Kind.ENDPOINT_SLICE: ["discovery.k8s.io/v1"],
+}
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-_MAX_LIST_DEPTH: Final = 3
-_OUR_KINDS: Final = ("ServiceImport", "EndpointSlice")
+_UNQUOTED = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
+
+Identity = tuple[str, str, str]
+"""Kind, namespace and name."""
+ANYTHING: Final[Identity] = ("", "", "")
 
 
 class Located(msgspec.Struct, frozen=True, gc=False):
-    """A problem and where in which file it is."""
+    """A problem and where in which file it is.
+
+    Attributes:
+        lost: the object that cannot be read because of it; ANYTHING where that is not known.
+    """
 
     origin: str
     problem: Problem
-
-
-class Broken(msgspec.Struct, frozen=True, gc=False):
-    """An object that could not be decoded, told by kind, namespace and name as far as known."""
-
-    kind: str
-    key: tuple[str, str]
+    lost: Identity | None = None
 
 
 class Manifest(msgspec.Struct, gc=False):
     """What one text holds.
 
     Attributes:
-        objects: in order. broken: objects and `unreadable` documents that could not be read.
-        ignored: objects of other kinds, or not for us.
+        objects: in order. ignored: how many objects of other kinds, or not for us.
     """
 
-    objects: list[Object]
-    problems: list[Located]
-    broken: list[Broken]
+    objects: list[Object] = []
+    problems: list[Located] = []
     ignored: int = 0
-    unreadable: int = 0
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: no dates and no base-60 integers."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int"}
-    ]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+|0o[0-7]+)\Z"),
-    list("-+0123456789"),
-)
-
-
-class _Document(msgspec.Struct, gc=False):
-    """One parsed document.
-
-    Attributes:
-        text: where it stands, from its first line on. offset: lines of the file before `text`.
-        node: its YAML nodes; JSON gets them only when a line is asked for.
-    """
-
-    value: Any
-    text: str
-    offset: int
-    node: yaml.Node | None
-
-    def line_of(self, path: str) -> int:
-        """Return the line of the file on which a path stands."""
-        if self.node is None:
-            try:
-                self.node = yaml.compose(self.text, _Loader)  # JSON is YAML, but for tabs
-            except (yaml.YAMLError, RecursionError):
-                return self.offset + 1
-        return self.offset + line_of(self.node, path)
 
 
 def read(text: str, file: str) -> Manifest:
     """Read a text of one or many YAML or JSON documents; `file` is the name to report."""
-    manifest = Manifest([], [], [])
-    for document in _documents(text, file, manifest):
-        _read_object(document.value, "$", document, file, manifest, 0)
-    return manifest
+    reader = _Reader(file)
+    for part in texts.read(text):
+        reader.take(part)
+    return reader.manifest
+
+
+class _Reader:
+    """Makes objects of the parts of one text."""
+
+    def __init__(self, file: str) -> None:
+        self.manifest = Manifest()
+        self._file = file
+        self._waiting: list[tuple[Part, Mapping]] = []
+
+    def take(self, part: Part | Unreadable) -> None:
+        """Take the next part; the `items` of a List come before the List itself."""
+        if isinstance(part, Unreadable):
+            self._waiting.clear()
+            text = f"not YAML: {part.why}"
+            problem = Problem("unreadable", "document", part.path, text)
+            self.manifest.problems.append(
+                Located(f"{self._file}:{part.line}", problem, lost=ANYTHING)
+            )
+        elif part.path == "$":
+            self._take_document(part)
+        elif is_mapping(part.value) and "kind" not in part.value:
+            self._waiting.append((part, part.value))
+        else:
+            self._take_object(part)
+
+    def _take_document(self, part: Part) -> None:
+        waiting, self._waiting = self._waiting, []
+        value = part.value
+        if value is None:
+            return
+        kind = value.get("kind") if is_mapping(value) else None
+        if not is_mapping(value) or not isinstance(kind, str) or not kind.endswith("List"):
+            self._take_object(part)
+            return
+        implied = {"kind": kind.removesuffix("List") or None, "apiVersion": value.get("apiVersion")}
+        for item, fields in waiting:  # those of a typed list may lack kind and apiVersion
+            item.value = implied | fields
+            self._take_object(item)
+        items = value.get("items")
+        for number, other in enumerate(items if is_sequence(items) else []):
+            if other is not None:
+                self._refuse(part, f"$.items[{number}]")
+
+    def _take_object(self, part: Part) -> None:
+        value = part.value
+        kind = value.get("kind") if is_mapping(value) else None
+        if not is_mapping(value) or not isinstance(kind, str):
+            self._refuse(part, part.path)
+            return
+        version = value.get("apiVersion")
+        ours = kind_of(version, kind) if isinstance(version, str) else None
+        if ours is not None:
+            self._decode(part, value, ours, str(version))
+            return
+        self.manifest.ignored += 1
+        if kind in _KNOWN_VERSIONS:
+            text = _wrong_version(Kind(kind), version)
+            problem = Problem("unknown_version", _subject(kind, value), "$.apiVersion", text)
+            self._report(part, [problem], lost=_identity(kind, value))
+
+    def _decode(self, part: Part, value: Mapping, kind: Kind, version: str) -> None:
+        origin = f"{self._file}:{part.line}"
+        try:
+            decoded = decode(kind, value, origin=origin, api_version=version)
+        except ObjectError as error:
+            path, text = _exact(error.path, value), str(error)
+            if _UNQUOTED.match(text):
+                text += "; put it in quotes"
+            problem = Problem("bad_object", _subject(kind, value), path, text)
+            self._report(part, [problem], lost=_identity(kind, value))
+            return
+        if decoded.object is None:
+            self.manifest.ignored += 1
+            return
+        self.manifest.objects.append(decoded.object)
+        text = "the key stands twice, the last one counts"
+        repeated = [
+            Problem("repeated_key", _subject(kind, value), "$" + path[len(part.path) :], text)
+            for path in part.repeated
+        ]
+        self._report(part, (*decoded.problems, *repeated))
+
+    def _refuse(self, part: Part, path: str) -> None:
+        text = "a manifest is a mapping with apiVersion and kind"
+        problem = Problem("not_an_object", "document", "$" + path[len(part.path) :], text)
+        self._report(part, [problem], lost=ANYTHING)
+
+    def _report(
+        self, part: Part, problems: Iterable[Problem], lost: Identity | None = None
+    ) -> None:
+        """Note problems of one object, whose paths begin at the object."""
+        placed = [
+            msgspec.structs.replace(problem, path=part.path + problem.path[1:])
+            for problem in problems
+        ]
+        lines = part.lines_of(problem.path for problem in placed)
+        self.manifest.problems.extend(
+            Located(f"{self._file}:{lines[problem.path]}", problem, lost) for problem in placed
+        )
+
+
+def _wrong_version(kind: Kind, version: object) -> str:
+    known = _KNOWN_VERSIONS[kind]
+    text = f"{version!r} is not read, only {' and '.join(known)}"
+    close = difflib.get_close_matches(str(version), known, 1)
+    return f"{text}; did you mean {close[0]}?" if close else text
+
+
+def _identity(kind: str, value: Mapping) -> Identity:
+    metadata = value.get("metadata")
+    if not is_mapping(metadata):
+        return ANYTHING
+    namespace, name = metadata.get("namespace") or "default", metadata.get("name")
+    if not isinstance(namespace, str) or not isinstance(name, str):
+        return ANYTHING
+    return str(kind), namespace, name
+
+
+def _subject(kind: str, value: Mapping) -> str:
+    _, namespace, name = _identity(kind, value)
+    return f"{kind} {namespace}/{name}" if name else kind
+
+
+def _exact(path: str, value: Mapping) -> str:
+    """Name the key where msgspec says `[...]`: some value of a mapping of texts is none."""
+    head, found, _ = path.partition("[...]")
+    inside: object = value
+    for step in head.split(".")[1:]:
+        inside = inside.get(step) if is_mapping(inside) else None
+    if not found or not is_mapping(inside):
+        return path
+    return next(
+        (f"{head}.{key}" for key, each in inside.items() if not isinstance(each, str)), head
+    )
 
 
 def line_of(node: yaml.Node | None, path: str) -> int:
@@ -117,161 +212,9 @@ def line_of(node: yaml.Node | None, path: str) -> int:
                 if name.value == key:
                     line, found = name.start_mark.line, value
         elif isinstance(node, yaml.SequenceNode) and number and number.isdigit():
-            if int(number) < len(node.value):
-                found = node.value[int(number)]
-                line = found.start_mark.line
+            found = next(iter(node.value[int(number) :]), None)
+            line = found.start_mark.line if found else line
         if found is None:
             break
         node = found
     return int(line) + 1
-
-
-def _documents(text: str, file: str, manifest: Manifest) -> Iterator[_Document]:
-    if text.lstrip()[:1] in {"{", "["}:
-        documents = list(_json_documents(text))
-        if documents:
-            yield from documents
-            return
-    starts = [0, *(match.end() for match in _SEPARATOR.finditer(text))]
-    ends = [*(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
-    line, counted = 0, 0
-    for start, end in zip(starts, ends, strict=True):
-        line += text.count("\n", counted, start)
-        counted = start
-        try:
-            yield from _yaml_documents(text[start:end], line)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            manifest.unreadable += 1
-            manifest.problems.append(_unreadable(error, file, line))
-
-
-def _json_documents(text: str) -> Iterator[_Document]:
-    """Read concatenated JSON documents; nothing where any is malformed, YAML may fare better."""
-    decoder = json.JSONDecoder()
-    documents: list[_Document] = []
-    at = counted = line = 0
-    try:
-        while at < len(text) and (gap := re.compile(r"\s*").match(text, at)):
-            at = gap.end()
-            if at == len(text):
-                break
-            value, end = decoder.raw_decode(text, at)
-            line += text.count("\n", counted, at)
-            counted = at
-            documents.append(_Document(value, text[at:end], line, None))
-            at = end
-    except (ValueError, RecursionError):
-        return
-    yield from documents
-
-
-def _yaml_documents(text: str, line: int) -> Iterator[_Document]:
-    if not text.strip():
-        return
-    loader = _Loader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            yield _Document(loader.construct_document(node), "", line, node)
-    finally:
-        loader.dispose()
-
-
-def _unreadable(error: Exception, file: str, line: int) -> Located:
-    mark = getattr(error, "problem_mark", None)
-    at = line + 1 + (mark.line if mark is not None else 0)
-    column = f", column {mark.column + 1}" if mark is not None else ""
-    why = getattr(error, "problem", None) or str(error) or type(error).__name__
-    text = f"not YAML: {why}{column}; this document is not served, the others are"
-    return Located(f"{file}:{at}", Problem("unreadable", "document", "$", text))
-
-
-def _read_object(
-    value: Any, path: str, document: _Document, file: str, manifest: Manifest, depth: int
-) -> None:
-    if value is None:
-        return
-    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        text = "a manifest is a mapping with apiVersion and kind; this one is not served"
-        manifest.unreadable += 1
-        manifest.problems.append(
-            _located(Problem("not_an_object", "document", path, text), path, document, file)
-        )
-        return
-    kind, api_version = value["kind"], value.get("apiVersion")
-    if kind.endswith("List") and isinstance(value.get("items"), list) and depth < _MAX_LIST_DEPTH:
-        _read_list(value["items"], kind, api_version, path, document, file, manifest, depth)
-        return
-    ours = kind_of(api_version, kind) if isinstance(api_version, str) else None
-    if ours is None:
-        manifest.ignored += 1
-        if kind in _OUR_KINDS:
-            manifest.problems.append(_wrong_version(kind, api_version, path, document, file))
-        return
-    origin = f"{file}:{document.line_of(path)}"
-    try:
-        decoded = decode(ours, value, origin=origin, api_version=api_version)
-    except ObjectError as error:
-        key = _key_of(value)
-        manifest.broken.append(Broken(kind, key))
-        where = path + error.path[1:]
-        text = f"{error}; this object is not served, the others are"
-        problem = Problem("bad_object", f"{kind} {'/'.join(key)}", where, text)
-        manifest.problems.append(_located(problem, where, document, file))
-        return
-    _take(decoded, path, document, file, manifest)
-
-
-def _read_list(
-    items: list[Any],
-    kind: str,
-    api_version: Any,
-    path: str,
-    document: _Document,
-    file: str,
-    manifest: Manifest,
-    depth: int,
-) -> None:
-    """Read the items of a List; those of a typed list may lack kind and apiVersion."""
-    implied = {"kind": kind.removesuffix("List"), "apiVersion": api_version}
-    for number, item in enumerate(items):
-        if kind != "List" and isinstance(item, dict) and "kind" not in item:
-            item = implied | item  # noqa: PLW2901 - completed, not replaced
-        _read_object(item, f"{path}.items[{number}]", document, file, manifest, depth + 1)
-
-
-def _take(decoded: Decoded, path: str, document: _Document, file: str, manifest: Manifest) -> None:
-    if decoded.object is None:
-        manifest.ignored += 1
-    else:
-        manifest.objects.append(decoded.object)
-    for problem in decoded.problems:
-        where = path + problem.path[1:]
-        manifest.problems.append(
-            _located(msgspec.structs.replace(problem, path=where), where, document, file)
-        )
-
-
-def _located(problem: Problem, path: str, document: _Document, file: str) -> Located:
-    return Located(f"{file}:{document.line_of(path)}", problem)
-
-
-def _wrong_version(
-    kind: str, api_version: Any, path: str, document: _Document, file: str
-) -> Located:
-    known = ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"]
-    if kind == "EndpointSlice":
-        known = ["discovery.k8s.io/v1"]
-    close = difflib.get_close_matches(str(api_version), known, 1)
-    text = f"{api_version!r} is not read, only {' and '.join(known)}"
-    if close:
-        text += f"; did you mean {close[0]}?"
-    where = path + ".apiVersion"
-    return _located(Problem("unknown_version", kind, where, text), where, document, file)
-
-
-def _key_of(value: dict[Any, Any]) -> tuple[str, str]:
-    metadata = value.get("metadata")
-    if not isinstance(metadata, dict):
-        return "?", "?"
-    return str(metadata.get("namespace") or "default"), str(metadata.get("name") or "?")

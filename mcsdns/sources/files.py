@@ -1,4 +1,4 @@
-"""Which files a set of paths names, and whether one of them changed."""
+"""Which files a set of paths names, whether one of them changed, and which folders would tell."""
 
 import os
 import stat
@@ -8,72 +8,88 @@ from typing import Final
 import msgspec
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-Signature = tuple[int, int, int]
-"""Inode, modification time in ns, size in octets: a change of content changes one of them."""
+Signature = tuple[int, ...]
+"""Device, inode, times of content and of status in ns, size: whatever changes, one of them does."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Files by path, in the order they are read, and what could not be looked at.
+    """What paths name.
 
     Attributes:
-        missing: path -> what the system says.
+        files: path -> signature, in the order of paths and, in a folder, of names.
+        missing: path -> what the system says, of what could not be looked at.
+        folders: path -> device and inode, of every folder whose changes matter.
     """
 
-    files: dict[str, Signature]
-    missing: dict[str, str]
+    files: dict[str, Signature] = {}
+    missing: dict[str, str] = {}
+    folders: dict[str, Signature] = {}
+
+    def is_missing(self, path: str) -> bool:
+        """Say whether a file could not be looked at, itself or a folder it is in."""
+        return any(is_in(path, each) for each in self.missing)
+
+
+def is_in(path: str, place: str) -> bool:
+    """Say whether a path is a place, or below it."""
+    return path == place or path.startswith(place.rstrip("/") + "/")
 
 
 def find(paths: Sequence[str]) -> Found:
-    """Find the manifests that files and folders name, each file once.
+    """Find the manifests that files and folders name, each file once, under its first path.
 
-    A folder is searched whole, links included; a folder that was seen is not entered again, so a
-    cycle of links ends. Names that begin with a dot are passed over, as kubectl and the kubelet's
-    volumes want it; a file that is named itself is read whatever its suffix.
+    A folder is searched whole, links included; a file or folder that was seen is not visited
+    again, so a cycle of links ends. In folders, names that begin with a dot are passed over, as
+    kubectl and the kubelet's volumes want it; a file that is named itself is read whatever its
+    name.
     """
-    files: dict[str, Signature] = {}
-    missing: dict[str, str] = {}
-    entered: set[tuple[int, int]] = set()
+    found = Found()
+    seen: set[Signature] = set()
+    waiting = [(path, True) for path in reversed(paths)]
     for path in paths:
+        _note_folder(os.path.dirname(os.path.abspath(path)), found)
+    while waiting:
+        path, is_link = waiting.pop()
         try:
             status = os.stat(path)
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            if stat.S_ISDIR(status.st_mode):
+                found.folders[path] = identity
+                waiting += sorted(_inside(path), reverse=True)
+            elif stat.S_ISREG(status.st_mode):
+                times = (status.st_mtime_ns, status.st_ctime_ns)
+                found.files[path] = (*identity, *times, status.st_size)
+                if is_link:
+                    _note_folder(os.path.dirname(os.path.realpath(path)), found)
+            else:
+                found.missing[path] = "not a regular file"
         except OSError as error:
-            missing[path] = error.strerror or str(error)
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            for file in _walk(path, entered, missing):
-                _add(file, files, missing)
-        else:
-            _add(path, files, missing)
-    return Found(files, missing)
+            found.missing[path] = error.strerror or str(error)
+    return found
 
 
-def _add(path: str, files: dict[str, Signature], missing: dict[str, str]) -> None:
+def _note_folder(path: str, found: Found) -> None:
     try:
         status = os.stat(path)
-    except OSError as error:
-        missing[path] = error.strerror or str(error)
+    except OSError:
         return
-    if stat.S_ISREG(status.st_mode):
-        files.setdefault(path, (status.st_ino, status.st_mtime_ns, status.st_size))
-    else:
-        missing[path] = "not a file"
+    found.folders[path] = (status.st_dev, status.st_ino)
 
 
-def _walk(folder: str, entered: set[tuple[int, int]], missing: dict[str, str]) -> Iterator[str]:
+def _inside(folder: str) -> Iterator[tuple[str, bool]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and (
+                entry.name.endswith(SUFFIXES) or _is_folder(entry)
+            ):
+                yield entry.path, entry.is_symlink()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in entered:
-            return
-        entered.add((status.st_dev, status.st_ino))
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        missing[folder] = error.strerror or str(error)
-        return
-    for name in names:
-        path = os.path.join(folder, name)
-        if name.startswith("."):
-            continue
-        if os.path.isdir(path):
-            yield from _walk(path, entered, missing)
-        elif name.endswith(SUFFIXES):
-            yield path
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to nowhere, or in a circle

@@ -80,11 +80,13 @@ def requests(draw: st.DrawFn) -> bytes:
     if size is not None:
         cookie = draw(st.one_of(st.just(b""), st.binary(min_size=8, max_size=8)))
         options = b"\0\x0a\0\x08" + cookie if cookie else b""
-        opt = wire.write_opt(size, do=draw(st.booleans()), options=options)
+        version = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 255]))
+        opt = wire.write_opt(size, version=version, do=draw(st.booleans()), options=options)
     return wire.write_query(
         draw(st.integers(0, 0xFFFF)),
         bytes(name),
         draw(st.sampled_from(TYPES)),
+        qclass=draw(st.sampled_from([1, 1, 1, 1, 1, 3, 255])),
         rd=draw(st.booleans()),
         cd=draw(st.booleans()),
         ad=draw(st.booleans()),

@@ -1,34 +1,33 @@
-"""Settings: flags, `MCSDNS_*`, a YAML file and defaults, in that order, by one schema.
+"""The schema: the `Settings` struct, from which flags, variables, keys and their pages are made.
 
-The schema is the `Settings` struct: flags, variables, keys of the file and their documentation are
-made from it. Every room gets a small struct of its own built from here.
+Every room gets a small struct of its own built from here.
 """
 
-import argparse
-import difflib
 import enum
 import os
+import re
 import socket
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from mcsdns import names
-from mcsdns.errors import ConfigError, InvalidNameError
+from mcsdns.errors import ConfigError
 from mcsdns.index import addresses
 from mcsdns.server.tcp import TcpSettings
-from mcsdns.sources.documents import line_of
 from mcsdns.zone.tree import PerCluster, ZoneSettings
 
 ENVIRONMENT_PREFIX: Final = "MCSDNS_"
 DEFAULT_ZONE: Final = "clusterset.local"
 DEFAULT_LISTEN: Final = ["127.0.0.1:1053"]
 POD_LISTEN: Final = ["0.0.0.0:5353", "[::]:5353"]
-"""`[::]` is IPv6 only, so both; a family the system lacks is passed over (see `sockets`)."""
+"""`[::]` is IPv6 only, so both; a family the system lacks is passed over (see `app`)."""
+
+
+_PORT = re.compile("[0-9]{1,5}")
 
 
 class LogFormat(enum.StrEnum):
@@ -45,9 +44,6 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["ADDR:PORT"],
         ),
     ] = []
-    zone: Annotated[list[str], Meta(description="zone to serve", examples=["NAME"])] = (
-        msgspec.field(default_factory=lambda: [DEFAULT_ZONE])
-    )
+    zone: Annotated[
+        list[str], Meta(min_length=1, description="zone to serve", examples=["NAME"])
+    ] = msgspec.field(default_factory=lambda: [DEFAULT_ZONE])
     ttl: Annotated[
         int,
         Meta(ge=0, le=3600, description="seconds that answers may be cached", examples=["SECONDS"]),
@@ -149,7 +145,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One setting, as flags and documentation need it."""
+    """One setting, as flags and documentation need it.
+
+    Attributes:
+        repeats: whether it is a list. bounds: such as `0 to 3600`, or empty.
+    """
 
     name: str
     type: Any
@@ -157,6 +157,7 @@ class Field(msgspec.Struct, frozen=True):
     default: Any
     description: str
     placeholder: str
+    bounds: str
 
     @property
     def flag(self) -> str:
@@ -167,6 +168,13 @@ class Field(msgspec.Struct, frozen=True):
     def variable(self) -> str:
         """The environment variable."""
         return ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def default_text(self) -> str:
+        """The default for people; empty where there is none, or the description tells it."""
+        if self.default in ([], None) or "(default" in self.description:
+            return ""
+        return ", ".join(map(str, self.default)) if self.repeats else str(self.default)
 
 
 def fields() -> Iterator[Field]:
@@ -184,7 +192,16 @@ def fields() -> Iterator[Field]:
             default,
             meta.description,
             meta.examples[0],
+            _bounds(meta),
         )
+
+
+def _bounds(meta: Meta) -> str:
+    least = meta.ge if meta.gt is None else f"above {meta.gt}"
+    most = meta.le
+    if least is None:
+        return ""
+    return f"{least} to {most}" if most is not None else f"at least {least}"
 
 
 def in_pod() -> bool:
@@ -205,142 +222,11 @@ def split_address(text: str) -> tuple[str, int]:
         packed = addresses.pack(bare)
     except ValueError:
         packed = b""
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF or not packed:  # noqa: PLR2004
+    if not (colon and packed and _PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004
         raise ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
     if bracketed != (len(packed) == 16):  # noqa: PLR2004
         raise ConfigError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
     return bare, int(port)
-
-
-def add_flags(parser: argparse.ArgumentParser, only: set[str] | None = None) -> None:
-    """Add a flag for each setting, or for some; what is not given stays absent.
-
-    Lists take several values after one flag only where no positional argument could follow.
-    """
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings")
-    for field in fields():
-        if only is not None and field.name not in only:
-            continue
-        help_text = field.description.replace("%", "%%")
-        if field.default not in ([], None) and "(default" not in help_text:
-            default = field.default
-            shown = ", ".join(default) if isinstance(default, list) else default
-            help_text += f" (default {shown})"
-        parser.add_argument(
-            field.flag,
-            dest=field.name,
-            metavar=field.placeholder,
-            help=help_text,
-            default=argparse.SUPPRESS,
-            **({"action": "append", "nargs": 1 if only else "+"} if field.repeats else {}),  # type: ignore[arg-type]
-        )
-
-
-def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
-    """Merge all sources of settings.
-
-    Raises:
-        ConfigError: says which setting, where it was given, and what would be right.
-    """
-    values: dict[str, Any] = {}
-    path = flags.get("config") or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
-    if path:
-        values.update(_from_file(path))
-    values.update(_from_environment(environment))
-    values.update(_from_flags(flags))
-    return Settings(**values)
-
-
-def from_mapping(plain: Mapping[str, Any], where: str) -> Settings:
-    """Read settings that stand in some other document; `where` begins each error.
-
-    Raises:
-        ConfigError: as `load`.
-    """
-    return Settings(**_from_plain(plain, lambda _: where))
-
-
-def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for field in fields():
-        given = flags.get(field.name)
-        if given is not None:
-            if field.repeats:
-                given = [value for group in given for value in group]
-            values[field.name] = _convert(field, given, field.flag)
-    return values
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    known = {field.variable: field for field in fields()}
-    values: dict[str, Any] = {}
-    for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
-            continue
-        if variable.startswith(_SERVICE_LINKS):
-            continue
-        if variable not in known:
-            raise ConfigError(f"{variable}: no such setting{_suggest(variable, known)}")
-        field = known[variable]
-        given = text.replace(",", " ").split() if field.repeats else text
-        values[field.name] = _convert(field, given, variable)
-    return values
-
-
-_OTHER_VARIABLES: Final = frozenset({ENVIRONMENT_PREFIX + "CONFIG"})
-_SERVICE_LINKS: Final = ("MCSDNS_SERVICE_", "MCSDNS_PORT")
-"""Kubernetes sets these in every pod of a namespace that has a Service named mcsdns."""
-
-
-def _from_file(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        node = yaml.compose(text, yaml.CSafeLoader)
-        plain = yaml.load(text, yaml.CSafeLoader) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; name a YAML file of settings") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; name a YAML file of settings") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path}: a config file is a mapping of settings, such as `ttl: 5`")
-    return _from_plain(plain, lambda key: f"{path}:{line_of(node, '$.' + key)}")
-
-
-def _from_plain(plain: Mapping[Any, Any], where: Callable[[str], str]) -> dict[str, Any]:
-    known = {field.name: field for field in fields()}
-    values: dict[str, Any] = {}
-    for key, given in plain.items():
-        field = known.get(str(key).replace("-", "_"))
-        if field is None:
-            raise ConfigError(f"{where(str(key))}: {key}: no such setting{_suggest(key, known)}")
-        if field.repeats and isinstance(given, str):
-            given = [given]  # noqa: PLW2901 - one value for a list
-        values[field.name] = _convert(field, given, f"{where(str(key))}: {key}")
-    return values
-
-
-def _suggest(name: object, known: Mapping[str, Field]) -> str:
-    close = difflib.get_close_matches(str(name), known, 1)
-    return f"; did you mean {close[0]}?" if close else "; `mcsdns serve --help` lists them"
-
-
-def _convert(field: Field, given: Any, where: str) -> Any:
-    try:
-        value = msgspec.convert(given, field.type, strict=False)
-        if field.name in _CHECKS:
-            for each in value:
-                _CHECKS[field.name](each)
-    except msgspec.ValidationError as error:
-        why = str(error).partition(" - at `")[0]
-        raise ConfigError(f"{where}: {given!r}: {why}; wanted: {field.description}") from None
-    except (ConfigError, InvalidNameError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from None
-    return value
 
 
 def _check_zone(text: str) -> None:
@@ -356,7 +242,7 @@ def _check_namespace(text: str) -> None:
         raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and hyphens")
 
 
-_CHECKS: Final[dict[str, Callable[[str], object]]] = {
+CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "listen": split_address,
     "zone": _check_zone,
     "namespace": _check_namespace,
@@ -365,12 +251,19 @@ _CHECKS: Final[dict[str, Callable[[str], object]]] = {
 
 
 def _own_addresses() -> tuple[bytes, ...]:
-    """Return the pod's own addresses, from the downward API or its host name; none elsewhere."""
-    texts = os.environ.get("POD_IPS") or os.environ.get("POD_IP") or ""
-    found = [address for address in texts.split(",") if address]
+    """Return the pod's own addresses, from the downward API or its host name; none elsewhere.
+
+    Raises:
+        ConfigError: the variables of the downward API hold no addresses.
+    """
+    variable = "POD_IPS" if os.environ.get("POD_IPS") else "POD_IP"
+    found = [address for address in os.environ.get(variable, "").split(",") if address]
     if not found and in_pod():
         try:
             found = [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)]
         except OSError:
             found = []
-    return tuple(dict.fromkeys(addresses.pack(address.partition("%")[0]) for address in found))
+    try:
+        return tuple(dict.fromkeys(addresses.pack(each.partition("%")[0]) for each in found))
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}; set it from status.podIPs") from None

@@ -1,0 +1,95 @@
+"""`make demo`: serve the examples, ask real questions, show the answers, go on serving.
+
+With DEMO_SECONDS it ends by itself after that many seconds.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MANIFESTS = "examples/manifests"
+HOST, PORT = "127.0.0.1", 1053
+QUESTIONS = (
+    ("rebel-base.default.svc.clusterset.local A", "one address for all clusters"),
+    ("holocron.archives.svc.clusterset.local A", "headless: every ready pod of every cluster"),
+    ("_redis._tcp.holocron.archives.svc.clusterset.local SRV", "ports, with a name for each pod"),
+    ("holocron-0.cluster2.holocron.archives.svc.clusterset.local A", "one pod of one cluster"),
+    ("cluster2.rebel-base.default.svc.clusterset.local A", "the per-cluster form is refused"),
+)
+MISTYPED = "rebel-bse.default.svc.clusterset.local"
+
+
+def main() -> int:
+    """Run the demo from the root of the project."""
+    os.chdir(Path(__file__).resolve().parent.parent)
+    address = f"{HOST}:{_free_port()}"
+    _show(f"mcsdns serve --manifests {MANIFESTS} --listen {address}")
+    command = [sys.executable, "-m", "mcsdns", "serve", "--manifests", MANIFESTS]
+    with subprocess.Popen([*command, "--listen", address], stdout=subprocess.PIPE) as server:
+        try:
+            ready = server.stdout.readline().decode() if server.stdout else ""
+            if not ready.startswith("ready: "):
+                return server.wait() or 1
+            print(ready, flush=True)
+            _ask_everything(address)
+            _serve_on(server, address)
+        except KeyboardInterrupt:
+            print()
+        finally:
+            server.send_signal(signal.SIGTERM)
+        return server.wait()
+
+
+def _free_port() -> int:
+    """Take the usual port where it is free, else any."""
+    for port in (PORT, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((HOST, port))
+            except OSError:
+                continue
+            return int(sock.getsockname()[1])
+    raise SystemExit("no free port on 127.0.0.1")
+
+
+def _ask_everything(address: str) -> None:
+    for question, why in QUESTIONS:
+        print(f"\n# {why}")
+        short = "" if "refused" in why else " --short"
+        _run(f"mcsdns query {question} --server {address}{short}")
+    print("\n# and why a name does not resolve")
+    _run(f"mcsdns explain {MISTYPED} --manifests {MANIFESTS}")
+
+
+def _run(command: str) -> None:
+    _show(command)
+    words = shlex.split(command)
+    subprocess.run([sys.executable, "-m", *words], check=False, timeout=60)
+
+
+def _show(command: str) -> None:
+    print(f"$ {command}", flush=True)
+
+
+def _serve_on(server: subprocess.Popen[bytes], address: str) -> None:
+    host, _, port = address.rpartition(":")
+    print("\nAsk it yourself; examples/README.md has more questions:")
+    for question, _ in QUESTIONS[:3]:
+        print(f"  dig @{host} -p {port} {question}")
+    seconds = os.environ.get("DEMO_SECONDS")
+    if seconds:
+        print(f"\nServing for {seconds} seconds more.", flush=True)
+        time.sleep(float(seconds))
+        return
+    print(f"\nServing on {address}. Edit a file in {MANIFESTS} and ask again; Ctrl-C ends.")
+    sys.stdout.flush()
+    server.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

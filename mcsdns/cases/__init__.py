@@ -1,0 +1,1 @@
+"""Questions and the answers they must get, as YAML: read, run, compared and reported."""

@@ -1,0 +1,6 @@
+"""Settings: flags, `MCSDNS_*`, a YAML file and defaults, in that order, by one schema."""
+
+from mcsdns.config.merge import add_flags, from_mapping, load
+from mcsdns.config.schema import LogFormat, LogLevel, Settings, fields
+
+__all__ = ["LogFormat", "LogLevel", "Settings", "add_flags", "fields", "from_mapping", "load"]

@@ -1,0 +1,171 @@
+"""Merges what flags, variables, a file and defaults say into settings."""
+
+import argparse
+import difflib
+import json
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from mcsdns.config.schema import CHECKS, ENVIRONMENT_PREFIX, Field, Settings, fields
+from mcsdns.errors import ConfigError, InvalidNameError
+from mcsdns.sources import texts
+from mcsdns.sources.parts import Part, is_mapping
+
+_CONFIG_VARIABLE: Final = ENVIRONMENT_PREFIX + "CONFIG"
+_SERVICE_LINK = re.compile(
+    r"MCSDNS_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
+"""Kubernetes sets these in every pod of a namespace for each Service called mcsdns or mcsdns-*."""
+_MAX_FILE_BYTES: Final = 1 << 20
+
+
+def add_flags(parser: argparse.ArgumentParser, only: set[str] | None = None) -> None:
+    """Add a flag for each setting, or for some; what is not given stays absent.
+
+    Lists take several values after one flag only where no positional argument could follow.
+    """
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings")
+    for field in fields():
+        if only is not None and field.name not in only:
+            continue
+        help_text = field.description.replace("%", "%%")
+        if field.default_text:
+            help_text += f" (default {field.default_text})"
+        parser.add_argument(
+            field.flag,
+            dest=field.name,
+            metavar=field.placeholder,
+            help=help_text,
+            default=argparse.SUPPRESS,
+            **({"action": "append", "nargs": 1 if only else "+"} if field.repeats else {}),  # type: ignore[arg-type]
+        )
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Merge all sources of settings.
+
+    Raises:
+        ConfigError: says which setting, where it was given, and what would be right.
+    """
+    values: dict[str, Any] = {}
+    path = flags.get("config") or environment.get(_CONFIG_VARIABLE)
+    if path:
+        values.update(_from_file(path))
+    values.update(_from_environment(environment))
+    values.update(_from_flags(flags))
+    return Settings(**values)
+
+
+def from_mapping(plain: Mapping[str, object], where: str) -> Settings:
+    """Read settings that stand in some other document; `where` begins each error.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    return Settings(**_from_plain(plain, lambda key: f"{where}: {key}"))
+
+
+def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in fields():
+        given = flags.get(field.name)
+        if given is not None:
+            if field.repeats:
+                given = [value for group in given for value in group]
+            values[field.name] = _convert(field, given, field.flag)
+    return values
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read the variables that are ours; one that is empty is as good as not there."""
+    known = {field.variable: field for field in fields()}
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_LINK.fullmatch(variable):
+            continue
+        if not text or variable == _CONFIG_VARIABLE:
+            continue
+        if variable not in known:
+            raise ConfigError(f"{variable}: no such setting{_suggest(variable, known)}")
+        field = known[variable]
+        given = [each.strip() for each in text.split(",")] if field.repeats else text
+        values[field.name] = _convert(field, given, variable)
+    return values
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name a YAML file of settings") from None
+    if len(octets) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} octets; name a file of settings")
+    documents: list[Part] = []
+    for part in texts.read(texts.decode(octets)):
+        if not isinstance(part, Part):
+            raise ConfigError(f"{path}:{part.line}: not YAML: {part.why}")
+        documents.append(part)
+    if not documents:
+        return {}
+    value = documents[0].value
+    if len(documents) > 1 or not is_mapping(value):
+        raise ConfigError(f"{path}: a config file is one mapping of settings, such as `ttl: 5`")
+    return _from_plain(value, _Lines(path, documents[0]), documents[0].repeated)
+
+
+class _Lines:
+    """Says where in a file a setting stands."""
+
+    def __init__(self, path: str, document: Part) -> None:
+        self._path = path
+        self._document = document
+
+    def __call__(self, key: str) -> str:
+        line = self._document.lines_of(["$." + key])["$." + key]
+        return f"{self._path}:{line}: {key}"
+
+
+def _from_plain(
+    plain: Mapping[str, object], where: Callable[[str], str], repeated: Iterable[str] = ()
+) -> dict[str, Any]:
+    known = {field.name: field for field in fields()}
+    twice = {path.removeprefix("$.") for path in repeated}
+    values: dict[str, Any] = {}
+    for key, given in plain.items():
+        field = known.get(key.replace("-", "_"))
+        if field is None:
+            raise ConfigError(f"{where(key)}: no such setting{_suggest(key, known)}")
+        if field.name in values or key in twice:
+            raise ConfigError(f"{where(key)}: it stands there twice; keep one")
+        if field.repeats and isinstance(given, str):
+            given = [given]  # noqa: PLW2901 - one value for a list
+        values[field.name] = _convert(field, given, where(key))
+    return values
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else "; `mcsdns serve --help` lists them"
+
+
+def _convert(field: Field, given: object, where: str) -> object:
+    try:
+        value: object = msgspec.convert(given, field.type, strict=False)
+        if value != value:  # NaN, which no bound holds off
+            raise ValueError("not a number")
+        if field.name in CHECKS:
+            for each in typing.cast("list[str]", value):
+                CHECKS[field.name](each)
+    except msgspec.ValidationError as error:
+        why = str(error).partition(" - at `")[0]
+        shown = json.dumps(given, ensure_ascii=False, default=str)
+        raise ConfigError(f"{where}: {shown}: {why}; wanted: {field.description}") from None
+    except (ConfigError, InvalidNameError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return value

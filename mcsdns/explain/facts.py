@@ -1,0 +1,282 @@
+"""The explanation as plain values: `--json` prints these structs field by field.
+
+Field names and the words of the enums are a contract with programs (docs/explain.md): add, do not
+rename. Names are absolute, in presentation form with the trailing dot. No decision is made here.
+"""
+
+import enum
+
+import msgspec
+
+
+class Reason(enum.StrEnum):
+    """Why the answer is what it is."""
+
+    RECORDS = "records"
+    NO_RECORD_OF_TYPE = "no_record_of_type"
+    EMPTY_NON_TERMINAL = "empty_non_terminal"
+    NO_ADDRESS = "no_address"
+    NO_IMPORT = "no_import"
+    SLICES_WITHOUT_IMPORT = "slices_without_import"
+    NO_NAMESPACE = "no_namespace"
+    NAMESPACE_NOT_SERVED = "namespace_not_served"
+    NO_READY_ENDPOINT = "no_ready_endpoint"
+    ENDPOINT_NOT_SERVED = "endpoint_not_served"
+    NO_SUCH_ENDPOINT = "no_such_endpoint"
+    NO_SUCH_PORT = "no_such_port"
+    NO_SUCH_NAME = "no_such_name"
+    PER_CLUSTER_FORM = "per_cluster_form"
+    NOT_READ_YET = "not_read_yet"
+    OUTSIDE_ZONES = "outside_zones"
+    TYPE_NOT_SERVED = "type_not_served"
+
+
+class ShapeKind(enum.StrEnum):
+    """What a name is by its form alone, whether or not it exists."""
+
+    OUTSIDE = "outside"
+    APEX = "apex"
+    DNS = "dns"
+    NAME_SERVER = "name_server"
+    DNS_VERSION = "dns_version"
+    SVC = "svc"
+    ELSEWHERE = "elsewhere"
+    NAMESPACE = "namespace"
+    SERVICE = "service"
+    PROTOCOL = "protocol"
+    PORT = "port"
+    PER_CLUSTER = "per_cluster"
+    ENDPOINT = "endpoint"
+    BELOW_SERVICE = "below_service"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What was asked, as it was written."""
+
+    name: str
+    type: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The answer in one sentence.
+
+    Attributes:
+        result: the response code, or NODATA.
+        summary: for people, without the result and without a full stop.
+    """
+
+    result: str
+    reason: Reason
+    summary: str
+
+
+class Suggestion(msgspec.Struct, frozen=True):
+    """A name or type near to what was asked.
+
+    Attributes:
+        resolves: whether it has records of `type` now; if not, it is right in form only.
+    """
+
+    name: str
+    type: str
+    resolves: bool
+    why: str
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """The zone the name is in, and the state of what is served.
+
+    Attributes:
+        name: None where the name is outside all of `served`.
+        waiting_for: why not everything has been read yet, or empty.
+        namespaces: the namespace filter; empty where all are served.
+    """
+
+    name: str | None
+    served: tuple[str, ...]
+    readiness: str
+    waiting_for: str
+    stale: bool
+    namespaces: tuple[str, ...]
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How the name was read; what it does not hold is None."""
+
+    kind: ShapeKind
+    pattern: str
+    service: str | None = None
+    namespace: str | None = None
+    host: str | None = None
+    cluster: str | None = None
+    port: str | None = None
+    protocol: str | None = None
+
+
+class Port(msgspec.Struct, frozen=True):
+    """A port; without name or number it has no SRV record."""
+
+    name: str
+    protocol: str
+    number: int | None
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition of the ServiceImport's status."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+class Import(msgspec.Struct, frozen=True):
+    """The ServiceImport.
+
+    Attributes:
+        origin: file and line, or empty where it came from an API server.
+        clusters: cluster IDs of `status.clusters`.
+    """
+
+    namespace: str
+    name: str
+    api_version: str
+    type: str
+    ips: tuple[str, ...]
+    ports: tuple[Port, ...]
+    clusters: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    resource_version: str
+    uid: str
+    creation: str
+    origin: str
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """An endpoint of a slice.
+
+    Attributes:
+        names: its own names, whether or not they are served.
+        why_not: why it does not count, or empty where it does.
+    """
+
+    addresses: tuple[str, ...]
+    hostname: str
+    names: tuple[str, ...]
+    counts: bool
+    why_not: str
+    ready: bool
+    serving: bool | None
+    terminating: bool | None
+    zone: str
+    node: str
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """An EndpointSlice that is labelled for the service.
+
+    Attributes:
+        malformed: why it is not served at all, or empty; its endpoints are not known then.
+    """
+
+    namespace: str
+    name: str
+    cluster: str
+    address_type: str
+    ports: tuple[Port, ...]
+    resource_version: str
+    origin: str
+    malformed: str
+    endpoints: tuple[Endpoint, ...]
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """What is there of one cluster; malformed slices are not among it.
+
+    Attributes:
+        in_status: whether the ServiceImport's status names it.
+    """
+
+    id: str
+    in_status: bool
+    slices: int
+    endpoints: int
+    counting: int
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something wrong with one of the objects."""
+
+    origin: str
+    subject: str
+    path: str
+    text: str
+
+
+class Records(msgspec.Struct, frozen=True):
+    """How many records the name itself owns, by type."""
+
+    a: int
+    aaaa: int
+    srv: int
+
+
+class ExtendedError(msgspec.Struct, frozen=True):
+    """An Extended DNS Error (RFC 8914), sent to clients with EDNS."""
+
+    code: int
+    name: str
+    text: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The reply as the server decides it, before any limit of size."""
+
+    rcode: str
+    flags: tuple[str, ...]
+    ede: ExtendedError | None
+    answer: tuple[str, ...]
+    authority: tuple[str, ...]
+    additional: tuple[str, ...]
+
+
+class Size(msgspec.Struct, frozen=True):
+    """What of the reply reaches a client.
+
+    Attributes:
+        limit: the octets a reply may have. octets: those it has.
+        answers, additionals: records sent, the OPT record not among them.
+        truncated: whether TC is set.
+    """
+
+    transport: str
+    edns: bool
+    limit: int
+    octets: int
+    answers: int
+    additionals: int
+    truncated: bool
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The whole walk from the question to the answer.
+
+    Attributes:
+        service_import: None where there is none, or the name is of no service.
+        records: None where no such name is in the zone, or it is of no service.
+        long_names: names of the service that are left out, as they would be over 255 octets.
+    """
+
+    question: Question
+    verdict: Verdict
+    suggestions: tuple[Suggestion, ...]
+    zone: Zone
+    shape: Shape
+    service_import: Import | None
+    clusters: tuple[Cluster, ...]
+    slices: tuple[Slice, ...]
+    problems: tuple[Problem, ...]
+    records: Records | None
+    long_names: int
+    reply: Reply
+    sizes: tuple[Size, ...]

@@ -1,0 +1,101 @@
+"""What is asked and what came back, whoever is asked: a server or this process."""
+
+import enum
+from typing import Final, Protocol
+
+import msgspec
+
+from mcsdns.rrset import RRClass
+from mcsdns.wire import MAX_UDP_BYTES, write_opt, write_query
+
+_TC: Final = 0x02
+
+
+class Transport(enum.StrEnum):
+    """How a request travels, and so which size its reply may have."""
+
+    UDP = "udp"
+    TCP = "tcp"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One question and how it is asked.
+
+    Attributes:
+        name: in wire form; the case is kept.
+        rd, cd, ad: flags of the header.
+        edns: whether there is an OPT record; the rest is of no account without one.
+        size: UDP payload size. version, do: of EDNS. options: as they stand in the record.
+    """
+
+    name: bytes
+    qtype: int
+    qclass: int = RRClass.IN
+    rd: bool = True
+    cd: bool = False
+    ad: bool = False
+    edns: bool = True
+    size: int = MAX_UDP_BYTES
+    version: int = 0
+    do: bool = False
+    options: bytes = b""
+
+    def encode(self, message_id: int) -> bytes:
+        """Return the request's octets."""
+        opt = b""
+        if self.edns:
+            opt = write_opt(self.size, version=self.version, do=self.do, options=self.options)
+        return write_query(
+            message_id,
+            self.name,
+            self.qtype,
+            qclass=self.qclass,
+            rd=self.rd,
+            cd=self.cd,
+            ad=self.ad,
+            opt=opt,
+        )
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A reply as it came.
+
+    Attributes:
+        server: who sent it, for people. elapsed_s: seconds from the request to the reply.
+    """
+
+    wire: bytes
+    server: str
+    transport: Transport
+    elapsed_s: float
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the reply says that it is not whole (TC)."""
+        return bool(self.wire[2] & _TC)
+
+
+class Asker(Protocol):
+    """Whoever can be asked."""
+
+    def ask(self, request: Request, transport: Transport) -> Received:
+        """Ask once and return the reply, truncated or not.
+
+        Raises:
+            NoReplyError: there was none; says what to do.
+        """
+        ...
+
+
+def ask_whole(asker: Asker, request: Request, transport: Transport) -> tuple[Received, bool]:
+    """Ask, and over TCP again where the reply over UDP was truncated (RFC 7766, 5).
+
+    Returns the last reply, and whether there was a truncated one before.
+
+    Raises:
+        NoReplyError: as `Asker.ask`.
+    """
+    received = asker.ask(request, transport)
+    if transport is Transport.UDP and received.truncated:
+        return asker.ask(request, Transport.TCP), True
+    return received, False

@@ -1,0 +1,156 @@
+"""What each file says, or said last: the last good state of what cannot be read now.
+
+Files may hold a hundred thousand objects, so whatever visits them all lets others have their turn.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Final, TypeVar
+
+import anyio.lowlevel
+import msgspec
+
+from mcsdns.index.objects import Kind, Object, Problem, ServiceImport
+from mcsdns.sources import reading
+from mcsdns.sources.documents import ANYTHING, Identity, Located, Manifest
+from mcsdns.sources.files import Signature
+
+logger = logging.getLogger(__name__)
+
+_REPORTED_AT_ONCE: Final = 20
+_PER_TURN: Final = 200
+
+T = TypeVar("T")
+ObjectId = tuple[Kind, tuple[str, str]]
+Objects = dict[ObjectId, Object]
+
+
+async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
+    """Iterate, and let the rest of the program run every now and then."""
+    for count, thing in enumerate(things, 1):
+        yield thing
+        if not count % _PER_TURN:
+            await anyio.lowlevel.checkpoint()
+
+
+class File(msgspec.Struct):
+    """What one file said last."""
+
+    signature: Signature
+    objects: Objects
+    problems: list[Located]
+    ignored: int
+
+
+class Contents:
+    """The content of all files, by path.
+
+    Attributes:
+        reads, failed_reads: how often a file was read; without any result.
+    """
+
+    def __init__(self) -> None:
+        self.reads = self.failed_reads = 0
+        self._files: dict[str, File] = {}
+        self._duplicates: dict[ObjectId, Located] = {}
+
+    async def take(self, path: str, signature: Signature, manifest: Manifest) -> None:
+        """Put what a file says in place of what it said before."""
+        self.reads += 1
+        file = File(signature, {}, [], manifest.ignored)
+        before = self._files.get(path) or File((), {}, [], 0)
+        async for each in in_turns(manifest.objects):
+            first = file.objects.setdefault(_id_of(each), each)
+            if first is not each:
+                file.problems.append(_duplicate(each, first))
+        lost = {located.lost for located in manifest.problems if located.lost is not None}
+        kept = {each: _lost_of(before.objects, each) for each in lost}
+        for objects in kept.values():
+            async for identity, each in in_turns(objects.items()):
+                file.objects.setdefault(identity, each)
+        async for located in in_turns(manifest.problems):
+            is_kept = bool(located.lost and kept[located.lost])
+            if located.problem.reason != reading.EMPTY or is_kept:
+                self.failed_reads += located.problem.subject == "file"
+                file.problems.append(with_consequence(located, kept=is_kept))
+        self._files[path] = file
+        known = {located.problem for located in before.problems}
+        log_problems(located for located in file.problems if located.problem not in known)
+
+    async def merge(self) -> Objects:
+        """Merge what all files say and note what stands in several."""
+        wanted: Objects = {}
+        duplicates: dict[ObjectId, Located] = {}
+        for path in sorted(self._files):
+            async for identity, each in in_turns(self._files[path].objects.items()):
+                first = wanted.setdefault(identity, each)
+                if first is not each:
+                    duplicates[identity] = _duplicate(each, first)
+        log_problems(duplicates[new] for new in duplicates.keys() - self._duplicates.keys())
+        self._duplicates = duplicates
+        return wanted
+
+    def drop(self, path: str) -> None:
+        """Forget a file that is gone."""
+        del self._files[path]
+
+    def signatures(self) -> dict[str, Signature]:
+        """Return the files, each with its state when it was read."""
+        return {path: file.signature for path, file in self._files.items()}
+
+    def problems(self) -> Iterator[Located]:
+        """Iterate over what is wrong now."""
+        for file in self._files.values():
+            yield from file.problems
+        yield from self._duplicates.values()
+
+    def ignored(self) -> int:
+        """Count the objects that are not for us."""
+        return sum(file.ignored for file in self._files.values())
+
+
+def _id_of(each: Object) -> ObjectId:
+    kind = Kind.SERVICE_IMPORT if isinstance(each, ServiceImport) else Kind.ENDPOINT_SLICE
+    return kind, each.key
+
+
+def _lost_of(objects: Objects, lost: Identity) -> Objects:
+    """Return the objects that what cannot be read may have been."""
+    if lost == ANYTHING:
+        return objects
+    kind, namespace, name = lost
+    identity = Kind(kind), (namespace, name)
+    return {identity: objects[identity]} if identity in objects else {}
+
+
+def with_consequence(located: Located, *, kept: bool) -> Located:
+    """Add to a problem what becomes of what cannot be read."""
+    if located.lost is None:
+        return located
+    what = "what it said before is still served" if kept else "it is not served, the rest is"
+    problem = msgspec.structs.replace(located.problem, text=f"{located.problem.text}; {what}")
+    return msgspec.structs.replace(located, problem=problem)
+
+
+def _duplicate(each: Object, first: Object) -> Located:
+    kind, (namespace, name) = _id_of(each)
+    text = f"the same object stands at {first.origin}; that one is served, remove one of them"
+    return Located(each.origin, Problem("duplicate", f"{kind} {namespace}/{name}", "$", text))
+
+
+def log_problems(problems: Iterable[Located]) -> None:
+    """Log problems, each with its place; of very many the first ones."""
+    count = 0
+    for count, located in enumerate(problems, 1):
+        problem = located.problem
+        if count <= _REPORTED_AT_ONCE:
+            logger.warning(
+                "%s: %s: %s: %s",
+                located.origin,
+                problem.subject,
+                problem.path,
+                problem.text,
+                extra={"reason": problem.reason, "origin": located.origin},
+            )
+    if count > _REPORTED_AT_ONCE:
+        logger.warning("%d more problems", count - _REPORTED_AT_ONCE)

@@ -1,0 +1,35 @@
+"""Bytes to Query and Response to bytes; whole messages of other kinds are read with dnslib.
+
+No socket, no clock and no zone is known here.
+"""
+
+from mcsdns.wire.messages import (
+    HEADER_BYTES,
+    MAX_TCP_BYTES,
+    MAX_UDP_BYTES,
+    MIN_UDP_BYTES,
+    Edns,
+    NegativeTail,
+    Query,
+    Reply,
+    Response,
+)
+from mcsdns.wire.reading import read_query
+from mcsdns.wire.writing import write_error, write_opt, write_query, write_response
+
+__all__ = [
+    "HEADER_BYTES",
+    "MAX_TCP_BYTES",
+    "MAX_UDP_BYTES",
+    "MIN_UDP_BYTES",
+    "Edns",
+    "NegativeTail",
+    "Query",
+    "Reply",
+    "Response",
+    "read_query",
+    "write_error",
+    "write_opt",
+    "write_query",
+    "write_response",
+]

@@ -1,0 +1,136 @@
+"""What a message is once it is read and before it is written: values, and the limits on sizes."""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from mcsdns.names import Name
+from mcsdns.rrset import Ede, Rcode, RRset, RRType
+
+HEADER_BYTES: Final = 12
+MAX_UDP_BYTES: Final = 1232
+"""Largest datagram we send: it crosses every path unfragmented (DNS flag day 2020)."""
+MIN_UDP_BYTES: Final = 512
+MAX_TCP_BYTES: Final = 0xFFFF
+
+_RECORD = struct.Struct("!HHIH")
+_SOA_NUMBERS = struct.Struct("!IIIII")
+
+
+class Edns(msgspec.Struct, frozen=True, gc=False):
+    """What a request's OPT record says (RFC 6891, 6.1.2).
+
+    Attributes:
+        size: the UDP payload size the client takes, as it was sent, octets.
+        version: EDNS version; only 0 is served.
+        do: the DNSSEC OK bit (RFC 3225).
+        plain: no flag but DO is set; options do not count.
+    """
+
+    size: int
+    version: int
+    do: bool
+    plain: bool
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """One well-formed request.
+
+    Attributes:
+        id: the two octets of the message ID.
+        rd: recursion desired. cd: checking disabled (RFC 4035, 3.2.2).
+        question: the question section as it was asked: name, type and class.
+        name: the name asked for, lower case.
+        labels: where in `name` each label begins; the root is not among them.
+        qtype: record type. qclass: class.
+        edns: the OPT record, if there was one.
+    """
+
+    id: bytes
+    rd: bool
+    cd: bool
+    question: bytes
+    name: Name
+    labels: tuple[int, ...]
+    qtype: int
+    qclass: int
+    edns: Edns | None
+
+    def udp_limit(self) -> int:
+        """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512)."""
+        if self.edns is None:
+            return MIN_UDP_BYTES
+        return max(MIN_UDP_BYTES, min(self.edns.size, MAX_UDP_BYTES))
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """What to reply, before it has bytes.
+
+    Attributes:
+        rcode: response code; above 15 only for who sent an OPT.
+        aa: authoritative answer.
+        answer: the RRset of the question's name, if any.
+        additional: owner and RRset of each address set for the Additional section.
+        negative: the zone's SOA for Authority, on NODATA and NXDOMAIN (RFC 2308, 3).
+        ede: an Extended DNS Error, sent to who sent an OPT.
+    """
+
+    rcode: int = Rcode.NOERROR
+    aa: bool = False
+    answer: RRset | None = None
+    additional: tuple[tuple[Name, RRset], ...] = ()
+    negative: "NegativeTail | None" = None
+    ede: Ede | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A rendered response.
+
+    Attributes:
+        wire: the whole message.
+        left_out: how many records of the answer found no room.
+        whole: nothing was left out, neither records nor Additional nor an Extended DNS Error.
+        soa_at: where the shared SOA record begins, or 0. opt_at: where it ends.
+    """
+
+    wire: bytes
+    left_out: int = 0
+    whole: bool = True
+    soa_at: int = 0
+    opt_at: int = 0
+
+
+class NegativeTail:
+    """The SOA record of one zone as it stands in negative replies.
+
+    With compression its octets depend only on where the zone's name stands in the message, so
+    one list serves every kept reply and a new serial replaces 256 short strings, not the replies.
+
+    Attributes:
+        zone: the apex.
+        ttl: seconds, both TTL and MINIMUM (RFC 2308, 3 takes the smaller).
+        records: the record for each octet offset of the zone's name; index below 12 is unused.
+    """
+
+    _MNAME = b"\x02ns\x03dns"
+    _RNAME = b"\x0ahostmaster"
+
+    def __init__(self, zone: Name, ttl: int) -> None:
+        self.zone = zone
+        self.ttl = ttl
+        self.records: list[bytes] = []
+        self.rdata = b""
+        self.replace_serial(0)
+
+    def replace_serial(self, serial: int) -> None:
+        """Put another serial into the record (RFC 1035, 3.3.13)."""
+        numbers = _SOA_NUMBERS.pack(serial, 7200, 1800, 86400, self.ttl)
+        fixed = _RECORD.pack(
+            RRType.SOA, 1, self.ttl, len(self._MNAME) + len(self._RNAME) + 4 + len(numbers)
+        )
+        self.rdata = self._MNAME + self.zone + self._RNAME + self.zone + numbers
+        pointers = (bytes((0xC0 | at >> 8, at & 0xFF)) for at in range(HEADER_BYTES + 256))
+        self.records[:] = [
+            p + fixed + self._MNAME + p + self._RNAME + p + numbers for p in pointers
+        ]

@@ -1,0 +1,51 @@
+"""Servers for tests: real sockets on loopback, their event loop in a thread beside the test."""
+
+import contextlib
+from collections.abc import Iterator
+
+import anyio.from_thread
+import anyio.lowlevel
+import msgspec
+
+from mcsdns import app, config
+from mcsdns.client import Server, server_from_text
+from mcsdns.sources.manifests import ManifestSource
+
+
+@contextlib.contextmanager
+def serving() -> Iterator["Starter"]:
+    """Give a starter of servers; all of them end with the block."""
+    with anyio.from_thread.start_blocking_portal() as portal:
+        starter = Starter(portal)
+        try:
+            yield starter
+        finally:
+            portal.call(starter.close)
+
+
+class Starter:
+    """Starts servers in the loop of a portal."""
+
+    def __init__(self, portal: anyio.from_thread.BlockingPortal) -> None:
+        self._portal = portal
+        self._servers: list[app.Server] = []
+
+    def start(self, settings: config.Settings) -> Server:
+        """Serve from the manifests of the settings; return a client once everything is read."""
+        settings = msgspec.structs.replace(settings, listen=["127.0.0.1:0"])
+        address = self._portal.call(self._start, settings)
+        return Server(*server_from_text(address))
+
+    async def _start(self, settings: config.Settings) -> str:
+        server = app.Server(settings)
+        self._servers.append(server)
+        await server.start()
+        source = ManifestSource(settings.manifests, server.feed)
+        await source.load()
+        await server.feed.synced.wait()
+        return server.addresses[0]
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        await anyio.lowlevel.checkpoint()  # connections write what they have
