@@ -36,12 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
-def _complain(error: BaseException) -> int:
+def _complain(error: McsdnsError | ExceptionGroup[Exception]) -> int:
     """Print the one line that says what, where and what to do."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = cast("BaseException", error.exceptions[0])
-    if not isinstance(error, McsdnsError):
-        raise error
+    if isinstance(error, ExceptionGroup):
+        (first, *others) = error.exceptions
+        if others or not isinstance(first, McsdnsError):
+            raise error
+        error = first
     print(f"mcsdns: {error}", file=sys.stderr)  # noqa: T201
     return USAGE_STATUS
 

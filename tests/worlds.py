@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from mcsdns.config import Settings
+from mcsdns.index.decode import decode
 from mcsdns.index.events import Apply
-from mcsdns.index.objects import Kind, Object, decode
+from mcsdns.index.objects import Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
 from mcsdns.world import World

@@ -13,7 +13,8 @@ import msgspec
 import yaml
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.objects import Kind, Object, Problem, decode, kind_of
+from mcsdns.index.decode import decode, kind_of
+from mcsdns.index.objects import Kind, Object, Problem
 from mcsdns.sources import texts
 from mcsdns.sources.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
 

@@ -1,0 +1,337 @@
+"""What an API server or a manifest says -> our lean objects, checked once.
+
+msgspec decodes into the `Raw` shapes, in which `null` and absent are equal; what is wrong with an
+object or a part of it is returned as problems, so that one bad address never stops the others.
+
+Spec: spec.md 4; discovery.k8s.io/v1; multicluster.x-k8s.io v1alpha1 and v1beta1.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from mcsdns import names
+from mcsdns.errors import ObjectError
+from mcsdns.index import addresses
+from mcsdns.index.objects import (
+    Condition,
+    Endpoint,
+    EndpointSlice,
+    ImportType,
+    Kind,
+    Object,
+    Port,
+    Problem,
+    ServiceImport,
+)
+
+SERVICE_NAME_LABEL: Final = "multicluster.kubernetes.io/service-name"
+SOURCE_CLUSTER_LABEL: Final = "multicluster.kubernetes.io/source-cluster"
+_LIGHTHOUSE_NAMESPACE_LABEL: Final = "lighthouse.submariner.io/sourceNamespace"
+
+IMPORT_GROUP: Final = "multicluster.x-k8s.io"
+SLICE_GROUP: Final = "discovery.k8s.io"
+IMPORT_VERSIONS: Final = ("v1beta1", "v1alpha1")
+SLICE_VERSIONS: Final = ("v1",)
+
+
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """An object, or None where it is to be ignored, and what is wrong with it."""
+
+    object: Object | None
+    problems: tuple[Problem, ...] = ()
+
+
+class _RawMetadata(msgspec.Struct, gc=False, rename="camel"):
+    name: str
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    creation_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _RawPort(msgspec.Struct, gc=False):
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+
+class _RawImportSpec(msgspec.Struct, gc=False):
+    type: str | None = None
+    ips: list[str] | None = None
+    ports: list[_RawPort] | None = None
+
+
+class _RawCluster(msgspec.Struct, gc=False):
+    cluster: str | None = None
+
+
+class _RawCondition(msgspec.Struct, gc=False):
+    type: str | None = None
+    status: str | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+class _RawStatus(msgspec.Struct, gc=False):
+    clusters: list[_RawCluster] | None = None
+    conditions: list[_RawCondition] | None = None
+
+
+class RawServiceImport(msgspec.Struct, gc=False, rename="camel"):
+    """A ServiceImport as the API writes it; unknown fields are passed over."""
+
+    metadata: _RawMetadata
+    spec: _RawImportSpec | None = None
+    status: _RawStatus | None = None
+
+
+class _RawConditions(msgspec.Struct, gc=False):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class _RawEndpoint(msgspec.Struct, gc=False, rename="camel"):
+    addresses: list[str] | None = None
+    hostname: str | None = None
+    conditions: _RawConditions | None = None
+    zone: str | None = None
+    node_name: str | None = None
+
+
+class RawEndpointSlice(msgspec.Struct, gc=False, rename="camel"):
+    """An EndpointSlice as the API writes it; unknown fields are passed over."""
+
+    metadata: _RawMetadata
+    address_type: str | None = None
+    endpoints: list[_RawEndpoint] | None = None
+    ports: list[_RawPort] | None = None
+
+
+def kind_of(api_version: str, kind: str) -> Kind | None:
+    """Tell which of our kinds an object is; None for all others and for unknown versions."""
+    group, _, version = api_version.partition("/")
+    if kind == Kind.SERVICE_IMPORT and group == IMPORT_GROUP and version in IMPORT_VERSIONS:
+        return Kind.SERVICE_IMPORT
+    if kind == Kind.ENDPOINT_SLICE and group == SLICE_GROUP and version in SLICE_VERSIONS:
+        return Kind.ENDPOINT_SLICE
+    return None
+
+
+def decode(kind: Kind, plain: object, *, origin: str = "", api_version: str = "") -> Decoded:
+    """Turn a plain mapping (from YAML or JSON) into one of our objects.
+
+    Raises:
+        ObjectError: a field has the wrong type, or the object has no usable name; the path says
+            which field.
+    """
+    try:
+        if kind is Kind.SERVICE_IMPORT:
+            raw_import = msgspec.convert(plain, RawServiceImport)
+            return decode_import(raw_import, origin=origin, api_version=api_version)
+        return decode_slice(msgspec.convert(plain, RawEndpointSlice), origin=origin)
+    except msgspec.ValidationError as error:
+        why, _, path = str(error).rpartition(" - at `")
+        raise ObjectError(why or str(error), path.rstrip("`") if why else "$") from None
+
+
+def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") -> Decoded:
+    """Check a ServiceImport.
+
+    Raises:
+        ObjectError: name, namespace or type make it unusable.
+    """
+    meta = raw.metadata
+    namespace, name = _identity(meta)
+    if not names.is_dns_label(name):
+        raise ObjectError(f"{name!r} is not a DNS label, no name can hold it", "$.metadata.name")
+    if SERVICE_NAME_LABEL in (meta.labels or {}) or SERVICE_NAME_LABEL in (meta.annotations or {}):
+        return Decoded(None)  # Lighthouse's per-cluster and broker copies
+    spec = raw.spec or _RawImportSpec()
+    try:
+        import_type = ImportType(spec.type or "")
+    except ValueError:
+        raise ObjectError(
+            f"{spec.type!r} is neither ClusterSetIP nor Headless, the service is not served",
+            "$.spec.type",
+        ) from None
+    problems = _Problems(Kind.SERVICE_IMPORT, namespace, name)
+    status = raw.status or _RawStatus()
+    decoded = ServiceImport(
+        namespace=namespace,
+        name=name,
+        type=import_type,
+        ips=tuple(dict.fromkeys(_packed(spec.ips or [], "$.spec.ips", 0, problems))),
+        ports=_ports(spec.ports, "$.spec.ports", problems),
+        clusters=tuple(c.cluster.lower() for c in status.clusters or [] if c.cluster),
+        conditions=tuple(
+            Condition(c.type or "", c.status or "", c.reason or "", c.message or "")
+            for c in status.conditions or []
+        ),
+        uid=meta.uid or "",
+        resource_version=meta.resource_version or "",
+        api_version=api_version,
+        creation=meta.creation_timestamp or "",
+        origin=origin,
+    )
+    return Decoded(decoded, problems.found())
+
+
+def decode_slice(raw: RawEndpointSlice, *, origin: str) -> Decoded:
+    """Check an EndpointSlice; one without the service-name label is not ours.
+
+    Raises:
+        ObjectError: name or namespace make it unusable.
+    """
+    meta = raw.metadata
+    namespace, name = _identity(meta)
+    labels = meta.labels or {}
+    service = labels.get(SERVICE_NAME_LABEL)
+    if not service or labels.get(_LIGHTHOUSE_NAMESPACE_LABEL, namespace) != namespace:
+        return Decoded(None)  # an ordinary slice, or a broker's copy for another namespace
+    if not names.is_dns_label(service):
+        raise ObjectError(
+            f"label {SERVICE_NAME_LABEL} {service!r} is not a DNS label", "$.metadata.labels"
+        )
+    problems = _Problems(Kind.ENDPOINT_SLICE, namespace, name)
+    cluster = labels.get(SOURCE_CLUSTER_LABEL, "").lower()
+    family = {"IPv4": 4, "IPv6": 16}.get(raw.address_type or "", 0)
+    malformed = _malformed(cluster, raw.address_type, len(raw.endpoints or []), problems)
+    decoded = EndpointSlice(
+        namespace=namespace,
+        name=name,
+        service=service,
+        cluster=cluster,
+        address_type=raw.address_type or "",
+        endpoints=() if malformed else tuple(_endpoints(raw.endpoints or [], family, problems)),
+        ports=_ports(raw.ports, "$.ports", problems),
+        resource_version=meta.resource_version or "",
+        malformed=malformed,
+        origin=origin,
+    )
+    return Decoded(decoded, problems.found())
+
+
+class _Problems:
+    """Collects what is wrong with one object."""
+
+    def __init__(self, kind: Kind, namespace: str, name: str) -> None:
+        self._subject = f"{kind} {namespace}/{name}"
+        self._found: list[Problem] | None = None
+
+    def add(self, reason: str, path: str, text: str) -> None:
+        if self._found is None:
+            self._found = []
+        self._found.append(Problem(reason, self._subject, path, text))
+
+    def found(self) -> tuple[Problem, ...]:
+        return tuple(self._found or ())
+
+
+def _identity(meta: _RawMetadata) -> tuple[str, str]:
+    namespace = meta.namespace or "default"
+    if not names.is_dns_label(namespace):
+        raise ObjectError(f"{namespace!r} is not a DNS label", "$.metadata.namespace")
+    if not meta.name:
+        raise ObjectError("the name is empty", "$.metadata.name")
+    return namespace, meta.name
+
+
+def _malformed(cluster: str, address_type: str | None, endpoints: int, problems: _Problems) -> str:
+    if not cluster:
+        why = f"label {SOURCE_CLUSTER_LABEL} is missing"
+        path = "$.metadata.labels"
+    elif not _is_cluster_id(cluster):
+        why = f"label {SOURCE_CLUSTER_LABEL} {cluster!r} is not one or two DNS labels"
+        path = "$.metadata.labels"
+    elif address_type not in {"IPv4", "IPv6"}:
+        why = f"addressType {address_type or 'is missing'} is neither IPv4 nor IPv6"
+        path = "$.addressType"
+    else:
+        return ""
+    problems.add(
+        "malformed_slice",
+        path,
+        f"{why}, its {endpoints} endpoints are not served; have the exporting controller set it",
+    )
+    return why
+
+
+def _is_cluster_id(cluster: str) -> bool:
+    """A cluster ID is a DNS label, or two joined by a dot (KEP-1645, "cluster name")."""
+    labels = cluster.split(".")
+    return len(labels) <= 2 and all(map(names.is_dns_label, labels))  # noqa: PLR2004
+
+
+def _endpoints(raws: list[_RawEndpoint], family: int, problems: _Problems) -> Iterator[Endpoint]:
+    for number, raw in enumerate(raws):
+        conditions = raw.conditions
+        hostname = raw.hostname or ""
+        if hostname and not names.is_dns_label(hostname):
+            problems.add(
+                "bad_hostname",
+                f"$.endpoints[{number}].hostname",
+                f"{hostname!r} is not a DNS label, the endpoint is named by its address instead",
+            )
+            hostname = ""
+        path = f"$.endpoints[{number}].addresses"
+        yield Endpoint(
+            tuple(_packed(raw.addresses or [], path, family, problems)),
+            hostname,
+            conditions is None or conditions.ready is not False,
+            None if conditions is None else conditions.serving,
+            None if conditions is None else conditions.terminating,
+            raw.zone or "",
+            raw.node_name or "",
+        )
+
+
+def _packed(texts: list[str], path: str, family: int, problems: _Problems) -> Iterator[bytes]:
+    for number, text in enumerate(texts):
+        try:
+            packed = addresses.pack(text)
+        except ValueError:
+            packed = b""
+        if packed and family in (0, len(packed)):
+            yield packed
+        else:
+            problems.add(
+                "bad_address",
+                f"{path}[{number}]",
+                f"{text!r} is no {'IP' if not family else 'IPv4' if family == 4 else 'IPv6'}"  # noqa: PLR2004
+                " address, it is not served",
+            )
+
+
+def _ports(raws: list[_RawPort] | None, path: str, problems: _Problems) -> tuple[Port, ...]:
+    ports: list[Port] = []
+    for number, raw in enumerate(raws or []):
+        name, protocol = raw.name or "", (raw.protocol or "TCP").lower()
+        if name and not (names.is_dns_label(name) and len(name) < names.MAX_LABEL_BYTES):
+            problems.add(
+                "bad_port",
+                f"{path}[{number}].name",
+                f"{name!r} is not a port name, the port has no SRV record",
+            )
+            name = ""
+        if not names.is_dns_label(protocol):
+            problems.add(
+                "bad_port",
+                f"{path}[{number}].protocol",
+                f"{protocol!r} is not a protocol, the port has no SRV record",
+            )
+            name = ""
+        port = raw.port
+        if port is not None and not 0 <= port <= 0xFFFF:  # noqa: PLR2004
+            problems.add(
+                "bad_port",
+                f"{path}[{number}].port",
+                f"{port} is no port number, the port has no SRV record",
+            )
+            port = None
+        ports.append(Port(name, protocol, port))
+    return tuple(ports)
