@@ -32,6 +32,7 @@ _SLICE_S: Final = 0.002
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _DRAIN_S: Final = 0.1
 _FLUSH_S: Final = 1.0
+_DROPS_EVERY_S: Final = 10.0
 _SPARE_FILES: Final = 64
 """File descriptors kept free for everything but TCP connections."""
 
@@ -83,7 +84,8 @@ class Feed:
             asyncio.get_running_loop().call_soon(self._publish)
             return
         self._world.note_synced()
-        self._step_serial()
+        if self._serial_timer is None:
+            self._step_serial()
         if self._world.tree.readiness is Readiness.SYNCED and not self.synced.is_set():
             self.synced.set()
 
@@ -91,7 +93,7 @@ class Feed:
         self._serial_timer = None
         now = time.time()
         before = self._world.publisher.serial
-        if self._world.publisher.step_serial(int(now)) and self._serial_timer is None:
+        if self._world.publisher.step_serial(int(now)):
             loop = asyncio.get_running_loop()
             self._serial_timer = loop.call_later(1 - now % 1, self._step_serial)
         if before != self._world.publisher.serial:
@@ -172,6 +174,7 @@ async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             await server.start()
             group.start_soon(_follow, source, server)
+            group.start_soon(_watch_drops, server)
             async for received in signals:
                 if received != signal.SIGHUP:
                     logger.info("stopping on %s", received.name)
@@ -189,6 +192,22 @@ async def _drain(server: Server) -> None:
     with anyio.move_on_after(_FLUSH_S):
         while any(each.open for each in server.statistics().tcp):  # noqa: ASYNC110 - at exit
             await anyio.sleep(_DRAIN_S / 10)
+
+
+async def _watch_drops(server: Server) -> None:
+    """Say when the kernel dropped datagrams: the one loss that nothing else here can see."""
+    known = 0
+    while True:
+        await anyio.sleep(_DROPS_EVERY_S)
+        drops = sum(each.kernel_drops for each in server.statistics().udp)
+        if drops > known:
+            logger.warning(
+                "%d datagrams dropped by the kernel, %d in all: requests come faster than they "
+                "are read; raise net.core.rmem_max for bursts, run more replicas for load",
+                drops - known,
+                drops,
+            )
+        known = drops
 
 
 def _check_again(settings: Settings, reread: Callable[[], Settings]) -> None:

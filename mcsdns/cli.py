@@ -13,7 +13,10 @@ USAGE_STATUS = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, and takes no flag that is cut short."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_STATUS, f"mcsdns: {message}; `{self.prog} --help` explains\n")

@@ -21,8 +21,7 @@ _REPORTED_AT_ONCE: Final = 20
 _PER_TURN: Final = 200
 
 T = TypeVar("T")
-ObjectId = tuple[Kind, tuple[str, str]]
-Objects = dict[ObjectId, Object]
+Objects = dict[Identity, Object]
 
 
 async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
@@ -52,7 +51,7 @@ class Contents:
     def __init__(self) -> None:
         self.reads = self.failed_reads = 0
         self._files: dict[str, File] = {}
-        self._duplicates: dict[ObjectId, Located] = {}
+        self._duplicates: dict[Identity, Located] = {}
 
     async def take(self, path: str, signature: Signature, manifest: Manifest) -> None:
         """Put what a file says in place of what it said before."""
@@ -80,7 +79,7 @@ class Contents:
     async def merge(self) -> Objects:
         """Merge what all files say and note what stands in several."""
         wanted: Objects = {}
-        duplicates: dict[ObjectId, Located] = {}
+        duplicates: dict[Identity, Located] = {}
         for path in sorted(self._files):
             async for identity, each in in_turns(self._files[path].objects.items()):
                 first = wanted.setdefault(identity, each)
@@ -109,18 +108,17 @@ class Contents:
         return sum(file.ignored for file in self._files.values())
 
 
-def _id_of(each: Object) -> ObjectId:
+def _id_of(each: Object) -> Identity:
+    """Tell an object from all others; of plain texts, which the garbage collector passes over."""
     kind = Kind.SERVICE_IMPORT if isinstance(each, ServiceImport) else Kind.ENDPOINT_SLICE
-    return kind, each.key
+    return kind.value, each.namespace, each.name
 
 
 def _lost_of(objects: Objects, lost: Identity) -> Objects:
     """Return the objects that what cannot be read may have been."""
     if lost == ANYTHING:
         return objects
-    kind, namespace, name = lost
-    identity = Kind(kind), (namespace, name)
-    return {identity: objects[identity]} if identity in objects else {}
+    return {lost: objects[lost]} if lost in objects else {}
 
 
 def with_consequence(located: Located, *, kept: bool) -> Located:
@@ -133,7 +131,7 @@ def with_consequence(located: Located, *, kept: bool) -> Located:
 
 
 def _duplicate(each: Object, first: Object) -> Located:
-    kind, (namespace, name) = _id_of(each)
+    kind, namespace, name = _id_of(each)
     text = f"the same object stands at {first.origin}; that one is served, remove one of them"
     return Located(each.origin, Problem("duplicate", f"{kind} {namespace}/{name}", "$", text))
 

@@ -176,7 +176,7 @@ def _identity(kind: str, value: Mapping) -> Identity:
     namespace, name = metadata.get("namespace") or "default", metadata.get("name")
     if not isinstance(namespace, str) or not isinstance(name, str):
         return ANYTHING
-    return str(kind), namespace, name
+    return str(kind), namespace, name  # a plain text, as in `contents`
 
 
 def _subject(kind: str, value: Mapping) -> str:

@@ -229,10 +229,13 @@ class ManifestSource:
                 events.setdefault(_service_of(each), []).append(Apply(each))
         async for identity, each in in_turns(before.items()):
             if identity not in self._sent:
-                events.setdefault(_service_of(each), []).append(Delete(*identity))
+                deletion = Delete(Kind(identity[0]), each.key)
+                events.setdefault(_service_of(each), []).append(deletion)
         async for of_one_service in in_turns(events.values()):
             for event in of_one_service:
                 self._sink(event)
+        async for _ in in_turns(range(len(before))):
+            before.popitem()  # to free a hundred thousand objects at once takes 50 ms
 
     def _report_missing(self) -> None:
         before, self._missing = self._missing, {}

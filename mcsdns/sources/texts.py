@@ -11,6 +11,8 @@ _DOCUMENT_START = re.compile(r"^---(?=\s|\Z)", re.MULTILINE)
 _NO_CONTENT = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n|%.*\n)*[ \t]*\Z")
 """Blank lines, comments and directives."""
 
+_LIKE_JSON = re.compile(r"[{\[\s]*\"")
+
 
 def decode(octets: bytes) -> str:
     """Decode UTF-8, or UTF-16 where its mark stands first; `read` tells of what is neither."""
@@ -49,7 +51,7 @@ def _read_document(text: str, offset: int) -> Iterator[Part | Unreadable]:
 
 
 def _read_json_or_yaml(text: str, offset: int) -> Iterator[Part | Unreadable]:
-    """Read JSON; where nothing is, read YAML, and tell what the reader says that came further."""
+    """Read JSON; where it is none from the start, read YAML, and say what is wrong as either."""
     parts = JsonReader(text, offset).read()
     first = next(parts)
     if isinstance(first, Part):
@@ -57,6 +59,5 @@ def _read_json_or_yaml(text: str, offset: int) -> Iterator[Part | Unreadable]:
         yield from parts
         return
     for part in YamlReader(text, offset).read():
-        if isinstance(part, Unreadable) and part.line < first.line:
-            part = first  # noqa: PLW2901
-        yield part
+        broken = isinstance(part, Unreadable)
+        yield first if broken and _LIKE_JSON.match(text) else part

@@ -111,7 +111,8 @@ def _lookup_service(tree: Tree, zone: Name, shape: ServiceName, qtype: int) -> O
     if _is_per_cluster_form(shape, service):
         return PerClusterForm(node is not None)
     if node is None:
-        return NO_ENDPOINT if service.headless else NXDOMAIN
+        is_port = shape.below.startswith(b"_", 1)
+        return NO_ENDPOINT if service.headless and not is_port else NXDOMAIN
     if shape.depth:
         return NODATA
     if qtype == RRType.ANY:
