@@ -36,7 +36,7 @@ ENV PATH=/opt/mcsdns/bin:$PATH \
     MCSDNS_LISTEN=0.0.0.0:5353,[::]:5353
 USER 65532:65532
 EXPOSE 5353/udp 5353/tcp
-# For docker alone; Kubernetes ignores it and asks /healthz. With another zone or port give --health-cmd.
+# For docker alone; Kubernetes ignores it. With another zone or port give --health-cmd.
 HEALTHCHECK --interval=30s --timeout=3s --start-period=10s \
     CMD ["mcsdns", "query", "--server", "127.0.0.1:5353", "dns-version.clusterset.local", "TXT", "--short"]
 ENTRYPOINT ["mcsdns"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STEPS = 8
 TIMES_KEPT = 3  # a reply is kept when it is asked for again
-FILLED_AFTER = 2  # bounded stores may still fill up during the first quarter
+FILLED_AFTER = STEPS // 2  # until then bounded stores may still fill up
 TOLERATED_MB = 4.0
 TOLERATED_SHARE = 0.03
 STEP_LIMIT_S = 120.0

@@ -1,6 +1,7 @@
 """Connects the rooms in one task group and stops them in order."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _SLICE_S: Final = 0.002
 """Longest turn of the loop that publishing takes."""
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DRAIN_S: Final = 0.1
 _FLUSH_S: Final = 1.0
 _DROPS_EVERY_S: Final = 10.0
@@ -74,9 +76,9 @@ class Feed:
         """Publish for a short turn; come back for the rest."""
         self._scheduled = False
         deadline = time.monotonic() + _SLICE_S
-        for owner in self._world.publisher.publish():
+        for owners in self._world.publisher.publish():
             for kept in self._kept:
-                kept.forget((owner,))
+                kept.forget(owners)
             if time.monotonic() > deadline:
                 break
         if self._world.publisher.pending:
@@ -170,26 +172,21 @@ async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
     """
     server = Server(settings)
     source = ManifestSource(settings.manifests, server.feed, max_bytes=settings.manifest_max_bytes)
-    async with anyio.create_task_group() as group:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            await server.start()
-            group.start_soon(_follow, source, server)
-            group.start_soon(_watch_drops, server)
-            async for received in signals:
-                if received != signal.SIGHUP:
-                    logger.info("stopping on %s", received.name)
-                    break
-                _check_again(settings, reread)
-                group.start_soon(source.rescan)
-            await _drain(server)
-        group.cancel_scope.cancel()
-
-
-async def _drain(server: Server) -> None:
-    """Answer what was sent before the signal, and let connections write what they have."""
-    await anyio.sleep(_DRAIN_S)
-    server.close()
-    with anyio.move_on_after(_FLUSH_S):
+    with contextlib.closing(server):
+        async with anyio.create_task_group() as group:
+            with anyio.open_signal_receiver(*_SIGNALS) as signals:
+                await server.start()
+                group.start_soon(_follow, source, server)
+                group.start_soon(_watch_drops, server)
+                async for received in signals:
+                    if received != signal.SIGHUP:
+                        logger.info("stopping on %s", received.name)
+                        break
+                    _check_again(settings, reread)
+                    group.start_soon(source.rescan)
+                await anyio.sleep(_DRAIN_S)  # what was sent before the signal is answered
+            group.cancel_scope.cancel()
+    with anyio.move_on_after(_FLUSH_S):  # connections write what they have
         while any(each.open for each in server.statistics().tcp):  # noqa: ASYNC110 - at exit
             await anyio.sleep(_DRAIN_S / 10)
 

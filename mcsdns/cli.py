@@ -15,7 +15,7 @@ USAGE_STATUS = 2
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and takes no flag that is cut short."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - those of argparse
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:

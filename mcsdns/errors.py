@@ -30,7 +30,9 @@ class MessageError(McsdnsError):
         edns: whether an OPT record was seen, so that the reply carries one.
     """
 
-    def __init__(self, rcode: int, why: str, question_bytes: int = 0, *, edns: bool = False):
+    def __init__(
+        self, rcode: int, why: str, question_bytes: int = 0, *, edns: bool = False
+    ) -> None:
         super().__init__(why)
         self.rcode = rcode
         self.question_bytes = question_bytes
@@ -44,7 +46,7 @@ class ObjectError(McsdnsError):
         path: the field, as `$.spec.ports[0].port`.
     """
 
-    def __init__(self, why: str, path: str = "$"):
+    def __init__(self, why: str, path: str = "$") -> None:
         super().__init__(why)
         self.path = path
 

@@ -24,7 +24,7 @@ class World:
 
     def publish_all(self, now_s: int) -> list[bytes]:
         """Publish whatever waits, in one go; returns the owners whose answers changed."""
-        changed = list(self.publisher.publish())
+        changed = [owner for owners in self.publisher.publish() for owner in owners]
         self.note_synced()
         self.publisher.step_serial(now_s)
         return changed

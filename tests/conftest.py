@@ -67,6 +67,12 @@ def addresses(reply: dnslib.DNSRecord) -> list[str]:
     return sorted(str(record.rdata) for record in reply.rr)
 
 
+def cpu_s(pid: int) -> float:
+    """The processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class ServeProcess:
     """One `mcsdns serve` with its output in files."""
 
@@ -129,9 +135,9 @@ class ServeProcess:
             raise
 
     def child(self) -> int:
-        """The process ID of the reader that is at work, 0 where none is."""
+        """The process ID of the reader that is well at work, 0 where none is."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return int(children.split()[0]) if children.strip() else 0
+        return next((int(pid) for pid in children.split() if cpu_s(int(pid)) > 0.25), 0)
 
 
 Serve = Callable[..., ServeProcess]

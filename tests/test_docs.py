@@ -33,7 +33,7 @@ OTHERS = {"asyncio", "conditions", "net", "ns", "resolv", "spec", "status"}
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4}.*$", re.MULTILINE)
-SPAN = re.compile(r"`([^`\n]+)`")
+SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FILE = re.compile(r"[\w*.-]+(?:/[\w*.-]+)*(?:/|\.(?:py|md|ya?ml|toml|txt|Corefile))")
@@ -56,7 +56,7 @@ def prose(page: Path) -> str:
 
 @functools.cache
 def spans(page: Path) -> list[str]:
-    return [span.removesuffix("()") for span in SPAN.findall(prose(page))]
+    return [" ".join(span.split()).removesuffix("()") for span in SPAN.findall(prose(page))]
 
 
 @functools.cache

@@ -76,9 +76,11 @@ def test_below_means_whole_labels(name: str, zone: str, below: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "valid"),
-    [("a", True), ("a-1", True), ("1", True), ("-a", False), ("a-", False), ("A", False)]
-    + [("a.b", False), ("a_b", False), ("", False), ("a" * 63, True), ("a" * 64, False)]
-    + [("a\n", False), ("ä", False)],
+    [
+        *(("a", True), ("a-1", True), ("1", True), ("a" * 63, True)),
+        *(("-a", False), ("a-", False), ("A", False), ("a.b", False), ("a_b", False)),
+        *(("", False), ("a" * 64, False), ("a\n", False), ("\u00e4", False)),
+    ],
 )
 def test_dns_label(text: str, valid: bool) -> None:
     assert names.is_dns_label(text) is valid

@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="memory for replies kept ready, for UDP and TCP each",
             examples=["BYTES"],
         ),
-    ] = 48 << 20
+    ] = 64 << 20
     manifest_max_bytes: Annotated[
         int, Meta(ge=1, description="largest manifest file that is read", examples=["BYTES"])
     ] = 64 << 20

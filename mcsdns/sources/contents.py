@@ -35,10 +35,11 @@ async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
 class File(msgspec.Struct):
     """What one file said last."""
 
-    signature: Signature
+    signature: Signature | None
     objects: Objects
     problems: list[Located]
     ignored: int
+    unread: bool
 
 
 class Contents:
@@ -53,11 +54,11 @@ class Contents:
         self._files: dict[str, File] = {}
         self._duplicates: dict[Identity, Located] = {}
 
-    async def take(self, path: str, signature: Signature, manifest: Manifest) -> None:
+    async def take(self, path: str, signature: Signature | None, manifest: Manifest) -> None:
         """Put what a file says in place of what it said before."""
         self.reads += 1
-        file = File(signature, {}, [], manifest.ignored)
-        before = self._files.get(path) or File((), {}, [], 0)
+        file = File(signature, {}, [], manifest.ignored, manifest.unread)
+        before = self._files.get(path) or File(None, {}, [], 0, unread=False)
         async for each in in_turns(manifest.objects):
             first = file.objects.setdefault(_id_of(each), each)
             if first is not each:
@@ -93,9 +94,13 @@ class Contents:
         """Forget a file that is gone."""
         del self._files[path]
 
-    def signatures(self) -> dict[str, Signature]:
+    def signatures(self) -> dict[str, Signature | None]:
         """Return the files, each with its state when it was read."""
         return {path: file.signature for path, file in self._files.items()}
+
+    def unread(self) -> list[str]:
+        """Return the files for which another try may help."""
+        return [path for path, file in self._files.items() if file.unread]
 
     def problems(self) -> Iterator[Located]:
         """Iterate over what is wrong now."""

@@ -16,6 +16,7 @@ from mcsdns.errors import ObjectError
 from mcsdns.index.decode import decode, kind_of
 from mcsdns.index.objects import Kind, Object, Problem
 from mcsdns.sources import texts
+from mcsdns.sources.files import Signature
 from mcsdns.sources.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
 
 _KNOWN_VERSIONS: Final = {
@@ -47,11 +48,15 @@ class Manifest(msgspec.Struct, gc=False):
 
     Attributes:
         objects: in order. ignored: how many objects of other kinds, or not for us.
+        unread: whether the text was not to blame, so that another try may help.
+        signature: of the file, when it had been read; None where it was not.
     """
 
     objects: list[Object] = []
     problems: list[Located] = []
     ignored: int = 0
+    unread: bool = False
+    signature: Signature | None = None
 
 
 def read(text: str, file: str) -> Manifest:

@@ -8,8 +8,26 @@ from typing import Final
 import msgspec
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-Signature = tuple[int, ...]
-"""Device, inode, times of content and of status in ns, size: whatever changes, one of them does."""
+Folder = tuple[int, int]
+"""Device and inode."""
+
+
+class Signature(msgspec.Struct, frozen=True, gc=False):
+    """The state of a file; whatever changes, one of these does. Times in ns."""
+
+    device: int
+    inode: int
+    content_time: int
+    status_time: int
+    size_bytes: int
+
+    def is_written_since(self, before: "Signature") -> bool:
+        """Say whether the same file was written to; one that took its place was not."""
+        same_file = (self.device, self.inode) == (before.device, before.inode)
+        return same_file and (self.content_time, self.size_bytes) != (
+            before.content_time,
+            before.size_bytes,
+        )
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -18,12 +36,12 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         files: path -> signature, in the order of paths and, in a folder, of names.
         missing: path -> what the system says, of what could not be looked at.
-        folders: path -> device and inode, of every folder whose changes matter.
+        folders: those whose changes matter.
     """
 
     files: dict[str, Signature] = {}
     missing: dict[str, str] = {}
-    folders: dict[str, Signature] = {}
+    folders: dict[str, Folder] = {}
 
     def is_missing(self, path: str) -> bool:
         """Say whether a file could not be looked at, itself or a folder it is in."""
@@ -44,7 +62,7 @@ def find(paths: Sequence[str]) -> Found:
     name.
     """
     found = Found()
-    seen: set[Signature] = set()
+    seen: set[Folder] = set()
     waiting = [(path, True) for path in reversed(paths)]
     for path in paths:
         _note_folder(os.path.dirname(os.path.abspath(path)), found)
@@ -60,21 +78,29 @@ def find(paths: Sequence[str]) -> Found:
                 found.folders[path] = identity
                 waiting += sorted(_inside(path), reverse=True)
             elif stat.S_ISREG(status.st_mode):
-                times = (status.st_mtime_ns, status.st_ctime_ns)
-                found.files[path] = (*identity, *times, status.st_size)
+                found.files[path] = signature_of(status)
                 if is_link:
                     _note_folder(os.path.dirname(os.path.realpath(path)), found)
             else:
                 found.missing[path] = "not a regular file"
         except OSError as error:
             found.missing[path] = error.strerror or str(error)
+        except ValueError as error:  # no path can have a NUL
+            found.missing[path] = str(error)
     return found
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """Return the state of a file."""
+    return Signature(
+        status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+    )
 
 
 def _note_folder(path: str, found: Found) -> None:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return
     found.folders[path] = (status.st_dev, status.st_ino)
 

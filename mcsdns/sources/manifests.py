@@ -24,6 +24,7 @@ from mcsdns.sources import files, reading
 from mcsdns.sources.contents import Contents, Objects, in_turns, log_problems, with_consequence
 from mcsdns.sources.documents import ANYTHING, Located, Manifest
 from mcsdns.sources.files import Found, Signature
+from mcsdns.sources.patience import Patience, Pending
 from mcsdns.sources.reading import STANDARD_INPUT
 
 logger = logging.getLogger(__name__)
@@ -36,22 +37,6 @@ _TICKS_PER_LOOK: Final = 10
 _QUIET_MS: Final = 50
 
 Sink = Callable[[Event], None]
-Changes = tuple[dict[str, Signature], list[str]]
-"""Files that are new or changed, and files that are gone."""
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long a change is watched before it is believed, in seconds.
-
-    Attributes:
-        still_s: files are read once they have been still for so long: nobody is writing them.
-        gone_s: a file counts as gone after so long: editors and generators write it anew.
-        most_s: after so long changes count, however restless.
-    """
-
-    still_s: float = 0.1
-    gone_s: float = 1.0
-    most_s: float = 3.0
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -87,7 +72,9 @@ class ManifestSource:
         self._sink = sink
         self._max_bytes = max_bytes
         self._patience = patience or Patience()
+        self._pending = Pending(self._patience)
         self._found = Found()
+        self._retry_at = 0.0
         self._contents = Contents()
         self._sent: Objects = {}
         self._missing: dict[str, Located] = {}
@@ -111,7 +98,7 @@ class ManifestSource:
                     why = self._found.missing[path]
                     raise SourceError(f"{path}: {why}; name a file or folder of manifests")
             if self._has_input:
-                await self._read_by_child({STANDARD_INPUT: ()})
+                await self._read_by_child([STANDARD_INPUT], self._take_first)
             await self._load_files()
             self._report_missing()
             await self._send_all()
@@ -133,14 +120,17 @@ class ManifestSource:
     async def rescan(self) -> None:
         """Look for changes and send what they make of the objects."""
         async with self._lock:
-            changed, gone = await self._settle()
+            changes = await self._settle()
             self._report_missing()
-            if not changed and not gone:
+            if not changes:
                 return
-            await self._read_by_child(changed)
-            for path in gone:
+            changed = [path for path, signature in changes.items() if signature is not None]
+            await self._read_by_child(changed, self._take_again)
+            for path in changes.keys() - changed:
                 self._contents.drop(path)
-            logger.info("manifests: %d files read, %d gone", len(changed), len(gone))
+            logger.info(
+                "manifests: %d files read, %d gone", len(changed), len(changes) - len(changed)
+            )
             await self._send_changes()
 
     def problems(self) -> Iterator[Located]:
@@ -166,50 +156,57 @@ class ManifestSource:
     async def _find(self) -> Found:
         return await anyio.to_thread.run_sync(files.find, self._paths)
 
-    def _changes(self) -> Changes:
+    def _changes(self) -> dict[str, Signature | None]:
         found, known = self._found, self._contents.signatures()
-        changed = {
+        changes: dict[str, Signature | None] = {
             path: signature
             for path, signature in found.files.items()
             if known.get(path) != signature
         }
+        if anyio.current_time() >= self._retry_at:
+            unread = self._contents.unread()
+            changes |= {path: found.files[path] for path in unread if path in found.files}
         unseen = known.keys() - found.files.keys() - {STANDARD_INPUT}
-        return changed, sorted(path for path in unseen if not found.is_missing(path))
+        return changes | {path: None for path in unseen if not found.is_missing(path)}
 
-    async def _settle(self) -> Changes:
-        """Look until what is new stands still."""
-        self._found = await self._find()
-        changes = self._changes()
-        begin = since = anyio.current_time()
-        while changes != ({}, []):
-            await anyio.sleep(self._patience.still_s)
+    async def _settle(self) -> dict[str, Signature | None]:
+        """Look until what is new stands still; return what may be believed."""
+        deadline = anyio.current_time() + self._patience.most_s
+        while True:
             self._found = await self._find()
-            before, changes = changes, self._changes()
-            now = anyio.current_time()
-            if now - begin > self._patience.most_s:
-                break
-            if changes != before:
-                since = now
-            elif not changes[1] or now - since >= self._patience.gone_s:
-                break
-        return changes
+            changes, now = self._changes(), anyio.current_time()
+            believed = self._pending.look(changes, now)
+            if len(believed) == len(changes) or now > deadline:
+                return believed
+            await anyio.sleep(self._patience.still_s)
 
     async def _load_files(self) -> None:
         wanted = self._found.files
         if not wanted and self._paths:
             logger.warning("%s: no file of %s there", self.name, ", ".join(files.SUFFIXES))
-        if sum(signature[-1] for signature in wanted.values()) > _INLINE_BYTES:
-            await self._read_by_child(wanted)
+        if sum(signature.size_bytes for signature in wanted.values()) > _INLINE_BYTES:
+            await self._read_by_child(list(wanted), self._take_first)
             return
-        for path, signature in wanted.items():
-            await self._contents.take(path, signature, reading.read_file(path, self._max_bytes))
+        for path in wanted:
+            await self._take_first(path, reading.read_file(path, self._max_bytes))
             await anyio.lowlevel.checkpoint()
 
-    async def _read_by_child(self, wanted: dict[str, Signature]) -> None:
-        async def take(path: str, manifest: Manifest) -> None:
-            await self._contents.take(path, wanted[path], manifest)
+    async def _read_by_child(self, paths: list[str], take: reading.Take) -> None:
+        await reading.read_by_child(paths, self._max_bytes, take)
+        self._retry_at = anyio.current_time() + self._patience.retry_s
 
-        await reading.read_by_child(list(wanted), self._max_bytes, take)
+    async def _take_first(self, path: str, manifest: Manifest) -> None:
+        await self._contents.take(path, self._found.files.get(path), manifest)
+
+    async def _take_again(self, path: str, manifest: Manifest) -> None:
+        """Take what was read, unless somebody was writing it: then look again."""
+        looked, read = self._found.files[path], manifest.signature
+        is_restless = self._pending.is_restless(path, anyio.current_time())
+        if read is not None and read.is_written_since(looked) and not is_restless:
+            logger.debug("%s: is being written", path)
+            return
+        self._pending.done(path)
+        await self._contents.take(path, looked, manifest)
 
     async def _send_all(self) -> None:
         self._sent = await self._contents.merge()

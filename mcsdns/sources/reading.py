@@ -23,8 +23,9 @@ import anyio.lowlevel
 import msgspec
 
 from mcsdns.index.objects import EndpointSlice, Object, Problem, ServiceImport
-from mcsdns.sources import documents, texts
+from mcsdns.sources import documents, files, texts
 from mcsdns.sources.documents import ANYTHING, Located, Manifest
+from mcsdns.sources.files import Signature
 
 STANDARD_INPUT: Final = "-"
 EMPTY: Final = "empty_file"
@@ -48,6 +49,7 @@ class Piece(msgspec.Struct, gc=False):
     slices: list[EndpointSlice] = []
     problems: list[Located] = []
     ignored: int = 0
+    signature: Signature | None = None
     last: bool = False
 
 
@@ -67,25 +69,27 @@ def read_file(path: str, max_bytes: int) -> Manifest:
     """Read one file, or standard input; what is wrong with all of it is one problem."""
     try:
         if path == STANDARD_INPUT:
-            octets = sys.stdin.buffer.read(max_bytes + 1)
-        else:
-            with open(path, "rb") as file:
-                octets = file.read(max_bytes + 1)
-        if len(octets) > max_bytes:
-            return _unreadable(
-                path,
-                f"larger than {max_bytes} octets, it is not read; "
-                "split it, or raise manifest_max_bytes",
-            )
-        return read_octets(octets, path)
+            return read_octets(sys.stdin.buffer.read(max_bytes + 1), path, max_bytes)
+        with open(path, "rb") as file:
+            octets = file.read(max_bytes + 1)
+            signature = files.signature_of(os.fstat(file.fileno()))
+        manifest = read_octets(octets, path, max_bytes)
+        manifest.signature = signature
+        return manifest
     except OSError as error:
         return _unreadable(path, error.strerror or str(error))
     except Exception as error:  # a fault of ours must not cost the other files
         return _unreadable(path, f"reading it failed: {error!r}")
 
 
-def read_octets(octets: bytes, path: str) -> Manifest:
-    """Read the content of one file."""
+def read_octets(octets: bytes, path: str, max_bytes: int) -> Manifest:
+    """Read the content of one file, or one octet more than allowed."""
+    if len(octets) > max_bytes:
+        return _unreadable(
+            path,
+            f"larger than {max_bytes} octets, it is not read; "
+            "split it, or raise manifest_max_bytes",
+        )
     if not octets.strip():
         return _unreadable(path, "it is empty", EMPTY)
     return documents.read(texts.decode(octets), file_name(path))
@@ -113,7 +117,9 @@ async def read_by_child(paths: Sequence[str], max_bytes: int, take: Take) -> Non
         blamed = waiting[:1] if begun else list(waiting)
         del waiting[: len(blamed)]
         for path in blamed:
-            await take(path, _unreadable(path, why))
+            manifest = _unreadable(path, why)
+            manifest.unread = True
+            await take(path, manifest)
 
 
 async def _run_child(waiting: list[str], max_bytes: int, take: Take) -> tuple[bool, str]:
@@ -163,6 +169,7 @@ def _add(manifest: Manifest, piece: Piece) -> None:
     manifest.objects += piece.slices
     manifest.problems += piece.problems
     manifest.ignored += piece.ignored
+    manifest.signature = piece.signature
 
 
 def pieces_of(manifest: Manifest) -> Iterator[Piece]:
@@ -180,7 +187,7 @@ def pieces_of(manifest: Manifest) -> Iterator[Piece]:
     yield piece
     for start in range(0, len(manifest.problems), _WEIGHT_PER_FRAME):
         yield Piece(problems=manifest.problems[start : start + _WEIGHT_PER_FRAME])
-    yield Piece(ignored=manifest.ignored, last=True)
+    yield Piece(ignored=manifest.ignored, signature=manifest.signature, last=True)
 
 
 def _weight(each: Object) -> int:

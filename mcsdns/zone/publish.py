@@ -37,15 +37,15 @@ class Publisher:
         """How many services wait for `publish`."""
         return len(self._dirty)
 
-    def publish(self) -> Iterator[bytes]:
-        """Rebuild the waiting services one by one; yield the owners whose answers changed.
+    def publish(self) -> Iterator[tuple[bytes, ...]]:
+        """Rebuild the waiting services one by one; yield the owners whose answers changed, if any.
 
         Stop iterating to leave the rest for later. Owners are those of `question.owner_of`.
         """
         while self._dirty:
             key = next(iter(self._dirty))
             del self._dirty[key]
-            yield from self._rebuild(key)
+            yield self._rebuild(key)
 
     def step_serial(self, now_s: int) -> bool:
         """Give the zone a new serial if it changed: max(last + 1, Unix seconds).
@@ -69,20 +69,20 @@ class Publisher:
         """The SOA serial in force."""
         return self._serial
 
-    def _rebuild(self, key: ServiceKey) -> Iterator[bytes]:
+    def _rebuild(self, key: ServiceKey) -> tuple[bytes, ...]:
         labels = labels_of_key(key)
         service = self._store.get(key)
         before = self._tree.service(labels)
         after = node_of(service, self._tree.name_room - len(labels)) if service else None
         if before == after:
-            return
+            return ()
         if after and after.long_names and (not before or before.long_names != after.long_names):
             self._report_long_names(key, after.long_names)
         namespace_changed = self._tree.replace_service(labels, after)
         self._serial_due = True
-        yield labels
         if namespace_changed:
-            yield b"\0" + namespace_of(labels)
+            return labels, b"\0" + namespace_of(labels)
+        return (labels,)
 
     def _report_long_names(self, key: ServiceKey, count: int) -> None:
         self._report(
