@@ -50,6 +50,7 @@ async def offline_world(settings: Settings) -> World:
         settings.manifests, world.publisher.apply, max_bytes=settings.manifest_max_bytes
     )
     await source.load()
+    world.problems = tuple(source.problems())
     world.publish_all(int(time.time()))
     return world
 

@@ -112,6 +112,8 @@ def _explain(flags: dict[str, Any]) -> int:
         raise ConfigError(f"{error}; write NAME TYPE") from None
     log.configure(settings.log_format, settings.log_level)
     world = anyio.run(app.offline_world, settings)
-    explanation = explain(world.store, world.tree, world.answerer, flags["name"], qtype)
+    explanation = explain(
+        world.store, world.tree, world.answerer, flags["name"], qtype, world.problems
+    )
     sys.stdout.write(to_json(explanation) if flags["json"] else to_text(explanation))
     return 0

@@ -6,6 +6,7 @@ from mcsdns.config import Settings
 from mcsdns.index.objects import Kind, Problem
 from mcsdns.index.store import Store
 from mcsdns.server.answer import Answerer
+from mcsdns.sources.documents import Located
 from mcsdns.zone.publish import Publisher
 from mcsdns.zone.tree import Readiness, Tree
 
@@ -13,7 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 class World:
-    """The index, the zone and who writes to it: all that answers are made from."""
+    """The index, the zone and who writes to it: all that answers are made from.
+
+    Attributes:
+        problems: what a source that was read once found wrong, for `explain`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Make an empty world that is not synced."""
@@ -21,6 +26,7 @@ class World:
         self.tree = Tree(settings.zone_settings())
         self.publisher = Publisher(self.store, self.tree, _log_problem)
         self.answerer = Answerer(self.tree)
+        self.problems: tuple[Located, ...] = ()
 
     def publish_all(self, now_s: int) -> list[bytes]:
         """Publish whatever waits, in one go; returns the owners whose answers changed."""

@@ -99,7 +99,8 @@ class Kept:
         self.unknown: dict[bytes, Value] = {}
         self._shaped: dict[bytes, Shaped] = {}
         self._owners: dict[bytes, dict[bytes, int]] = {}
-        self._unknown_of: dict[bytes, list[bytes]] = {}
+        self._unknown_of: dict[bytes, set[bytes]] = {}
+        self._unknown_keys = 0
         self._door = array.array("q", bytes(8 * _DOOR_SLOTS))
         self._max_bytes = max_bytes
         self._max_unknown = max_unknown
@@ -124,13 +125,14 @@ class Kept:
         `size_bytes` is what the value takes, 0 where another key has counted it.
         """
         keys = self._owners.setdefault(owner, {})
-        size_bytes += len(key) + _KEY_OVERHEAD_BYTES - keys.pop(key, 0)
+        if key in keys:
+            self._drop(keys, key)
         if isinstance(value, Shaped):
             self._shaped[key] = value
         else:
             self.known[key] = value
-        keys[key] = size_bytes
-        self._size_bytes += size_bytes
+        keys[key] = size_bytes + len(key) + _KEY_OVERHEAD_BYTES
+        self._size_bytes += keys[key]
         while self._size_bytes > self._max_bytes:
             self._forget_known(next(iter(self._owners)))
 
@@ -142,19 +144,24 @@ class Kept:
 
     def remember_unknown(self, owner: bytes, key: bytes, value: Value | Shaped) -> None:
         """Keep the reply of a name that does not exist; where too many are kept, all go."""
-        if len(self._unknown_of) >= self._max_unknown or len(self.unknown) >= self._max_unknown:
-            self._forget_all_unknown()
+        if self._unknown_keys >= self._max_unknown:
+            self.forget(list(self._unknown_of), unknown_only=True)
         if isinstance(value, Shaped):
             self._shaped[key] = value
         else:
             self.unknown[key] = value
-        self._unknown_of.setdefault(owner, []).append(key)
+        keys = self._unknown_of.setdefault(owner, set())
+        self._unknown_keys += key not in keys
+        keys.add(key)
 
-    def forget(self, owners: Iterable[bytes]) -> None:
+    def forget(self, owners: Iterable[bytes], *, unknown_only: bool = False) -> None:
         """Drop the replies of these owners, and no others."""
         for owner in owners:
-            self._forget_known(owner)
-            for key in self._unknown_of.pop(owner, ()):
+            if not unknown_only:
+                self._forget_known(owner)
+            keys = self._unknown_of.pop(owner, set())
+            self._unknown_keys -= len(keys)
+            for key in keys:
                 self.unknown.pop(key, None)
                 self._shaped.pop(key, None)
 
@@ -164,19 +171,13 @@ class Kept:
 
     def statistics(self) -> Statistics:
         """Return how much is kept."""
-        return Statistics(len(self.known), len(self.unknown), self._size_bytes)
+        known = sum(map(len, self._owners.values()))
+        return Statistics(known, self._unknown_keys, self._size_bytes)
 
     def _forget_known(self, owner: bytes) -> None:
         keys = self._owners.pop(owner, {})
         while keys:
             self._drop(keys, next(iter(keys)))
-
-    def _forget_all_unknown(self) -> None:
-        self.unknown.clear()
-        for keys in self._unknown_of.values():
-            for key in keys:
-                self._shaped.pop(key, None)
-        self._unknown_of.clear()
 
     def _drop(self, keys: dict[bytes, int], key: bytes) -> None:
         self._size_bytes -= keys.pop(key)

@@ -13,6 +13,7 @@ from mcsdns import names, wire
 from mcsdns.index.events import Apply, Delete
 from mcsdns.index.objects import Kind
 from mcsdns.rrset import RRType
+from mcsdns.server.kept import Kept, Statistics
 from mcsdns.server.respond import Responder
 from mcsdns.world import World
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
@@ -47,6 +48,7 @@ NAMES = [
 ]
 TYPES = [RRType.A, RRType.AAAA, RRType.SRV, RRType.ANY, RRType.TXT, RRType.SOA, RRType.NS]
 TYPES += [RRType.HTTPS, RRType.CAA]
+COOKIE = b"\0\x0a\0\x08" + bytes(8)
 SIZES = [None, 0, 511, 512, 513, 600, 700, 900, 1100, 1220, 1231, 1232, 1233, 4096, 65535]
 
 
@@ -258,6 +260,34 @@ def test_unknown_names_do_not_push_out_known_ones() -> None:
     rendered = responder.statistics().rendered
     ask(responder, f"web.shop.svc.{ZONE}")
     assert responder.statistics().rendered == rendered
+
+
+@pytest.mark.parametrize("opt", [b"", wire.write_opt(600), wire.write_opt(1232)])
+@pytest.mark.parametrize("below", ["x.web.shop.svc", "svc", "x.svc", "web.shop.svc", "else"])
+def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -> None:
+    world = a_world()
+    responder = Responder(
+        world.answerer, world.tree, Kept(1 << 24, max_unknown=100), tcp=False, clock=lambda: 0.0
+    )
+    for number in range(1000):
+        for _ in range(3):
+            ask(responder, f"n{number}.{below}.{ZONE}", opt=opt)
+    statistics = responder.kept.statistics()
+    assert 0 < statistics.unknown <= 100
+    assert statistics.known == 0
+    responder.kept.clear()
+    assert responder.kept.statistics().unknown == 0
+
+
+def test_size_is_what_the_kept_replies_add_up_to() -> None:
+    responder = responder_of(a_world())
+    sizes = [512, 1232, 4096, 700]
+    for _ in range(4):
+        for size, name in itertools.product(sizes, ["web.shop.svc", "db.shop.svc"]):
+            ask(responder, f"{name}.{ZONE}", opt=wire.write_opt(size, options=COOKIE))
+    assert responder.kept.statistics().size_bytes > 0
+    responder.kept.forget([b"\x03web\x04shop", b"\x02db\x04shop"])
+    assert responder.kept.statistics() == Statistics(0, 0, 0)
 
 
 def test_odd_shapes_of_a_name_are_bounded() -> None:
