@@ -206,16 +206,15 @@ def without_options(key: bytes) -> bytes:
     Only for requests of exactly one question without NUL in its name and one OPT record behind
     it, whose options are well-formed; all others are returned as they are.
     """
-    if key[2:10] != _QUESTION_AND_OPT:
+    if not key.startswith(_QUESTION_AND_OPT, 2):
         return key
     opt = key.find(b"\0", 10) + 5
-    begin = opt + _OPT_BYTES
+    begin = at = opt + _OPT_BYTES
     end = len(key)
-    if begin >= end or key[opt : opt + 3] != _OPT_OWNER_AND_TYPE:
+    if begin >= end or not key.startswith(_OPT_OWNER_AND_TYPE, opt):
         return key
     if key[begin - 2] << 8 | key[begin - 1] != end - begin:
         return key
-    at = begin
     while at + 4 <= end:
         at += 4 + (key[at + 2] << 8 | key[at + 3])
     return key[: begin - 2] + b"\0\0" if at == end else key

@@ -93,8 +93,7 @@ class Responder:
     def respond(self, message: bytes) -> bytes | None:
         """Return the reply to a request, None where there must be none."""
         key = message[2:]
-        value = self.kept.known.get(key) or self.kept.unknown.get(key)
-        if value is not None:
+        if (value := self._find(key)) is not None:
             return message[:2] + behind_id(value)
         return self.respond_unkept(message, key)
 
@@ -103,8 +102,11 @@ class Responder:
 
         `key` is the request behind its ID; the socket loops look it up themselves.
         """
-        value = self._find(key)
-        if value is not None:
+        plain = without_options(key)
+        if plain is not key and (value := self._find(plain)) is not None:
+            return message[:2] + behind_id(value)
+        folded = plain.lower()
+        if folded != plain and (value := self._find(folded)) is not None:
             question_end = message.index(b"\0", HEADER_BYTES) + 5
             return _echo(message[:2], message[HEADER_BYTES:question_end], behind_id(value))
         try:
@@ -121,11 +123,7 @@ class Responder:
             return write_error(message, MessageError(Rcode.SERVFAIL, "internal fault"))
 
     def _find(self, key: bytes) -> Value | None:
-        """Find what is kept for a request once its case and its EDNS options are set aside."""
-        plain = without_options(key).lower()
-        if plain == key:
-            return None
-        return self.kept.known.get(plain) or self.kept.unknown.get(plain)
+        return self.kept.known.get(key) or self.kept.unknown.get(key)
 
     def statistics(self) -> Statistics:
         """Return what was done so far."""
