@@ -146,7 +146,8 @@ def test_owner_has_no_case_and_may_be_anything() -> None:
         ),
         ("cases:\n- ask: [\n", "x.yaml:3: not YAML: "),
         ("a: &a [*a]\n", "x.yaml:1"),
-        ("cases: []\n---\ncases: []\n", "x.yaml:2: not YAML: "),
+        ("cases: []\n---\ncases: []\n", "x.yaml:3: a case file is one document"),
+        ("[" * 100_000 + "]" * 100_000, "x.yaml:1: not YAML: deeper than 500 levels"),
     ],
 )
 def test_mistake_is_told_with_its_place(text: str, error: str) -> None:

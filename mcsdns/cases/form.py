@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
-import yaml
 
 from mcsdns import names
 from mcsdns.cases import schema
@@ -22,7 +21,8 @@ from mcsdns.rdata import (
 )
 from mcsdns.request import Request, Transport
 from mcsdns.rrset import Rcode, RRClass
-from mcsdns.sources.documents import line_of
+from mcsdns.sources import texts
+from mcsdns.sources.parts import Part
 
 SUFFIXES: Final = (".yaml", ".yml")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`")
@@ -107,22 +107,15 @@ def load(path: str) -> Rows:
 
 def parse(text: str, path: str) -> Rows:
     """Read the text of a case file; see `load`."""
-    try:
-        node = yaml.compose(text, yaml.CSafeLoader)
-        plain = yaml.load(text, yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or error
-        raise CasesError(f"{path}{line}: not YAML: {why}") from None
-    place = _Place(path, node)
-    try:
-        _refuse_double_keys(place, node, "$")
-        file = _convert(place, plain)
-    except RecursionError:
-        raise place.error("it is nested without end") from None
+    document = _document(text, path)
+    place = _Place(path, document)
+    for repeated in document.repeated:
+        raise place.inside(repeated).error("the key stands there twice")
+    file = _convert(place, document.value)
+    starts = document.lines_of(f"$.cases[{number}]" for number in range(len(file.cases)))
     rows = tuple(
-        _row(case, place.inside(f"$.cases[{number}]")) for number, case in enumerate(file.cases)
+        _row(case, place.inside(start), line)
+        for case, (start, line) in zip(file.cases, starts.items(), strict=True)
     )
     folder = os.path.dirname(path)
     manifests = [os.path.join(folder, each) for each in file.manifests]
@@ -130,19 +123,34 @@ def parse(text: str, path: str) -> Rows:
     return Rows(path, rows, manifests, file.settings, settings_at)
 
 
+def _document(text: str, path: str) -> Part:
+    """Read the one document of a case file."""
+    documents: list[Part] = []
+    for part in texts.read(text):
+        if not isinstance(part, Part):
+            raise CasesError(f"{path}:{part.line}: not YAML: {part.why}")
+        documents.append(part)
+    if not documents:
+        documents.append(Part(None, "$", "", 0, 1, []))
+    if len(documents) > 1:
+        line = documents[1].line
+        raise CasesError(f"{path}:{line}: a case file is one document; move the rest to another")
+    return documents[0]
+
+
 class _Place:
     """A place in a file: makes the errors that say where it is."""
 
-    def __init__(self, file: str, node: yaml.Node | None, path: str = "$") -> None:
+    def __init__(self, file: str, document: Part, path: str = "$") -> None:
         self.file = file
-        self._node = node
+        self._document = document
         self._path = path
 
     def inside(self, path: str) -> "_Place":
-        return _Place(self.file, self._node, path)
+        return _Place(self.file, self._document, path)
 
-    def line(self, path: str = "") -> int:
-        return line_of(self._node, path or self._path)
+    def line(self, path: str) -> int:
+        return self._document.lines_of([path])[path]
 
     def error(self, why: object, below: str = "") -> CasesError:
         path = self._path + below
@@ -154,20 +162,6 @@ class _Place:
             return read(text)
         except (ValueError, InvalidNameError) as error:
             raise self.error(error, below) from None
-
-
-def _refuse_double_keys(place: _Place, node: yaml.Node | None, path: str) -> None:
-    """YAML takes the last of two equal keys; an expectation would be lost without a word."""
-    if isinstance(node, yaml.SequenceNode):
-        for number, each in enumerate(node.value):
-            _refuse_double_keys(place, each, f"{path}[{number}]")
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise place.inside(f"{path}.{key.value}").error("the key stands there twice")
-            seen.add(key.value)
-            _refuse_double_keys(place, value, f"{path}.{key.value}")
 
 
 def _convert(place: _Place, plain: object) -> schema.CaseFile:
@@ -198,7 +192,7 @@ def _keys_of(path: str) -> list[str]:
     return [field.encode_name for field in msgspec.structs.fields(structs.get(last, schema.Case))]
 
 
-def _row(case: schema.Case, place: _Place) -> Row:
+def _row(case: schema.Case, place: _Place, line: int) -> Row:
     qname, qclass, qtype = place.read(".ask", read_ask, case.ask)
     sections = {
         section: None
@@ -215,7 +209,7 @@ def _row(case: schema.Case, place: _Place) -> Row:
     }
     return Row(
         file=place.file,
-        line=place.line(),
+        line=line,
         why=" ".join(case.why.split()),
         spec=" ".join(case.spec.split()),
         asked=case.ask,

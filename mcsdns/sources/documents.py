@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-import yaml
 
 from mcsdns.errors import ObjectError
 from mcsdns.index.decode import decode, kind_of
@@ -23,7 +22,6 @@ _KNOWN_VERSIONS: Final = {
     Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
     Kind.ENDPOINT_SLICE: ["discovery.k8s.io/v1"],
 }
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _UNQUOTED = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
 
 Identity = tuple[str, str, str]
@@ -200,27 +198,3 @@ def _exact(path: str, value: Mapping) -> str:
     return next(
         (f"{head}.{key}" for key, each in inside.items() if not isinstance(each, str)), head
     )
-
-
-def line_of(node: yaml.Node | None, path: str) -> int:
-    """Return the line, from 1, on which a path such as `$.spec.ips[0]` stands in a document.
-
-    What does not exist is told by the closest thing around it.
-    """
-    if node is None:
-        return 1
-    line = node.start_mark.line
-    for step in _STEP.finditer(path):
-        key, number = step.groups()
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode) and key is not None:
-            for name, value in node.value:
-                if name.value == key:
-                    line, found = name.start_mark.line, value
-        elif isinstance(node, yaml.SequenceNode) and number and number.isdigit():
-            found = next(iter(node.value[int(number) :]), None)
-            line = found.start_mark.line if found else line
-        if found is None:
-            break
-        node = found
-    return int(line) + 1
