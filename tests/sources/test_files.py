@@ -83,10 +83,11 @@ def test_links_in_a_circle_or_to_nowhere_are_told_and_cost_no_other(folder: Path
 
 def test_what_is_no_file_is_told(folder: Path) -> None:
     os.mkfifo("pipe.yaml")
-    assert files.find(["pipe.yaml", "gone", "a\0b"]).missing == {
+    missing = files.find(["pipe.yaml", "gone", "a\0b"]).missing
+    assert "embedded null" in missing.pop("a\0b")  # the rest of the text is the Python version's
+    assert missing == {
         "pipe.yaml": "not a regular file",
         "gone": "No such file or directory",
-        "a\0b": "embedded null byte",
     }
 
 
