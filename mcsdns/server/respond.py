@@ -132,7 +132,7 @@ class Responder:
         )
 
     def _respond_to(self, message: bytes, query: Query) -> bytes:
-        limit = MAX_TCP_BYTES if self._tcp else query.udp_limit()
+        limit = self._limit_for(query)
         key = shape_key(query)
         if key is not None:
             shaped = self.kept.shaped(key)
@@ -140,6 +140,10 @@ class Responder:
                 self._alias(message, query, shaped)
                 return _echo(query.id, query.question, behind_id(shaped.value))
         return self._render(message, query, key, limit)
+
+    def _limit_for(self, query: Query) -> int:
+        """Return the octets that a reply to this client may have."""
+        return MAX_TCP_BYTES if self._tcp else query.udp_limit()
 
     def _render(self, message: bytes, query: Query, key: bytes | None, limit: int) -> bytes:
         self._rendered += 1
@@ -163,7 +167,7 @@ class Responder:
         if decision.shape is None or isinstance(decision.outcome, NotReady):
             return
         raw = raw_key(message, query)
-        limit = MAX_TCP_BYTES if self._tcp else query.udp_limit()
+        limit = self._limit_for(query)
         if raw is None and not self._tcp and query.edns is not None:
             limit = MAX_UDP_BYTES
         plain = _in_lower_case(query)
