@@ -37,7 +37,7 @@ class World:
 
     def note_synced(self) -> None:
         """Call the zone synced once both lists are in it."""
-        if self.store.synced == set(Kind) and not self.publisher.pending:
+        if all(map(self.store.is_synced, Kind)) and not self.publisher.pending:
             self.tree.readiness = Readiness.SYNCED
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mcsdns.config import Settings
 from mcsdns.index.decode import decode
-from mcsdns.index.events import Apply
+from mcsdns.index.events import Init, InitApply, InitDone
 from mcsdns.index.objects import Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
@@ -72,9 +72,12 @@ def endpoint_slice(
 def world_of(objects: Iterable[Object], **settings: Any) -> World:
     """A synced world that holds these objects."""
     world = World(Settings(**settings))
+    for kind in Kind:
+        world.publisher.apply(Init(kind))
     for each in objects:
-        world.publisher.apply(Apply(each))
-    world.store.synced.update(Kind)
+        world.publisher.apply(InitApply(each))
+    for kind in Kind:
+        world.publisher.apply(InitDone(kind))
     world.publish_all(1_700_000_000)
     return world
 

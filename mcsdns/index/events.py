@@ -2,7 +2,8 @@
 
 A new list is `Init`, then an `InitApply` for each object, then `InitDone`: what was there before
 and was not among them is gone. Each kind of object has lists of its own. Between `Init` and
-`InitDone` nothing is taken away, so a reader never sees less than the truth.
+`InitDone` nothing is taken away, so a reader never sees less than the truth. A list is of one
+namespace, or of all of them (`""`).
 """
 
 import msgspec
@@ -14,6 +15,7 @@ class Init(msgspec.Struct, frozen=True, gc=False):
     """A new list of this kind begins; an unfinished earlier one is void."""
 
     kind: Kind
+    namespace: str = ""
 
 
 class InitApply(msgspec.Struct, frozen=True, gc=False):
@@ -26,6 +28,7 @@ class InitDone(msgspec.Struct, frozen=True, gc=False):
     """The new list is complete."""
 
     kind: Kind
+    namespace: str = ""
 
 
 class Apply(msgspec.Struct, frozen=True, gc=False):

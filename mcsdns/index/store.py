@@ -14,6 +14,8 @@ from mcsdns.index.objects import EndpointSlice, Kind, Object, ServiceImport
 
 ServiceKey = tuple[str, str]
 """Namespace and service name."""
+ObjectKey = tuple[str, str]
+"""Namespace and name of an object."""
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):
@@ -37,11 +39,11 @@ class Store:
     def __init__(self, namespaces: Iterable[str] = ()) -> None:
         """Make an empty store; objects outside `namespaces` (none given: all) are passed over."""
         self.namespaces = frozenset(namespaces)
-        self.synced: set[Kind] = set()
+        self._listed: dict[Kind, set[str]] = {kind: set() for kind in Kind}
         self._imports: dict[ServiceKey, ServiceImport] = {}
-        self._slices: dict[tuple[str, str], EndpointSlice] = {}
+        self._slices: dict[ObjectKey, EndpointSlice] = {}
         self._slices_of: dict[ServiceKey, dict[str, EndpointSlice]] = {}
-        self._unseen: dict[Kind, set[tuple[str, str]]] = {}
+        self._unseen: dict[tuple[Kind, str], set[ObjectKey]] = {}
 
     def apply(self, event: Event) -> set[ServiceKey]:
         """Take one event and return the services it may have changed."""
@@ -50,13 +52,32 @@ class Store:
                 return self._put(thing)
             case Delete(kind=kind, key=key):
                 return self._remove(kind, key)
-            case Init(kind=kind):
-                self._unseen[kind] = set(self._objects(kind))
+            case Init(kind=kind, namespace=namespace):
+                self._unseen[kind, namespace] = {
+                    key for key in self._objects(kind) if namespace in ("", key[0])
+                }
                 return set()
-            case InitDone(kind=kind):
-                self.synced.add(kind)
-                gone = self._unseen.pop(kind, set())
+            case InitDone(kind=kind, namespace=namespace):
+                self._listed[kind].add(namespace)
+                gone = self._unseen.pop((kind, namespace), set())
                 return {service for key in gone for service in self._remove(kind, key)}
+
+    def is_synced(self, kind: Kind) -> bool:
+        """Say whether every list of a kind has been complete once."""
+        listed = self._listed[kind]
+        return "" in listed or (bool(self.namespaces) and listed >= self.namespaces)
+
+    def unseen(self, kind: Kind, namespace: str = "") -> frozenset[ObjectKey]:
+        """Return what an unfinished list has not shown so far, which its end would take away."""
+        return frozenset(self._unseen.get((kind, namespace), ()))
+
+    def object(self, kind: Kind, key: ObjectKey) -> Object | None:
+        """Return one object."""
+        return (self._imports if kind is Kind.SERVICE_IMPORT else self._slices).get(key)
+
+    def objects(self, kind: Kind) -> Iterable[Object]:
+        """Return all objects of a kind; not to be held while events come."""
+        return (self._imports if kind is Kind.SERVICE_IMPORT else self._slices).values()
 
     def get(self, key: ServiceKey) -> Service | None:
         """Return a service with its slices in order of their names; None without an import."""
@@ -90,20 +111,26 @@ class Store:
         )
         return Statistics(len(self._imports), len(self._slices), endpoints)
 
-    def _objects(self, kind: Kind) -> Iterable[tuple[str, str]]:
+    def _objects(self, kind: Kind) -> Iterable[ObjectKey]:
         return self._imports if kind is Kind.SERVICE_IMPORT else self._slices
 
     def _put(self, thing: Object) -> set[ServiceKey]:
         if self.namespaces and thing.namespace not in self.namespaces:
             return set()
         if isinstance(thing, ServiceImport):
-            self._unseen.get(Kind.SERVICE_IMPORT, set()).discard(thing.key)
+            self._saw(Kind.SERVICE_IMPORT, thing.key)
             if self._imports.get(thing.key) == thing:
                 return set()
             self._imports[thing.key] = thing
             return {thing.key}
-        self._unseen.get(Kind.ENDPOINT_SLICE, set()).discard(thing.key)
+        self._saw(Kind.ENDPOINT_SLICE, thing.key)
         return self._put_slice(thing)
+
+    def _saw(self, kind: Kind, key: ObjectKey) -> None:
+        for namespace in ("", key[0]):
+            unseen = self._unseen.get((kind, namespace))
+            if unseen:
+                unseen.discard(key)
 
     def _put_slice(self, piece: EndpointSlice) -> set[ServiceKey]:
         before = self._slices.get(piece.key)
@@ -116,8 +143,8 @@ class Store:
         changed.add(service)
         return changed
 
-    def _remove(self, kind: Kind, key: tuple[str, str]) -> set[ServiceKey]:
-        self._unseen.get(kind, set()).discard(key)
+    def _remove(self, kind: Kind, key: ObjectKey) -> set[ServiceKey]:
+        self._saw(kind, key)
         if kind is Kind.SERVICE_IMPORT:
             return {key} if self._imports.pop(key, None) else set()
         piece = self._slices.pop(key, None)
