@@ -1,107 +1,64 @@
 """Connects the rooms in one task group and stops them in order."""
 
-import asyncio
 import contextlib
-import errno
 import gc
 import logging
-import resource
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import anyio
 import msgspec
 
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
+from mcsdns.feed import Feed
 from mcsdns.index.events import Event
+from mcsdns.listening import bind_all, within_file_limit
 from mcsdns.server import tcp, udp
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
+from mcsdns.sources.documents import Located
 from mcsdns.sources.manifests import ManifestSource
 from mcsdns.world import World
-from mcsdns.zone.question import APEX_OWNER
-from mcsdns.zone.tree import Readiness
 
 logger = logging.getLogger(__name__)
 
-_SLICE_S: Final = 0.002
-"""Longest turn of the loop that publishing takes."""
-_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DRAIN_S: Final = 0.1
 _FLUSH_S: Final = 1.0
 _DROPS_EVERY_S: Final = 10.0
-_SPARE_FILES: Final = 64
-"""File descriptors kept free for everything but TCP connections."""
 
 
 async def offline_world(settings: Settings) -> World:
-    """Read the sources once and publish everything: for commands that do not serve.
+    """Read the source once and publish everything: for commands that do not serve.
 
     Raises:
-        SourceError: the source cannot be read.
+        ConfigError: there is no source. SourceError: it cannot be read.
     """
     world = World(settings)
-    source = ManifestSource(
-        settings.manifests, world.publisher.apply, max_bytes=settings.manifest_max_bytes
-    )
-    await source.load()
-    world.problems = tuple(source.problems())
+    if settings.access() is None:
+        manifests = _manifest_source(settings, world.publisher.apply)
+        await manifests.load()
+        world.problems = tuple(manifests.problems())
+    else:
+        from mcsdns import upkeep  # noqa: PLC0415 - what it imports takes 0.4 s
+
+        source = upkeep.make_source(settings, world.publisher.apply)
+        await source.load()
+        world.problems = tuple(Located("", problem) for problem in source.problems())
     world.publish_all(int(time.time()))
     return world
 
 
-class Feed:
-    """Takes events from sources, publishes them in short turns, and forgets what changed."""
-
-    def __init__(self, world: World, kept: Iterable[Kept]) -> None:
-        """Tell who holds replies that a change makes wrong."""
-        self._world = world
-        self._kept = tuple(kept)
-        self._scheduled = False
-        self._serial_timer: asyncio.TimerHandle | None = None
-        self.synced = anyio.Event()
-
-    def __call__(self, event: Event) -> None:
-        """Take one event; its effect shows within this turn of the loop or the next ones."""
-        self._world.publisher.apply(event)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._publish)
-
-    def _publish(self) -> None:
-        """Publish for a short turn; come back for the rest."""
-        self._scheduled = False
-        deadline = time.monotonic() + _SLICE_S
-        for owners in self._world.publisher.publish():
-            for kept in self._kept:
-                kept.forget(owners)
-            if time.monotonic() > deadline:
-                break
-        if self._world.publisher.pending:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._publish)
-            return
-        self._world.note_synced()
-        if self._serial_timer is None:
-            self._step_serial()
-        if self._world.tree.readiness is Readiness.SYNCED and not self.synced.is_set():
-            self.synced.set()
-
-    def _step_serial(self) -> None:
-        self._serial_timer = None
-        now = time.time()
-        before = self._world.publisher.serial
-        if self._world.publisher.step_serial(int(now)):
-            loop = asyncio.get_running_loop()
-            self._serial_timer = loop.call_later(1 - now % 1, self._step_serial)
-        if before != self._world.publisher.serial:
-            for kept in self._kept:
-                kept.forget((APEX_OWNER,))
+def _manifest_source(settings: Settings, sink: Callable[[Event], None]) -> ManifestSource:
+    return ManifestSource(
+        settings.manifests,
+        sink,
+        max_bytes=settings.manifest_max_bytes,
+        profile=settings.slices,
+    )
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -129,8 +86,8 @@ class Server:
         self.addresses: list[str] = []
         self._udp: list[udp.UdpListener] = []
         self._tcp: list[tcp.TcpListener] = []
-        tcp_settings = _within_file_limit(settings.tcp_settings())
-        for host, udp_socket, tcp_socket in _bind_all(settings):
+        tcp_settings = within_file_limit(settings.tcp_settings())
+        for host, udp_socket, tcp_socket in bind_all(settings):
             port = udp_socket.getsockname()[1]
             self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             wildcard = udp.is_wildcard(host)
@@ -169,27 +126,51 @@ async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
     """Serve until SIGTERM or SIGINT; on SIGHUP look at the files and, with `reread`, the settings.
 
     Raises:
-        ConfigError: an address cannot be bound. SourceError: the source cannot be read.
+        ConfigError: an address cannot be bound, there is no source, or it is not described well.
+        SourceError: the source cannot be read.
     """
     server = Server(settings)
-    source = ManifestSource(settings.manifests, server.feed, max_bytes=settings.manifest_max_bytes)
     with contextlib.closing(server):
+        origin = _origin(settings, server)
         async with anyio.create_task_group() as group:
             with anyio.open_signal_receiver(*_SIGNALS) as signals:
                 await server.start()
-                group.start_soon(_follow, source, server)
+                group.start_soon(_follow, origin, server)
                 group.start_soon(_watch_drops, server)
                 async for received in signals:
                     if received != signal.SIGHUP:
                         logger.info("stopping on %s", received.name)
                         break
                     _check_again(settings, reread)
-                    group.start_soon(source.rescan)
+                    group.start_soon(origin.rescan)
                 await anyio.sleep(_DRAIN_S)  # what was sent before the signal is answered
             group.cancel_scope.cancel()
     with anyio.move_on_after(_FLUSH_S):  # connections write what they have
         while any(each.open for each in server.statistics().tcp):  # noqa: ASYNC110 - at exit
             await anyio.sleep(_DRAIN_S / 10)
+
+
+class Origin(Protocol):
+    """Where a server's objects come from, for as long as it runs."""
+
+    @property
+    def name(self) -> str:
+        """Say what is read, for people."""
+        ...
+
+    async def run(self) -> None:
+        """Tell the server's feed of objects until cancelled."""
+
+    async def rescan(self) -> None:
+        """Look for changes now, where looking is how they are found."""
+
+
+def _origin(settings: Settings, server: Server) -> Origin:
+    if settings.access() is None:
+        return _manifest_source(settings, server.feed)
+    from mcsdns.upkeep import Upkeep  # noqa: PLC0415 - what it imports takes 0.4 s
+
+    return Upkeep(settings, server.world, server.feed)
 
 
 async def _watch_drops(server: Server) -> None:
@@ -224,74 +205,16 @@ def _check_again(settings: Settings, reread: Callable[[], Settings]) -> None:
         logger.info("the settings have not changed")
 
 
-async def _follow(source: ManifestSource, server: Server) -> None:
-    """Load a source, say that we are ready, and follow its changes."""
-    await source.load()
-    await server.feed.synced.wait()
-    gc.collect()
-    gc.freeze()  # a full collection would walk every object of the index for nothing
-    counts = server.world.store.statistics()
-    print(  # noqa: T201 - the line that scripts wait for
-        f"ready: {counts.service_imports} services, {counts.endpoints} endpoints from "
-        f"{source.name}, listening on {', '.join(server.addresses)}",
-        flush=True,
-    )
-    await source.watch()
-
-
-def _bind_all(settings: Settings) -> list[tuple[str, socket.socket, socket.socket]]:
-    """Bind UDP and TCP of each address, on one port where the port is 0."""
-    listen = settings.listen_addresses()
-    bound: list[tuple[str, socket.socket, socket.socket]] = []
-    for host, port in listen:
-        try:
-            bound.append((host, *_bind_pair(host, port)))
-        except OSError as error:
-            if host == "::" and len(listen) > 1 and error.errno in _NO_SUCH_FAMILY:
-                logger.info("IPv6 is off here, [::]:%d is passed over", port)
-                continue
-            for _, *sockets in bound:
-                for each in sockets:
-                    each.close()
-            raise ConfigError(_why_not_bound(host, port, error)) from None
-    return bound
-
-
-def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    for attempt in range(20):
-        udp_socket = udp.bind(host, port)
-        try:
-            return udp_socket, tcp.bind(host, udp_socket.getsockname()[1])
-        except OSError as error:
-            udp_socket.close()
-            if port or error.errno != errno.EADDRINUSE or attempt == 19:  # noqa: PLR2004
-                raise
-    raise AssertionError("unreachable")
-
-
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    what = f"--listen {f'[{host}]' if ':' in host else host}:{port}: "
-    if error.errno == errno.EADDRINUSE:
-        return what + (
-            f"the port is in use; `ss -lnp sport = :{port}` shows by whom, "
-            "choose another with --listen ADDR:PORT"
+async def _follow(origin: Origin, server: Server) -> None:
+    """Follow where the objects come from, and say when we are ready."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(origin.run)
+        await server.feed.synced.wait()
+        gc.collect()
+        gc.freeze()  # a full collection would walk every object of the index for nothing
+        counts = server.world.store.statistics()
+        print(  # noqa: T201 - the line that scripts wait for
+            f"ready: {counts.service_imports} services, {counts.endpoints} endpoints from "
+            f"{origin.name}, listening on {', '.join(server.addresses)}",
+            flush=True,
         )
-    if error.errno == errno.EACCES:
-        return what + "not permitted; choose a port from 1024 on, or allow CAP_NET_BIND_SERVICE"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return what + "this host has no such address; `ip address` lists those it has"
-    if error.errno == errno.EAFNOSUPPORT:
-        return what + "IPv6 is off here; listen on an IPv4 address, or on 0.0.0.0 for all"
-    return what + (error.strerror or str(error))
-
-
-def _within_file_limit(settings: tcp.TcpSettings) -> tcp.TcpSettings:
-    """Raise the limit of open files as far as allowed, and stay below it with connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = max(1, hard - _SPARE_FILES)
-    if settings.max_connections <= most:
-        return settings
-    logger.warning("%d TCP connections at most, the limit of open files is %d", most, hard)
-    return msgspec.structs.replace(settings, max_connections=most)

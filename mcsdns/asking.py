@@ -13,17 +13,19 @@ import msgspec
 from mcsdns import config, names, show
 from mcsdns.cases import form, report, run
 from mcsdns.client import TIMEOUT_S, InProcess, Server, server_from_text
-from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, ReplyError
+from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, NoSourceError, ReplyError
 from mcsdns.rdata import type_number
 from mcsdns.reply import read_reply
 from mcsdns.request import Asker, Request, Transport, ask_whole
 from mcsdns.wire import MAX_UDP_BYTES
 
 SOURCE_SETTINGS: Final = {
-    *("manifests", "zone", "ttl", "per_cluster", "namespace", "ns_address"),
+    *("manifests", "kubeconfig", "context", "in_cluster", "import_selector", "slices"),
+    *("zone", "ttl", "per_cluster", "clusterset_ips", "namespace", "ns_address"),
     *("manifest_max_bytes", "log_format", "log_level"),
 }
-_NOBODY: Final = "nobody to ask: give --manifests PATH, or --server ADDR:PORT"
+_SOURCES: Final = {"manifests", "kubeconfig", "context", "in_cluster"}
+_NOBODY: Final = "nobody to ask: give --manifests PATH, --kubeconfig FILE or --server ADDR:PORT"
 _FAILED_STATUS: Final = 1
 _MAX_TIMEOUT_S: Final = 3600
 
@@ -128,7 +130,7 @@ def settings_for(
     theirs = config.from_mapping(plain, file.settings_at)
     keys = [key.replace("-", "_") for key in plain]
     settings = msgspec.structs.replace(base, **{key: getattr(theirs, key) for key in keys})
-    if not settings.manifests:
+    if not settings.manifests and not source_given:
         raise ConfigError(f"{file.file}: it names no manifests, so there is {_NOBODY}")
     return settings
 
@@ -141,15 +143,17 @@ def _askers(
         server = _server(flags)
         return [(file, lambda: server) for file in files]
     base = config.load(flags, os.environ)
-    source_given = "manifests" in flags
+    source_given = not flags.keys().isdisjoint(_SOURCES)
     settings = [settings_for(file, base, source_given=source_given) for file in files]
     return [(file, partial(_in_process, each)) for file, each in zip(files, settings, strict=True)]
 
 
 def _settings(flags: dict[str, Any]) -> config.Settings:
     settings = config.load(flags, os.environ)
-    if not settings.manifests:
-        raise ConfigError(_NOBODY)
+    try:
+        settings.access()
+    except NoSourceError:
+        raise ConfigError(_NOBODY) from None
     return settings
 
 
@@ -172,7 +176,8 @@ def _in_process(settings: config.Settings) -> Asker:
 
     log.configure(settings.log_format, settings.log_level)
     world = anyio.run(app.offline_world, settings)
-    name = f"in process, from {', '.join(settings.manifests)}"
+    source = ", ".join(settings.manifests) or "the API server"
+    name = f"in process, from {source}"
     return InProcess(world.answerer, world.tree, name)
 
 

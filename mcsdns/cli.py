@@ -41,13 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _complain(error: McsdnsError | ExceptionGroup[Exception]) -> int:
     """Print the one line that says what, where and what to do."""
-    if isinstance(error, ExceptionGroup):
-        (first, *others) = error.exceptions
-        if others or not isinstance(first, McsdnsError):
-            raise error
-        error = first
-    print(f"mcsdns: {error}", file=sys.stderr)  # noqa: T201
+    inner = _innermost(error)
+    if not isinstance(inner, McsdnsError):
+        raise error
+    print(f"mcsdns: {inner}", file=sys.stderr)  # noqa: T201
     return USAGE_STATUS
+
+
+def _innermost(error: Exception) -> Exception:
+    """Return the one error within groups; a group where there are several."""
+    inner: tuple[Exception, ...] = getattr(error, "exceptions", ())
+    return _innermost(inner[0]) if len(inner) == 1 else error
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -79,8 +83,7 @@ def _settings(flags: dict[str, Any]) -> config.Settings:
         ConfigError: a setting is wrong, or there is no source.
     """
     settings = config.load(flags, os.environ)
-    if not settings.manifests:
-        raise ConfigError("no source of objects: give --manifests PATH")
+    settings.access()
     return settings
 
 

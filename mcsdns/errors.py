@@ -5,7 +5,11 @@ McsdnsError                 root: whatever we raise on purpose
 ├── MessageError            a DNS message we cannot serve; carries the rcode to reply with
 ├── ObjectError             a Kubernetes object that does not have the documented shape
 ├── ConfigError             a setting that is unknown, badly written or impossible
+│   └── NoSourceError       nothing says where objects come from
 ├── SourceError             a source that cannot be read at all
+│   ├── IdentityError       (sources/identity) we cannot say who we are to an API server now
+│   ├── ApiError            (sources/cluster) an API server that cannot be asked, or refuses
+│   └── SnapshotError       (sources/snapshot) a snapshot that is not to be believed
 ├── CasesError              a file of test cases that cannot be understood
 ├── NoReplyError            a server that was asked and did not answer
 └── ReplyError              a server's reply that is no DNS message
@@ -53,6 +57,10 @@ class ObjectError(McsdnsError):
 
 class ConfigError(McsdnsError):
     """A setting is unknown, has a bad value, or asks for what cannot be had; exit status 2."""
+
+
+class NoSourceError(ConfigError):
+    """Neither manifests nor an API server are named, and none is where one usually is."""
 
 
 class SourceError(McsdnsError):

@@ -18,6 +18,7 @@ class World:
 
     Attributes:
         problems: what a source that was read once found wrong, for `explain`.
+        imports_only: whether slices cannot be read at all, so that imports have to do.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -27,6 +28,7 @@ class World:
         self.publisher = Publisher(self.store, self.tree, _log_problem)
         self.answerer = Answerer(self.tree)
         self.problems: tuple[Located, ...] = ()
+        self.imports_only = False
 
     def publish_all(self, now_s: int) -> list[bytes]:
         """Publish whatever waits, in one go; returns the owners whose answers changed."""
@@ -35,10 +37,23 @@ class World:
         self.publisher.step_serial(now_s)
         return changed
 
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is anything to answer from; before, no service need be built."""
+        if self.imports_only:
+            return self.store.is_synced(Kind.SERVICE_IMPORT)
+        return all(map(self.store.is_synced, Kind))
+
     def note_synced(self) -> None:
-        """Call the zone synced once both lists are in it."""
-        if all(map(self.store.is_synced, Kind)) and not self.publisher.pending:
+        """Call the zone synced once both lists are in it; it stays so."""
+        if self.publisher.pending or self.tree.readiness is Readiness.SYNCED:
+            return
+        if all(map(self.store.is_synced, Kind)):
             self.tree.readiness = Readiness.SYNCED
+        elif self.is_readable:
+            self.tree.readiness = Readiness.IMPORTS_ONLY
+        else:
+            self.tree.readiness = Readiness.NOT_SYNCED
 
 
 def _log_problem(problem: Problem) -> None:

@@ -166,6 +166,13 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         assert "Warning" not in process.log, process.log
 
 
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a cluster, which is not to be asked."""
+    monkeypatch.setenv("KUBECONFIG", "")
+    monkeypatch.setattr("mcsdns.sources.identity.DEFAULT_KUBECONFIG", "/nowhere/kubeconfig")
+
+
 @pytest.fixture
 def as_nobody() -> Iterator[None]:
     """Be a user whom file permissions hold off."""

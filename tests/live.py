@@ -40,7 +40,7 @@ class Starter:
         server = app.Server(settings)
         self._servers.append(server)
         await server.start()
-        source = ManifestSource(settings.manifests, server.feed)
+        source = ManifestSource(settings.manifests, server.feed, profile=settings.slices)
         await source.load()
         await server.feed.synced.wait()
         return server.addresses[0]

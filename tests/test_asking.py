@@ -117,7 +117,7 @@ def test_no_reply_is_status_1_and_says_what_to_do(run: Run, closed: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["x"], "nobody to ask: give --manifests PATH, or --server ADDR:PORT"),
+        (["x"], "nobody to ask: give --manifests PATH, --kubeconfig FILE or --server ADDR:PORT"),
         (["x", "FOO", *EXAMPLES], "'FOO' is no record type"),
         (["x..y", *EXAMPLES], "'x..y': a label has 0 octets"),
         (["x", "--server", "::1", *EXAMPLES], "--server asks a server as it runs; leave out --man"),

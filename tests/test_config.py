@@ -14,7 +14,8 @@ import pytest
 from mcsdns import cli, config, log
 from mcsdns.config import LogFormat, LogLevel, schema
 from mcsdns.errors import ConfigError
-from mcsdns.zone.tree import PerCluster
+from mcsdns.index.decode import SliceProfile
+from mcsdns.zone.tree import ClustersetIps, PerCluster
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,10 +72,22 @@ def test_list_is_taken_whole_from_the_first_that_has_it() -> None:
 VALUES: list[tuple[str, str, object]] = [
     # name, text of a flag or variable, value
     ("manifests", "a b", ["a b"]),
+    ("kubeconfig", "kube.yaml", "kube.yaml"),
+    ("context", "prod", "prod"),
+    ("in_cluster", "true", True),
+    ("import_selector", "team=web", "team=web"),
+    ("snapshot", "zone.snapshot", "zone.snapshot"),
+    ("snapshot_max_age", "60", 60.0),
+    ("stale_after", "0", 0.0),
+    ("guard_share", "0.25", 0.25),
+    ("guard_least", "3", 3),
+    ("guard_grace", "5", 5.0),
     ("listen", "[::1]:53", ["[::1]:53"]),
     ("zone", "clusterset.local.", ["clusterset.local."]),
     ("ttl", "0", 0),
     ("per_cluster", "nodata", PerCluster.NODATA),
+    ("clusterset_ips", "slices", ClustersetIps.SLICES),
+    ("slices", "karmada", SliceProfile.KARMADA),
     ("namespace", "shop", ["shop"]),
     ("ns_address", "fd00::1", ["fd00::1"]),
     ("tcp_idle", "0.5", 0.5),
@@ -90,7 +103,8 @@ def test_every_setting_is_flag_variable_and_key() -> None:
     assert [name for name, _, _ in VALUES] == [field.name for field in config.fields()]
     for name, text, value in VALUES:
         flag = "--" + name.replace("_", "-")
-        assert getattr(load(flag, text), name) == value
+        given = [flag] if value is True else [flag, text]
+        assert getattr(load(*given), name) == value
         assert getattr(load(**{name.upper(): text}), name) == value
         for key in (name, name.replace("_", "-")):
             file = write(f"{key}: {json.dumps(text)}\n")
@@ -213,7 +227,16 @@ BAD_FLAGS = [
     (["--ttl"], "argument --ttl: expected one argument; `mcsdns serve --help` explains"),
     (["--tt", "5"], "unrecognized arguments: --tt 5; `mcsdns --help` explains"),
     (["--frobnicate"], "unrecognized arguments: --frobnicate; `mcsdns --help` explains"),
-    ([], "no source of objects: give --manifests PATH"),
+    ([], "no source of objects: give --manifests PATH, or --kubeconfig FILE"),
+    (
+        ["--manifests", "a", "--kubeconfig", "b"],
+        "--manifests and --kubeconfig exclude each other; keep one",
+    ),
+    (
+        ["--context", "prod", "--in-cluster"],
+        "--in-cluster and --context exclude each other; keep one",
+    ),
+    (["--guard-share", "1.5"], None),
 ]
 
 

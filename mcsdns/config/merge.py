@@ -39,11 +39,19 @@ def add_flags(parser: argparse.ArgumentParser, only: set[str] | None = None) -> 
         parser.add_argument(
             field.flag,
             dest=field.name,
-            metavar=field.placeholder,
             help=help_text,
             default=argparse.SUPPRESS,
-            **({"action": "append", "nargs": 1 if only else "+"} if field.repeats else {}),  # type: ignore[arg-type]
+            **_arity(field, lists_of_one=only is not None),
         )
+
+
+def _arity(field: Field, *, lists_of_one: bool) -> dict[str, Any]:
+    if field.is_switch:
+        return {"action": "store_true"}
+    if field.repeats:
+        nargs = 1 if lists_of_one else "+"
+        return {"metavar": field.placeholder, "action": "append", "nargs": nargs}
+    return {"metavar": field.placeholder}
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

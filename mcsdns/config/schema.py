@@ -15,10 +15,14 @@ import msgspec
 from msgspec import Meta
 
 from mcsdns import names
-from mcsdns.errors import ConfigError
+from mcsdns.errors import ConfigError, NoSourceError
 from mcsdns.index import addresses
+from mcsdns.index.decode import SliceProfile
+from mcsdns.index.guard import GuardSettings
 from mcsdns.server.tcp import TcpSettings
-from mcsdns.zone.tree import PerCluster, ZoneSettings
+from mcsdns.sources.identity import Access, has_kubeconfig
+from mcsdns.sources.settings import KubernetesSettings
+from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 ENVIRONMENT_PREFIX: Final = "MCSDNS_"
 DEFAULT_ZONE: Final = "clusterset.local"
@@ -28,6 +32,8 @@ POD_LISTEN: Final = ["0.0.0.0:5353", "[::]:5353"]
 
 
 _PORT = re.compile("[0-9]{1,5}")
+_MISSING_S: Final = 60.0
+"""Without a guard a missing CRD still has this long to come back."""
 
 
 class LogFormat(enum.StrEnum):
@@ -57,6 +63,80 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["PATH"],
         ),
     ] = []
+    kubeconfig: Annotated[
+        str,
+        Meta(
+            description="file that says which API server to follow (default $KUBECONFIG, else "
+            "~/.kube/config; in a pod its service account)",
+            examples=["FILE"],
+        ),
+    ] = ""
+    context: Annotated[
+        str,
+        Meta(description="context of the kubeconfig (default its current one)", examples=["NAME"]),
+    ] = ""
+    in_cluster: Annotated[
+        bool,
+        Meta(
+            description="follow the API server of this pod's cluster by its service account",
+            examples=[""],
+        ),
+    ] = False
+    import_selector: Annotated[
+        str,
+        Meta(
+            description="label selector: only these ServiceImports of the API server",
+            examples=["SELECTOR"],
+        ),
+    ] = ""
+    snapshot: Annotated[
+        str,
+        Meta(
+            description="file to keep the objects of the API server in, served at a start "
+            "while it is away",
+            examples=["FILE"],
+        ),
+    ] = ""
+    snapshot_max_age: Annotated[
+        float,
+        Meta(ge=0, description="oldest snapshot that is served", examples=["SECONDS"]),
+    ] = 86400.0
+    stale_after: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="seconds without the API server after which answers say that they are "
+            "stale; 0 for never",
+            examples=["SECONDS"],
+        ),
+    ] = 60.0
+    guard_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="share of services that may lose their last answer within 10 seconds; "
+            "more are kept for the grace time; 0 switches the guard off",
+            examples=["SHARE"],
+        ),
+    ] = 0.5
+    guard_least: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="services that the guard lets go at once in any case, less one",
+            examples=["N"],
+        ),
+    ] = 10
+    guard_grace: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="seconds for which the guard keeps services; 0 switches it off",
+            examples=["SECONDS"],
+        ),
+    ] = 60.0
     listen: Annotated[
         list[str],
         Meta(
@@ -80,6 +160,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["ANSWER"],
         ),
     ] = PerCluster.REFUSED
+    clusterset_ips: Annotated[
+        ClustersetIps,
+        Meta(
+            description="where a ClusterSetIP service has its addresses from: spec, or slices "
+            "where spec.ips is empty (Lighthouse)",
+            examples=["WHERE"],
+        ),
+    ] = ClustersetIps.SPEC
+    slices: Annotated[
+        SliceProfile,
+        Meta(
+            description="which EndpointSlices count: mcs, those with the labels of the MCS API, "
+            "or karmada, also those that Karmada writes without them",
+            examples=["WHICH"],
+        ),
+    ] = SliceProfile.MCS
     namespace: Annotated[
         list[str],
         Meta(description="serve the services of this namespace only", examples=["NAME"]),
@@ -130,8 +226,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             zones=tuple(map(names.from_text, self.zone)),
             ttl=self.ttl,
             per_cluster=self.per_cluster,
+            clusterset_ips=self.clusterset_ips,
             name_server=tuple(map(addresses.pack, self.ns_address)) or _own_addresses(),
             namespaces=frozenset(map(names.wire_label, self.namespace)),
+        )
+
+    def access(self) -> Access | None:
+        """Return how to reach the API server; None where manifests are the source.
+
+        Raises:
+            ConfigError: there is no source, or more than one.
+        """
+        given = [name for name in ("kubeconfig", "context", "in_cluster") if getattr(self, name)]
+        if self.manifests:
+            if given:
+                raise ConfigError(f"--manifests and {_flag(given[0])} exclude each other; keep one")
+            return None
+        if self.in_cluster and given != ["in_cluster"]:
+            raise ConfigError(f"--in-cluster and {_flag(given[0])} exclude each other; keep one")
+        if not given and not in_pod() and not has_kubeconfig():
+            raise NoSourceError("no source of objects: give --manifests PATH, or --kubeconfig FILE")
+        in_cluster = self.in_cluster or (not given and in_pod())
+        return Access(self.kubeconfig, self.context, in_cluster)
+
+    def kubernetes_settings(self) -> KubernetesSettings:
+        """Build what the source that follows an API server needs."""
+        return KubernetesSettings(
+            namespaces=tuple(dict.fromkeys(self.namespace)),
+            import_selector=self.import_selector,
+            profile=self.slices,
+            missing_s=self.guard_grace or _MISSING_S,
+        )
+
+    def guard_settings(self) -> GuardSettings:
+        """Build what the guard against mass deletion needs."""
+        return GuardSettings(
+            share=self.guard_share,
+            least=self.guard_least,
+            grace_s=self.guard_grace,
+            slices_matter=self.clusterset_ips is ClustersetIps.SLICES,
         )
 
     def tcp_settings(self) -> TcpSettings:
@@ -148,12 +281,14 @@ class Field(msgspec.Struct, frozen=True):
     """One setting, as flags and documentation need it.
 
     Attributes:
-        repeats: whether it is a list. bounds: such as `0 to 3600`, or empty.
+        repeats: whether it is a list. is_switch: whether the flag takes no value.
+        bounds: such as `0 to 3600`, or empty.
     """
 
     name: str
     type: Any
     repeats: bool
+    is_switch: bool
     default: Any
     description: str
     placeholder: str
@@ -172,7 +307,7 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def default_text(self) -> str:
         """The default for people; empty where there is none, or the description tells it."""
-        if self.default in ([], None) or "(default" in self.description:
+        if self.default in ([], None, "", False) or "(default" in self.description:
             return ""
         return ", ".join(map(str, self.default)) if self.repeats else str(self.default)
 
@@ -189,6 +324,7 @@ def fields() -> Iterator[Field]:
             field.name,
             hints[field.name],
             typing.get_origin(base) is list,
+            base is bool,
             default,
             meta.description,
             meta.examples[0],
@@ -227,6 +363,10 @@ def split_address(text: str) -> tuple[str, int]:
     if bracketed != (len(packed) == 16):  # noqa: PLR2004
         raise ConfigError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
     return bare, int(port)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _check_zone(text: str) -> None:

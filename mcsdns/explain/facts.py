@@ -136,6 +136,7 @@ class Import(msgspec.Struct, frozen=True):
     Attributes:
         origin: file and line, or empty where it came from an API server.
         clusters: cluster IDs of `status.clusters`.
+        addresses_from: `spec.ips`, or `slices`: their ready endpoints.
     """
 
     namespace: str
@@ -150,6 +151,7 @@ class Import(msgspec.Struct, frozen=True):
     uid: str
     creation: str
     origin: str
+    addresses_from: str
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -5,13 +5,24 @@ from collections.abc import Iterable
 from mcsdns.explain import facts
 from mcsdns.index import addresses
 from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
-from mcsdns.zone.records import host_label, why_not_counted
+from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 
 WITHOUT_IMPORT = "there is no ServiceImport"
 NOT_HEADLESS = "a ClusterSetIP service is answered from spec.ips"
 
 
-def describe_import(imported: ServiceImport) -> facts.Import:
+FROM_SPEC = "spec.ips"
+FROM_SLICES = "slices"
+
+
+def addresses_from(imported: ServiceImport, node: ServiceNode | None) -> str:
+    """Say what the addresses of a service are taken from; `node` is the service in the zone."""
+    if imported.type is ImportType.HEADLESS or (node and node.addresses_from_slices):
+        return FROM_SLICES
+    return FROM_SPEC
+
+
+def describe_import(imported: ServiceImport, origin_of_addresses: str) -> facts.Import:
     """Tell a ServiceImport."""
     return facts.Import(
         namespace=imported.namespace,
@@ -29,17 +40,18 @@ def describe_import(imported: ServiceImport) -> facts.Import:
         uid=imported.uid,
         creation=imported.creation,
         origin=imported.origin,
+        addresses_from=origin_of_addresses,
     )
 
 
 def describe_slice(
-    piece: EndpointSlice, imported: ServiceImport | None, service: str
+    piece: EndpointSlice, imported: facts.Import | None, service: str
 ) -> facts.Slice:
     """Tell a slice; `service` is the absolute name of its service."""
     why_none = ""
     if imported is None:
         why_none = WITHOUT_IMPORT
-    elif imported.type is not ImportType.HEADLESS:
+    elif imported.addresses_from != FROM_SLICES:
         why_none = NOT_HEADLESS
     return facts.Slice(
         namespace=piece.namespace,
@@ -57,11 +69,11 @@ def describe_slice(
 
 
 def count_clusters(
-    imported: ServiceImport | None, pieces: Iterable[EndpointSlice]
+    imported: facts.Import | None, pieces: Iterable[EndpointSlice]
 ) -> tuple[facts.Cluster, ...]:
     """Count what there is of each cluster, those of the import's status included."""
     in_status = set(imported.clusters if imported else ())
-    headless = imported is not None and imported.type is ImportType.HEADLESS
+    is_counted = imported is not None and imported.addresses_from == FROM_SLICES
     counts = {cluster: [0, 0, 0] for cluster in in_status}
     for piece in pieces:
         if piece.malformed:
@@ -69,7 +81,7 @@ def count_clusters(
         count = counts.setdefault(piece.cluster, [0, 0, 0])
         count[0] += 1
         count[1] += len(piece.endpoints)
-        count[2] += sum(headless and not why_not_counted(each) for each in piece.endpoints)
+        count[2] += sum(is_counted and not why_not_counted(each) for each in piece.endpoints)
     return tuple(
         facts.Cluster(cluster, cluster in in_status, *counts[cluster]) for cluster in sorted(counts)
     )

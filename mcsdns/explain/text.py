@@ -126,15 +126,17 @@ def _import(explanation: Explanation) -> Iterator[str]:
     yield f"ServiceImport {found.namespace}/{found.name}, {found.type}, {found.api_version}"
     yield _where(found.origin, found.resource_version)
     if found.type == "ClusterSetIP" or found.ips:
-        yield f"ips {', '.join(found.ips) or 'none yet'}{_unused_ips(found)}"
+        yield f"ips {', '.join(found.ips) or 'none yet'}{_about_ips(found)}"
     yield f"ports {_ports(found.ports)}"
     for condition in found.conditions:
         if condition.status != "True":
             yield _condition(condition)
 
 
-def _unused_ips(found: Import) -> str:
-    return "" if found.type == "ClusterSetIP" else " (a headless service has no use for them)"
+def _about_ips(found: Import) -> str:
+    if found.type != "ClusterSetIP":
+        return " (a headless service has no use for them)"
+    return ", the slices have them (clusterset_ips)" if found.addresses_from == "slices" else ""
 
 
 def _where(origin: str, resource_version: str) -> str:
@@ -160,47 +162,47 @@ def _slices(explanation: Explanation) -> Iterator[str]:
     """One line for each slice, then the clusters that export but have none."""
     if explanation.shape.service is None:
         return
-    headless = _is_headless(explanation)
+    from_slices = _is_from_slices(explanation)
     if not explanation.slices:
-        yield "none" if headless or not explanation.service_import else "none, and none needed"
+        yield "none" if from_slices or not explanation.service_import else "none, and none needed"
     rows: list[Sequence[str]] = [
         (
             piece.cluster or "(no cluster)",
             piece.name,
             piece.address_type,
             _where(piece.origin, piece.resource_version),
-            _slice_state(piece, headless),
+            _slice_state(piece, from_slices),
         )
         for piece in explanation.slices[:_MOST_ROWS]
     ]
     yield from _table(rows)
     yield from _more(len(explanation.slices) - _MOST_ROWS, "slice")
     missing = [each.id for each in explanation.clusters if not each.slices]
-    if missing and headless:
+    if missing and from_slices:
         yield f"none of {listed(missing)}, though the import's status names it"
-    if explanation.slices and explanation.service_import and not headless:
+    if explanation.slices and explanation.service_import and not from_slices:
         yield "they do not count: a ClusterSetIP service is answered from spec.ips"
 
 
-def _slice_state(piece: Slice, headless: bool) -> str:
+def _slice_state(piece: Slice, from_slices: bool) -> str:
     if piece.malformed:
         return f"malformed, not served: {piece.malformed}"
     total = len(piece.endpoints)
     if not total:
         return "no endpoints"
-    if headless:
+    if from_slices:
         return f"{sum(each.counts for each in piece.endpoints)} of {total} endpoints count"
     return f"{sum(each.ready for each in piece.endpoints)} of {total} endpoints ready"
 
 
-def _is_headless(explanation: Explanation) -> bool:
+def _is_from_slices(explanation: Explanation) -> bool:
     found = explanation.service_import
-    return found is not None and found.type == "Headless"
+    return found is not None and found.addresses_from == "slices"
 
 
 def _endpoints(explanation: Explanation) -> Iterator[str]:
-    """The endpoints of a headless service: those that were asked for, counting ones first."""
-    if not _is_headless(explanation):
+    """The endpoints of a service that has theirs: those asked for, then counting ones first."""
+    if not _is_from_slices(explanation):
         return
     found = [(piece, each) for piece in explanation.slices for each in piece.endpoints]
     if not found:

@@ -83,14 +83,15 @@ def _origin_of(walk: Walk, rtype: int) -> str:
             ShapeKind.NAME_SERVER: "for the addresses of this server (ns_address)",
             ShapeKind.DNS_VERSION: "with the version of the DNS schema",
         }.get(shape.kind, "that every zone has")
-    if not walk.headless:
+    if not walk.from_slices or (rtype == RRType.SRV and not walk.headless):
         part = "the named ports" if rtype == RRType.SRV else "spec.ips"
         return f"from {part} of {_import_text(walk)}"
     if shape.kind is ShapeKind.ENDPOINT:
         return f"from endpoint {shape.host} in cluster {shape.cluster} of {_service_text(walk)}"
     clusters = [each.id for each in walk.clusters if each.counting]
     what = "named ports and ready endpoints" if rtype == RRType.SRV else "ready endpoints"
-    return f"from the {what} of {_service_text(walk)} in {listed(clusters)}"
+    why = "" if walk.headless else ", as spec.ips is empty"
+    return f"from the {what} of {_service_text(walk)} in {listed(clusters)}{why}"
 
 
 def _about_per_cluster_form(served: Served, walk: Walk) -> str:
@@ -159,12 +160,14 @@ def _why_none(walk: Walk) -> str:
         return ""
     if qtype == RRType.SRV and walk.shape.kind is ShapeKind.SERVICE:
         return "; none of its ports has both a name and a number"
-    whose = "its ready endpoints have" if walk.headless else "spec.ips has"
+    whose = "its ready endpoints have" if walk.from_slices else "spec.ips has"
     return f"; {whose} no {_FAMILIES[qtype]} address" if qtype in _FAMILIES else ""
 
 
 def _about_no_address(walk: Walk) -> str:
     text = f"{_import_text(walk)} has no address yet: spec.ips is empty"
+    if walk.from_slices:
+        text += ", its slices have no ready endpoint" if walk.slices else ", it has no slice"
     for each in walk.imported.conditions if walk.imported else ():
         if each.type == "Ready" and each.status != "True":
             why = ": ".join(filter(None, (each.reason, each.message)))
@@ -229,6 +232,9 @@ def _about_no_ready_endpoint(walk: Walk) -> str:
     return f"{who} has {total}, but {none}: {where}"
 
 
+_ONLY_ADDRESSES = "it only has their addresses, as its spec.ips is empty"
+
+
 def _about_missing_below(walk: Walk) -> Said:
     shape = walk.shape
     if shape.kind in (ShapeKind.PORT, ShapeKind.PROTOCOL):
@@ -236,7 +242,8 @@ def _about_missing_below(walk: Walk) -> Said:
     if not walk.headless:
         return (
             Reason.NO_SUCH_NAME,
-            f"{_service_text(walk)} has no names of endpoints: {NOT_HEADLESS}",
+            f"{_service_text(walk)} has no names of endpoints: "
+            + (_ONLY_ADDRESSES if walk.from_slices else NOT_HEADLESS),
         )
     if shape.kind is not ShapeKind.ENDPOINT:
         return (

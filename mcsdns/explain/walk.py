@@ -77,6 +77,11 @@ class Walk(msgspec.Struct, frozen=True):
         return self.node is not None and self.node.headless
 
     @property
+    def from_slices(self) -> bool:
+        """Whether the service has the addresses of endpoints."""
+        return self.imported is not None and self.imported.addresses_from == objects.FROM_SLICES
+
+    @property
     def here(self) -> Node | None:
         """The records of the name itself."""
         shape = self.asked.shape
@@ -116,13 +121,17 @@ def walk(served: Served, name: bytes, qtype: int) -> Walk:
         service.slices if service else served.store.orphans(key),
         key=lambda piece: (piece.cluster, piece.name),
     )
-    imported = service.imported if service else None
+    node = served.tree.service(asked.shape.service)
+    imported = None
+    if service:
+        origin = objects.addresses_from(service.imported, node)
+        imported = objects.describe_import(service.imported, origin)
     return Walk(
         asked,
         shape,
         key,
-        served.tree.service(asked.shape.service),
-        objects.describe_import(imported) if imported else None,
+        node,
+        imported,
         objects.count_clusters(imported, pieces),
         tuple(objects.describe_slice(piece, imported, above) for piece in pieces),
     )

@@ -6,6 +6,7 @@ object or a part of it is returned as problems, so that one bad address never st
 Spec: spec.md 4; discovery.k8s.io/v1; multicluster.x-k8s.io v1alpha1 and v1beta1.
 """
 
+import enum
 from collections.abc import Iterator
 from typing import Final
 
@@ -29,11 +30,39 @@ from mcsdns.index.objects import (
 SERVICE_NAME_LABEL: Final = "multicluster.kubernetes.io/service-name"
 SOURCE_CLUSTER_LABEL: Final = "multicluster.kubernetes.io/source-cluster"
 _LIGHTHOUSE_NAMESPACE_LABEL: Final = "lighthouse.submariner.io/sourceNamespace"
+_MANAGED_BY_LABEL: Final = "endpointslice.kubernetes.io/managed-by"
+_KUBERNETES_SERVICE_LABEL: Final = "kubernetes.io/service-name"
+_KARMADA: Final = "endpointslice-controller.karmada.io"
+_KARMADA_SERVICE_PREFIX: Final = "derived-"
+_KARMADA_SLICE_PREFIX: Final = "imported-"
 
 IMPORT_GROUP: Final = "multicluster.x-k8s.io"
 SLICE_GROUP: Final = "discovery.k8s.io"
 IMPORT_VERSIONS: Final = ("v1beta1", "v1alpha1")
 SLICE_VERSIONS: Final = ("v1",)
+
+
+class SliceProfile(enum.StrEnum):
+    """Which EndpointSlices count for a ServiceImport besides those with the labels of the KEP."""
+
+    MCS = "mcs"
+    """No others."""
+    KARMADA = "karmada"
+    """Those that Karmada's controller wrote; it puts no such labels on them."""
+
+
+_SELECTORS: Final = {
+    SliceProfile.MCS: SERVICE_NAME_LABEL,
+    SliceProfile.KARMADA: f"{_MANAGED_BY_LABEL}={_KARMADA}",
+}
+
+
+def slice_selector(profile: SliceProfile) -> str:
+    """Return the `labelSelector` for lists and watches of EndpointSlices.
+
+    A selector has no "or": with Karmada's, slices that somebody else labelled are not sent.
+    """
+    return _SELECTORS[profile]
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -122,7 +151,14 @@ def kind_of(api_version: str, kind: str) -> Kind | None:
     return None
 
 
-def decode(kind: Kind, plain: object, *, origin: str = "", api_version: str = "") -> Decoded:
+def decode(
+    kind: Kind,
+    plain: object,
+    *,
+    origin: str = "",
+    api_version: str = "",
+    profile: SliceProfile = SliceProfile.MCS,
+) -> Decoded:
     """Turn a plain mapping (from YAML or JSON) into one of our objects.
 
     Raises:
@@ -133,7 +169,8 @@ def decode(kind: Kind, plain: object, *, origin: str = "", api_version: str = ""
         if kind is Kind.SERVICE_IMPORT:
             raw_import = msgspec.convert(plain, RawServiceImport)
             return decode_import(raw_import, origin=origin, api_version=api_version)
-        return decode_slice(msgspec.convert(plain, RawEndpointSlice), origin=origin)
+        raw_slice = msgspec.convert(plain, RawEndpointSlice)
+        return decode_slice(raw_slice, origin=origin, profile=profile)
     except msgspec.ValidationError as error:
         why, _, path = str(error).rpartition(" - at `")
         raise ObjectError(why or str(error), path.rstrip("`") if why else "$") from None
@@ -181,8 +218,10 @@ def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") 
     return Decoded(decoded, problems.found())
 
 
-def decode_slice(raw: RawEndpointSlice, *, origin: str) -> Decoded:
-    """Check an EndpointSlice; one without the service-name label is not ours.
+def decode_slice(
+    raw: RawEndpointSlice, *, origin: str, profile: SliceProfile = SliceProfile.MCS
+) -> Decoded:
+    """Check an EndpointSlice; one that is of no ServiceImport is not ours.
 
     Raises:
         ObjectError: name or namespace make it unusable.
@@ -190,17 +229,20 @@ def decode_slice(raw: RawEndpointSlice, *, origin: str) -> Decoded:
     meta = raw.metadata
     namespace, name = _identity(meta)
     labels = meta.labels or {}
-    service = labels.get(SERVICE_NAME_LABEL)
+    service = labels.get(SERVICE_NAME_LABEL, "")
+    cluster = labels.get(SOURCE_CLUSTER_LABEL, "").lower()
+    by_karmada = profile is SliceProfile.KARMADA and _is_by_karmada(labels)
+    if by_karmada:
+        service = labels[_KUBERNETES_SERVICE_LABEL].removeprefix(_KARMADA_SERVICE_PREFIX)
+        cluster = _cluster_by_karmada(name, service)
     if not service or labels.get(_LIGHTHOUSE_NAMESPACE_LABEL, namespace) != namespace:
         return Decoded(None)  # an ordinary slice, or a broker's copy for another namespace
     if not names.is_dns_label(service):
-        raise ObjectError(
-            f"label {SERVICE_NAME_LABEL} {service!r} is not a DNS label", "$.metadata.labels"
-        )
+        label = _KUBERNETES_SERVICE_LABEL if by_karmada else SERVICE_NAME_LABEL
+        raise ObjectError(f"label {label} {service!r} is not a DNS label", "$.metadata.labels")
     problems = _Problems(Kind.ENDPOINT_SLICE, namespace, name)
-    cluster = labels.get(SOURCE_CLUSTER_LABEL, "").lower()
     family = {"IPv4": 4, "IPv6": 16}.get(raw.address_type or "", 0)
-    malformed = _malformed(cluster, raw.address_type, len(raw.endpoints or []), problems)
+    malformed = _malformed(raw, cluster, problems, by_karmada=by_karmada)
     decoded = EndpointSlice(
         namespace=namespace,
         name=name,
@@ -214,6 +256,30 @@ def decode_slice(raw: RawEndpointSlice, *, origin: str) -> Decoded:
         origin=origin,
     )
     return Decoded(decoded, problems.found())
+
+
+def _is_by_karmada(labels: dict[str, str]) -> bool:
+    """Say whether Karmada's ServiceImport controller wrote a slice, without labels of the KEP."""
+    return (
+        labels.get(_MANAGED_BY_LABEL) == _KARMADA
+        and labels.get(_KUBERNETES_SERVICE_LABEL, "").startswith(_KARMADA_SERVICE_PREFIX)
+        and SERVICE_NAME_LABEL not in labels
+        and SOURCE_CLUSTER_LABEL not in labels
+    )
+
+
+def _cluster_by_karmada(name: str, service: str) -> str:
+    """Read the cluster out of `imported-<cluster>-<service>-<suffix>`; empty if it is not told.
+
+    The suffix that Kubernetes generates has no hyphen, so in `imported-eu-web-web-x7f2k` the last
+    `web` is the service. With any other suffix a second one makes it two readings.
+    """
+    whole = name.removeprefix(_KARMADA_SLICE_PREFIX)
+    cluster, middle, suffix = whole.rpartition(f"-{service}-")
+    if whole == name or not suffix or not _is_cluster_id(cluster):
+        return ""
+    is_only_reading = whole.index(middle) == len(cluster)
+    return cluster if is_only_reading or "-" not in suffix else ""
 
 
 class _Problems:
@@ -241,22 +307,26 @@ def _identity(meta: _RawMetadata) -> tuple[str, str]:
     return namespace, meta.name
 
 
-def _malformed(cluster: str, address_type: str | None, endpoints: int, problems: _Problems) -> str:
-    if not cluster:
+def _malformed(
+    raw: RawEndpointSlice, cluster: str, problems: _Problems, *, by_karmada: bool
+) -> str:
+    path, remedy = "$.metadata.labels", "have the exporting controller set it"
+    if by_karmada and not cluster:
+        why = "the name does not tell one cluster, as imported-<cluster>-<service>-<suffix> does"
+        path = "$.metadata.name"
+        remedy = "name the member's slice <service>-<suffix>, without a hyphen in the suffix"
+    elif not cluster:
         why = f"label {SOURCE_CLUSTER_LABEL} is missing"
-        path = "$.metadata.labels"
     elif not _is_cluster_id(cluster):
         why = f"label {SOURCE_CLUSTER_LABEL} {cluster!r} is not one or two DNS labels"
-        path = "$.metadata.labels"
-    elif address_type not in {"IPv4", "IPv6"}:
-        why = f"addressType {address_type or 'is missing'} is neither IPv4 nor IPv6"
+    elif raw.address_type not in {"IPv4", "IPv6"}:
+        why = f"addressType {raw.address_type or 'is missing'} is neither IPv4 nor IPv6"
         path = "$.addressType"
     else:
         return ""
+    endpoints = len(raw.endpoints or [])
     problems.add(
-        "malformed_slice",
-        path,
-        f"{why}, its {endpoints} endpoints are not served; have the exporting controller set it",
+        "malformed_slice", path, f"{why}, its {endpoints} endpoints are not served; {remedy}"
     )
     return why
 

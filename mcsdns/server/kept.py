@@ -165,9 +165,9 @@ class Kept:
                 self.unknown.pop(key, None)
                 self._shaped.pop(key, None)
 
-    def clear(self) -> None:
-        """Drop everything: something changed that all replies depend on."""
-        self.forget([*self._owners, *self._unknown_of])
+    def owners(self) -> set[bytes]:
+        """Return whose replies are kept: for what all replies depend on."""
+        return self._owners.keys() | self._unknown_of.keys()
 
     def statistics(self) -> Statistics:
         """Return how much is kept."""

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import decode, kind_of
+from mcsdns.index.decode import SliceProfile, decode, kind_of
 from mcsdns.index.objects import Kind, Object, Problem
 from mcsdns.sources import texts
 from mcsdns.sources.files import Signature
@@ -57,9 +57,9 @@ class Manifest(msgspec.Struct, gc=False):
     signature: Signature | None = None
 
 
-def read(text: str, file: str) -> Manifest:
+def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
     """Read a text of one or many YAML or JSON documents; `file` is the name to report."""
-    reader = _Reader(file)
+    reader = _Reader(file, profile)
     for part in texts.read(text):
         reader.take(part)
     return reader.manifest
@@ -68,9 +68,10 @@ def read(text: str, file: str) -> Manifest:
 class _Reader:
     """Makes objects of the parts of one text."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, profile: SliceProfile) -> None:
         self.manifest = Manifest()
         self._file = file
+        self._profile = profile
         self._waiting: list[tuple[Part, Mapping]] = []
 
     def take(self, part: Part | Unreadable) -> None:
@@ -127,7 +128,7 @@ class _Reader:
     def _decode(self, part: Part, value: Mapping, kind: Kind, version: str) -> None:
         origin = f"{self._file}:{part.line}"
         try:
-            decoded = decode(kind, value, origin=origin, api_version=version)
+            decoded = decode(kind, value, origin=origin, api_version=version, profile=self._profile)
         except ObjectError as error:
             path, text = _exact(error.path, value), str(error)
             if _UNQUOTED.match(text):

@@ -18,6 +18,7 @@ import msgspec
 import watchfiles
 
 from mcsdns.errors import SourceError
+from mcsdns.index.decode import SliceProfile
 from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.index.objects import Kind, Object, Problem, ServiceImport
 from mcsdns.sources import files, reading
@@ -64,6 +65,7 @@ class ManifestSource:
         sink: Sink,
         *,
         max_bytes: int = 64 << 20,
+        profile: SliceProfile = SliceProfile.MCS,
         patience: Patience | None = None,
     ) -> None:
         """Name files and folders; `-` is standard input, read once."""
@@ -71,6 +73,7 @@ class ManifestSource:
         self._has_input = STANDARD_INPUT in paths
         self._sink = sink
         self._max_bytes = max_bytes
+        self._profile = profile
         self._patience = patience or Patience()
         self._pending = Pending(self._patience)
         self._found = Found()
@@ -102,6 +105,15 @@ class ManifestSource:
             await self._load_files()
             self._report_missing()
             await self._send_all()
+
+    async def run(self) -> None:
+        """Load, then follow the files until cancelled.
+
+        Raises:
+            SourceError: a path does not exist.
+        """
+        await self.load()
+        await self.watch()
 
     async def watch(self) -> None:
         """Follow the files until cancelled."""
@@ -188,11 +200,12 @@ class ManifestSource:
             await self._read_by_child(list(wanted), self._take_first)
             return
         for path in wanted:
-            await self._take_first(path, reading.read_file(path, self._max_bytes))
+            manifest = reading.read_file(path, self._max_bytes, self._profile)
+            await self._take_first(path, manifest)
             await anyio.lowlevel.checkpoint()
 
     async def _read_by_child(self, paths: list[str], take: reading.Take) -> None:
-        await reading.read_by_child(paths, self._max_bytes, take)
+        await reading.read_by_child(paths, self._max_bytes, take, self._profile)
         self._retry_at = anyio.current_time() + self._patience.retry_s
 
     async def _take_first(self, path: str, manifest: Manifest) -> None:

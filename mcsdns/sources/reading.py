@@ -22,6 +22,7 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
+from mcsdns.index.decode import SliceProfile
 from mcsdns.index.objects import EndpointSlice, Object, Problem, ServiceImport
 from mcsdns.sources import documents, files, texts
 from mcsdns.sources.documents import ANYTHING, Located, Manifest
@@ -65,15 +66,16 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Piece)
 
 
-def read_file(path: str, max_bytes: int) -> Manifest:
+def read_file(path: str, max_bytes: int, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
     """Read one file, or standard input; what is wrong with all of it is one problem."""
     try:
         if path == STANDARD_INPUT:
-            return read_octets(sys.stdin.buffer.read(max_bytes + 1), path, max_bytes)
+            octets = sys.stdin.buffer.read(max_bytes + 1)
+            return read_octets(octets, path, max_bytes, profile)
         with open(path, "rb") as file:
             octets = file.read(max_bytes + 1)
             signature = files.signature_of(os.fstat(file.fileno()))
-        manifest = read_octets(octets, path, max_bytes)
+        manifest = read_octets(octets, path, max_bytes, profile)
         manifest.signature = signature
         return manifest
     except OSError as error:
@@ -82,7 +84,7 @@ def read_file(path: str, max_bytes: int) -> Manifest:
         return _unreadable(path, f"reading it failed: {error!r}")
 
 
-def read_octets(octets: bytes, path: str, max_bytes: int) -> Manifest:
+def read_octets(octets: bytes, path: str, max_bytes: int, profile: SliceProfile) -> Manifest:
     """Read the content of one file, or one octet more than allowed."""
     if len(octets) > max_bytes:
         return _unreadable(
@@ -92,7 +94,7 @@ def read_octets(octets: bytes, path: str, max_bytes: int) -> Manifest:
         )
     if not octets.strip():
         return _unreadable(path, "it is empty", EMPTY)
-    return documents.read(texts.decode(octets), file_name(path))
+    return documents.read(texts.decode(octets), file_name(path), profile)
 
 
 def file_name(path: str) -> str:
@@ -107,11 +109,16 @@ def _unreadable(path: str, why: str, reason: str = "unreadable_file") -> Manifes
     return Manifest(problems=[Located(file_name(path), problem, lost=ANYTHING)])
 
 
-async def read_by_child(paths: Sequence[str], max_bytes: int, take: Take) -> None:
+async def read_by_child(
+    paths: Sequence[str],
+    max_bytes: int,
+    take: Take,
+    profile: SliceProfile = SliceProfile.MCS,
+) -> None:
     """Read files one after the other in another process; each is taken as it is whole."""
     waiting = list(paths)
     while waiting:
-        begun, why = await _run_child(waiting, max_bytes, take)
+        begun, why = await _run_child(waiting, [str(max_bytes), profile], take)
         if not waiting:
             return
         blamed = waiting[:1] if begun else list(waiting)
@@ -122,14 +129,14 @@ async def read_by_child(paths: Sequence[str], max_bytes: int, take: Take) -> Non
             await take(path, manifest)
 
 
-async def _run_child(waiting: list[str], max_bytes: int, take: Take) -> tuple[bool, str]:
-    """Read files in order and take them off the list.
+async def _run_child(waiting: list[str], how: list[str], take: Take) -> tuple[bool, str]:
+    """Read files in order and take them off the list; `how` is what `main` is told first.
 
     Returns whether the first of those left was begun, and why it was not finished.
     """
     from_input = waiting == [STANDARD_INPUT]
     root = str(Path(__file__).parents[2])
-    command = [sys.executable, "-P", "-c", _CODE, root, str(max_bytes)]
+    command = [sys.executable, "-P", "-c", _CODE, root, *how]
     begun = False
     try:
         child = await anyio.open_process(
@@ -212,6 +219,8 @@ async def pieces_from(stream: ByteStream) -> AsyncIterator[Piece]:
 def main(arguments: Sequence[str]) -> None:
     """Read files named by arguments or by standard input, and write their pieces.
 
+    The largest size and the profile come first.
+
     Whoever else needs the processor or memory comes first.
     """
     for number in (signal.SIGINT, signal.SIGPIPE):
@@ -220,12 +229,12 @@ def main(arguments: Sequence[str]) -> None:
     os.nice(10)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    max_bytes = int(arguments[0])
-    paths: list[str] = list(arguments[1:]) or json.load(sys.stdin)
+    max_bytes, profile = int(arguments[0]), SliceProfile(arguments[1])
+    paths: list[str] = list(arguments[2:]) or json.load(sys.stdin)
     for path in paths:
         _send(Piece())
         sys.stdout.buffer.flush()
-        for piece in pieces_of(read_file(path, max_bytes)):
+        for piece in pieces_of(read_file(path, max_bytes, profile)):
             _send(piece)
     sys.stdout.buffer.flush()
 

@@ -101,7 +101,8 @@ def _lookup_service(tree: Tree, zone: Name, shape: ServiceName, qtype: int) -> O
         if namespaces and namespace_of(shape.service) not in namespaces:
             return NOT_SERVED
         return NO_IMPORT
-    if service.headless and tree.readiness is Readiness.IMPORTS_ONLY:
+    needs_slices = service.headless or service.addresses_from_slices
+    if needs_slices and tree.readiness is Readiness.IMPORTS_ONLY:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if not service.names:
         return _no_ready_endpoint(service.clusters)

@@ -4,14 +4,15 @@
 as the caller gives it time for, and tells whose answers changed. Time comes from the caller.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from mcsdns.index.events import Event
 from mcsdns.index.objects import Problem
-from mcsdns.index.store import ServiceKey, Store
+from mcsdns.index.store import Service, ServiceKey, Store
 from mcsdns.zone.question import namespace_of
-from mcsdns.zone.records import node_of
-from mcsdns.zone.tree import Tree, labels_of_key
+from mcsdns.zone.records import ServiceNode, node_of
+from mcsdns.zone.tree import ClustersetIps, Tree, labels_of_key
 
 Report = Callable[[Problem], None]
 
@@ -23,7 +24,7 @@ class Publisher:
         self._store = store
         self._tree = tree
         self._report = report
-        self._dirty: dict[ServiceKey, None] = {}
+        self._dirty: OrderedDict[ServiceKey, None] = OrderedDict()
         self._serial = 0
         self._serial_second = 0
         self._serial_due = True
@@ -43,8 +44,7 @@ class Publisher:
         Stop iterating to leave the rest for later. Owners are those of `question.owner_of`.
         """
         while self._dirty:
-            key = next(iter(self._dirty))
-            del self._dirty[key]
+            key, _ = self._dirty.popitem(last=False)  # a plain dict takes longer each time
             yield self._rebuild(key)
 
     def step_serial(self, now_s: int) -> bool:
@@ -73,7 +73,7 @@ class Publisher:
         labels = labels_of_key(key)
         service = self._store.get(key)
         before = self._tree.service(labels)
-        after = node_of(service, self._tree.name_room - len(labels)) if service else None
+        after = self._node_of(service, labels) if service else None
         if before == after:
             return ()
         if after and after.long_names and (not before or before.long_names != after.long_names):
@@ -83,6 +83,11 @@ class Publisher:
         if namespace_changed:
             return labels, b"\0" + namespace_of(labels)
         return (labels,)
+
+    def _node_of(self, service: Service, labels: bytes) -> ServiceNode:
+        from_slices = self._tree.settings.clusterset_ips is ClustersetIps.SLICES
+        room = self._tree.name_room - len(labels)
+        return node_of(service, room, ips_from_slices=from_slices)
 
     def _report_long_names(self, key: ServiceKey, count: int) -> None:
         self._report(

@@ -4,14 +4,14 @@ Owner names are relative to `<svc>.<ns>.svc.<zone>` and in wire form without the
 set of records serves every zone; `b""` is the service's own name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from mcsdns import names
 from mcsdns.index import addresses
-from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
+from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port
 from mcsdns.index.store import Service
 
 SRV_PRIORITY: Final = 0
@@ -46,6 +46,8 @@ class ServiceNode(msgspec.Struct, frozen=True, gc=False):
         dotted_clusters: cluster IDs of two labels, as relative names.
         clusters: how many clusters have a slice.
         long_names: names left out because they would be over 255 octets.
+        addresses_from_slices: whether a ClusterSetIP service has those of its slices, for want
+            of `spec.ips`.
     """
 
     headless: bool
@@ -53,13 +55,15 @@ class ServiceNode(msgspec.Struct, frozen=True, gc=False):
     dotted_clusters: frozenset[bytes]
     clusters: int
     long_names: int = 0
+    addresses_from_slices: bool = False
 
 
-def node_of(service: Service, name_room: int) -> ServiceNode:
+def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) -> ServiceNode:
     """Build the names of one service.
 
     `name_room` is how many octets a relative owner name may have so that every absolute one
-    stays within 255; longer ones are left out and counted.
+    stays within 255; longer ones are left out and counted. With `ips_from_slices` a ClusterSetIP
+    service without `spec.ips` has the addresses of its slices.
     """
     imported = service.imported
     clusters = {piece.cluster for piece in service.slices if piece.cluster}
@@ -68,14 +72,15 @@ def node_of(service: Service, name_room: int) -> ServiceNode:
         for cluster in clusters.union(imported.clusters)
         if cluster.count(".") == 1 and all(map(names.is_dns_label, cluster.split(".")))
     )
-    if imported.type is ImportType.HEADLESS:
+    headless = imported.type is ImportType.HEADLESS
+    from_slices = ips_from_slices and not headless and not imported.ips
+    if headless:
         builder = _headless(service.slices)
     else:
-        builder = _clusterset_ip(imported)
+        ips = _ready_addresses(service.slices) if from_slices else imported.ips
+        builder = _clusterset_ip(ips, imported.ports)
     found, long_names = builder.nodes(name_room)
-    return ServiceNode(
-        imported.type is ImportType.HEADLESS, found, dotted, len(clusters), long_names
-    )
+    return ServiceNode(headless, found, dotted, len(clusters), long_names, from_slices)
 
 
 def host_label(endpoint: Endpoint, address: bytes) -> str:
@@ -84,7 +89,7 @@ def host_label(endpoint: Endpoint, address: bytes) -> str:
 
 
 def why_not_counted(endpoint: Endpoint) -> str:
-    """Say why a headless service goes without this endpoint; empty where it counts."""
+    """Say why a service that is answered from endpoints goes without this one; empty if not."""
     if not endpoint.ready:
         return "not ready"
     return "" if endpoint.addresses else "no usable address"
@@ -144,14 +149,22 @@ def _names_above(owner: bytes) -> Iterator[bytes]:
         yield owner
 
 
-def _clusterset_ip(imported: ServiceImport) -> _Names:
-    """A ClusterSetIP service has its own name and its ports, whatever its slices say (2.3)."""
+def _clusterset_ip(packed_addresses: Iterable[bytes], ports: Iterable[Port]) -> _Names:
+    """A ClusterSetIP service has its own name and its ports, and no names of endpoints (2.3)."""
     found = _Names()
-    for packed in imported.ips:
+    for packed in packed_addresses:
         found.add_address(b"", packed)
-    for port in imported.ports:
+    for port in ports:
         found.add_srv(port, b"")
     return found
+
+
+def _ready_addresses(slices: tuple[EndpointSlice, ...]) -> Iterator[bytes]:
+    """Where nobody sets `spec.ips`, an endpoint is a cluster's service IP (Lighthouse)."""
+    for piece in slices:
+        for endpoint in piece.endpoints:
+            if not why_not_counted(endpoint):
+                yield from endpoint.addresses
 
 
 class _NoNames(_Names):

@@ -6,6 +6,7 @@ ServiceImport; all other names are fixed.
 """
 
 import enum
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from mcsdns.names import Name
 from mcsdns.wire import NegativeTail
 from mcsdns.zone.question import namespace_of
 from mcsdns.zone.records import ServiceNode
+
+NOT_READ: Final = "the objects have not been read yet"
 
 
 class Readiness(enum.Enum):
@@ -34,13 +37,21 @@ class PerCluster(enum.StrEnum):
     NXDOMAIN = "nxdomain"
 
 
+class ClustersetIps(enum.StrEnum):
+    """Where a ClusterSetIP service has its addresses from."""
+
+    SPEC = "spec"
+    SLICES = "slices"
+    """From `spec.ips`, and where that is empty from the ready endpoints of its slices."""
+
+
 class ZoneSettings(msgspec.Struct, frozen=True):
     """What the zone's answers depend on besides the objects.
 
     Attributes:
         zones: apexes, absolute.
         ttl: seconds, 0 to 3600, of every record but `dns-version`.
-        per_cluster: see PerCluster.
+        per_cluster: see PerCluster. clusterset_ips: see ClustersetIps.
         name_server: packed addresses of `ns.dns`.
         namespaces: wire labels of the namespaces that are served; empty for all.
     """
@@ -50,6 +61,7 @@ class ZoneSettings(msgspec.Struct, frozen=True):
     per_cluster: PerCluster = PerCluster.REFUSED
     name_server: tuple[bytes, ...] = ()
     namespaces: frozenset[bytes] = frozenset()
+    clusterset_ips: ClustersetIps = ClustersetIps.SPEC
 
 
 class Tree:
@@ -68,7 +80,7 @@ class Tree:
             NegativeTail(zone, settings.ttl) for zone in sorted(settings.zones, key=len)[::-1]
         )
         self.readiness = Readiness.NOT_SYNCED
-        self.reason = "the objects have not been read yet"
+        self.reason = NOT_READ
         self.stale = False
         self.name_room = min(
             names.MAX_NAME_BYTES - len(zone) - len(b"\x03svc") for zone in settings.zones

@@ -198,8 +198,9 @@ class Explained(World):
     """A zone made from manifests, to ask about."""
 
     def __init__(self, text: str, **settings: Any) -> None:
-        super().__init__(Settings(**settings))
-        manifest = documents.read(text, "world.yaml")
+        chosen = Settings(**settings)
+        super().__init__(chosen)
+        manifest = documents.read(text, "world.yaml", chosen.slices)
         self.problems = manifest.problems
         for each in manifest.objects:
             self.publisher.apply(InitApply(each))

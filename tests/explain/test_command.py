@@ -61,7 +61,7 @@ def test_settings_of_the_zone_count(capsys: pytest.CaptureFixture[str]) -> None:
             "mcsdns: 'a..b': a label has 0 octets; 1 to 63 are allowed; write NAME TYPE\n",
         ),
         ([NAME, "NOPE", *SOURCE], "mcsdns: 'NOPE' is no record type"),
-        ([NAME], "mcsdns: no source of objects: give --manifests PATH\n"),
+        ([NAME], "mcsdns: no source of objects: give --manifests PATH, or --kubeconfig FILE\n"),
         ([NAME, "--manifests", "nowhere"], "mcsdns: nowhere: "),
         ([], "mcsdns: the following arguments are required: NAME"),
         ([NAME, "A", "B", *SOURCE], "mcsdns: unrecognized arguments: B"),

@@ -14,6 +14,7 @@ import pytest
 import watchfiles
 
 from mcsdns.errors import SourceError
+from mcsdns.index.decode import SliceProfile
 from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.index.objects import Kind, ServiceImport
 from mcsdns.index.store import Store
@@ -279,9 +280,11 @@ async def test_file_that_is_written_to_while_it_is_read_is_read_again(
     world = await loaded()
     read_by_child = reading.read_by_child
 
-    async def read_and_write(paths: list[str], max_bytes: int, take: reading.Take) -> None:
+    async def read_and_write(
+        paths: list[str], max_bytes: int, take: reading.Take, profile: SliceProfile
+    ) -> None:
         write("in/a.yaml", WEB_2)  # the first half
-        await read_by_child(paths, max_bytes, take)
+        await read_by_child(paths, max_bytes, take, profile)
 
     with monkeypatch.context() as patch:
         patch.setattr(reading, "read_by_child", read_and_write)
@@ -299,9 +302,11 @@ async def test_file_that_is_replaced_while_it_is_read_counts(
     world = await loaded()
     read_by_child = reading.read_by_child
 
-    async def read_and_replace(paths: list[str], max_bytes: int, take: reading.Take) -> None:
+    async def read_and_replace(
+        paths: list[str], max_bytes: int, take: reading.Take, profile: SliceProfile
+    ) -> None:
         replace("in/a.yaml", WEB_2)
-        await read_by_child(paths, max_bytes, take)
+        await read_by_child(paths, max_bytes, take, profile)
 
     with monkeypatch.context() as patch:
         patch.setattr(reading, "read_by_child", read_and_replace)
@@ -416,9 +421,11 @@ async def test_named_path_that_is_gone_leaves_its_last_good_state() -> None:
 async def test_file_and_folder_that_may_not_be_read_keep_their_last_good_state(
     monkeypatch: pytest.MonkeyPatch, as_nobody: None
 ) -> None:
-    async def read_here(paths: list[str], max_bytes: int, take: reading.Take) -> None:
+    async def read_here(
+        paths: list[str], max_bytes: int, take: reading.Take, profile: SliceProfile
+    ) -> None:
         for path in paths:
-            await take(path, reading.read_file(path, max_bytes))
+            await take(path, reading.read_file(path, max_bytes, profile))
 
     monkeypatch.setattr(reading, "read_by_child", read_here)  # who is nobody runs no Python
     write("in/a.yaml", WEB)

@@ -11,11 +11,23 @@ import anyio
 import msgspec
 import pytest
 
+from mcsdns.index.decode import SliceProfile
 from mcsdns.sources import documents, reading
 from mcsdns.sources.documents import ANYTHING, Manifest
 from tests.sources.test_documents import IMPORT, SLICE
 
 MAX_BYTES = 1 << 20
+KARMADA_SLICE = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: imported-member1-db-x7f2k
+  labels:
+    endpointslice.kubernetes.io/managed-by: endpointslice-controller.karmada.io
+    kubernetes.io/service-name: derived-db
+addressType: IPv4
+endpoints: [{addresses: [10.77.0.1]}]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +112,7 @@ def test_file_of_the_largest_size_is_read() -> None:
 
 
 def test_fault_of_ours_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(text: str, file: str) -> Manifest:
+    def fail(text: str, file: str, profile: SliceProfile) -> Manifest:
         raise RecursionError(file)
 
     monkeypatch.setattr(documents, "read", fail)
@@ -120,6 +132,19 @@ async def test_child_reads_what_we_read() -> None:
     assert list(taken) == paths
     for path in paths:
         assert taken[path] == reading.read_file(path, MAX_BYTES)
+
+
+async def test_child_reads_with_the_profile() -> None:
+    path = write("b.yaml", KARMADA_SLICE)
+    taken: list[Manifest] = []
+
+    async def take(path: str, manifest: Manifest) -> None:
+        taken.append(manifest)
+
+    await reading.read_by_child([path], MAX_BYTES, take, SliceProfile.KARMADA)
+    assert taken == [reading.read_file(path, MAX_BYTES, SliceProfile.KARMADA)]
+    assert len(taken[0].objects) == 1
+    assert reading.read_file(path, MAX_BYTES).objects == []
 
 
 async def test_no_file_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,293 @@
+"""The list/watch state machine of one resource, as a table; no input, no output, no clock.
+
+`start` and `feed` tell what happened (`events`, for the index) and what to ask the API server
+next (`request`; None: go on reading what it sends). Who drives it keeps the time, waits where
+`pause` says so, and drops the rest of an answer as soon as there is a next request: so lines of an
+abandoned watch never count.
+
+    ┌─> STREAMING ──(end bookmark)──> WATCHING ──(410, versions go back)──> a new list
+    │       └─(422, no bookmark)─> PAGING ──(last page)──> WATCHING
+    └─ start                         any of them ──(404)──> IDLE, discover
+
+A list begins with `Init` and ends with `InitDone`; whatever interrupts it makes a new `Init`, which
+voids the old one, except that a page is asked for again with the same token.
+
+Only list-then-replace is safe after 410: a watch cannot say what was deleted meanwhile.
+
+Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists",
+"410 Gone responses", "Resource versions".
+"""
+
+import enum
+from typing import Final
+
+import msgspec
+
+from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.index.objects import Kind, Object
+from mcsdns.index.store import ObjectKey
+
+
+class State(enum.Enum):
+    """What is asked of the API server now."""
+
+    IDLE = "idle"
+    """Nothing: where the resource is served has to be found out first."""
+    STREAMING = "streaming"
+    """A watch that begins with a list: objects come until the bookmark that ends the list."""
+    PAGING = "paging"
+    """A list, page by page."""
+    WATCHING = "watching"
+    """Changes since the resource version of the last list, line or bookmark."""
+
+
+class Trouble(enum.Enum):
+    """How a request can fail, as far as it matters to what comes next."""
+
+    EXPIRED = "the resource version is too old (410)"
+    TOO_NEW = "the resource version is from a future that was lost (504)"
+    NOT_SUPPORTED = "the request is not understood (422)"
+    NO_END = "a streaming list without its end"
+    NOT_FOUND = "no such resource (404)"
+    UNAUTHORIZED = "not known to the API server (401)"
+    FORBIDDEN = "not permitted (403)"
+    THROTTLED = "asked to wait (429)"
+    UNAVAILABLE = "the API server cannot answer"
+    LOST = "no connection"
+    DEAD = "a watch that is silent for too long"
+    UNREADABLE = "an answer that is not understood"
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """An object of a list, or one that was added or changed; None where it is not for us."""
+
+    key: ObjectKey
+    object: Object | None
+    resource_version: str = ""
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """An object was deleted, or left the selector."""
+
+    key: ObjectKey
+    resource_version: str = ""
+
+
+class Bookmark(msgspec.Struct, frozen=True, gc=False):
+    """Everything up to this resource version was sent; `ends_list`: and the list is complete."""
+
+    resource_version: str
+    ends_list: bool = False
+
+
+class PageEnd(msgspec.Struct, frozen=True, gc=False):
+    """A page was read; without a token it was the last one."""
+
+    resource_version: str
+    continue_token: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """The API server closed the watch in order, as it does after `timeoutSeconds`."""
+
+
+Message = Seen | Gone | Bookmark | PageEnd | Ended | Trouble
+
+
+class StreamList(msgspec.Struct, frozen=True):
+    """Ask for a list and its changes in one stream (`sendInitialEvents=true`)."""
+
+
+class ListPage(msgspec.Struct, frozen=True):
+    """Ask for a page of the newest list; `continue_token` is that of the page before."""
+
+    continue_token: str = ""
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Ask for changes after a resource version."""
+
+    resource_version: str
+
+
+class Discover(msgspec.Struct, frozen=True):
+    """Find out where the resource is served, then `start` again."""
+
+
+Request = StreamList | ListPage | Watch | Discover
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What a message led to.
+
+    Attributes:
+        events: for the index, in order.
+        request: what to ask next; None: go on reading.
+        pause: whether to wait before, longer each time.
+    """
+
+    events: tuple[Event, ...] = ()
+    request: Request | None = None
+    pause: bool = False
+
+
+class Next(enum.Enum):
+    """What follows a failure or an end."""
+
+    LIST = "a new list"
+    LIST_LATER = "a new list, after a pause"
+    PAGES = "a new list, by pages; the server does not stream"
+    PAGES_ONCE = "a new list, by pages this time"
+    PAGE_LATER = "the same page, after a pause"
+    WATCH = "watch on"
+    WATCH_LATER = "watch on, after a pause"
+    DISCOVER = "find out where the resource is served"
+
+
+_READ_ON: Final = Step()
+
+TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
+    State.STREAMING: {
+        Ended: Next.LIST_LATER,
+        Trouble.EXPIRED: Next.LIST_LATER,
+        Trouble.TOO_NEW: Next.LIST_LATER,
+        Trouble.NOT_SUPPORTED: Next.PAGES,
+        Trouble.NO_END: Next.PAGES_ONCE,
+        Trouble.NOT_FOUND: Next.DISCOVER,
+        Trouble.UNAUTHORIZED: Next.LIST_LATER,
+        Trouble.FORBIDDEN: Next.LIST_LATER,
+        Trouble.THROTTLED: Next.LIST_LATER,
+        Trouble.UNAVAILABLE: Next.LIST_LATER,
+        Trouble.LOST: Next.LIST_LATER,
+        Trouble.DEAD: Next.LIST_LATER,
+        Trouble.UNREADABLE: Next.LIST_LATER,
+    },
+    State.PAGING: {
+        Ended: Next.PAGE_LATER,
+        Trouble.EXPIRED: Next.LIST_LATER,  # the token of a 410 is for an inconsistent list
+        Trouble.TOO_NEW: Next.LIST_LATER,
+        Trouble.NOT_SUPPORTED: Next.LIST_LATER,
+        Trouble.NO_END: Next.PAGE_LATER,
+        Trouble.NOT_FOUND: Next.DISCOVER,
+        Trouble.UNAUTHORIZED: Next.PAGE_LATER,
+        Trouble.FORBIDDEN: Next.PAGE_LATER,
+        Trouble.THROTTLED: Next.PAGE_LATER,
+        Trouble.UNAVAILABLE: Next.PAGE_LATER,
+        Trouble.LOST: Next.PAGE_LATER,
+        Trouble.DEAD: Next.PAGE_LATER,
+        Trouble.UNREADABLE: Next.LIST_LATER,
+    },
+    State.WATCHING: {
+        Ended: Next.WATCH,
+        Trouble.EXPIRED: Next.LIST,
+        Trouble.TOO_NEW: Next.LIST_LATER,
+        Trouble.NOT_SUPPORTED: Next.LIST_LATER,
+        Trouble.NO_END: Next.WATCH_LATER,
+        Trouble.NOT_FOUND: Next.DISCOVER,
+        Trouble.UNAUTHORIZED: Next.WATCH_LATER,
+        Trouble.FORBIDDEN: Next.WATCH_LATER,
+        Trouble.THROTTLED: Next.WATCH_LATER,
+        Trouble.UNAVAILABLE: Next.WATCH_LATER,
+        Trouble.LOST: Next.WATCH_LATER,
+        Trouble.DEAD: Next.WATCH_LATER,
+        Trouble.UNREADABLE: Next.LIST_LATER,
+    },
+}
+"""What follows an end or a failure, for every state in which something is asked."""
+
+
+class Reflector:
+    """Keeps the index equal to one resource of the API server.
+
+    Attributes:
+        state: see State. resource_version: up to which everything was told; empty before a list.
+    """
+
+    def __init__(self, kind: Kind, namespace: str = "") -> None:
+        """Reflect the objects of a kind, in one namespace or (`""`) in all."""
+        self.state = State.IDLE
+        self.resource_version = ""
+        self._kind = kind
+        self._namespace = namespace
+        self._streams = True
+        self._token = ""
+
+    def start(self) -> Step:
+        """Begin with a list: at first, and after each `Discover`."""
+        self._streams = True
+        return self._list()
+
+    def feed(self, message: Message) -> Step:
+        """Take what the API server sent, or how it failed."""
+        match message:
+            case Seen():
+                return self._see(message)
+            case Gone(key=key, resource_version=version):
+                return self._advance(version, Delete(self._kind, key))
+            case Bookmark(ends_list=True) if self.state is State.STREAMING:
+                return self._complete(message.resource_version)
+            case Bookmark(resource_version=version):
+                return self._advance(version)
+            case PageEnd(resource_version=version, continue_token=""):
+                return msgspec.structs.replace(self._complete(version), request=Watch(version))
+            case PageEnd(continue_token=token):
+                self._token = token
+                return Step(request=ListPage(token))
+            case Ended() | Trouble():
+                return self._go_on(message)
+
+    def _see(self, seen: Seen) -> Step:
+        if self.state is State.WATCHING:
+            change = Apply(seen.object) if seen.object else Delete(self._kind, seen.key)
+            return self._advance(seen.resource_version, change)
+        return Step((InitApply(seen.object),)) if seen.object else _READ_ON
+
+    def _advance(self, version: str, *events: Event) -> Step:
+        """Take a line of a watch; one below what we know tells of a storage that was restored."""
+        if self.state is not State.WATCHING:
+            return Step(events)  # within a streaming list; its end will tell the version
+        if goes_back(self.resource_version, version):
+            return self._list(pause=True)
+        self.resource_version = version or self.resource_version
+        return Step(events) if events else _READ_ON
+
+    def _complete(self, version: str) -> Step:
+        self.state = State.WATCHING
+        self.resource_version = version
+        return Step((InitDone(self._kind, self._namespace),))
+
+    def _go_on(self, end: Ended | Trouble) -> Step:
+        if self.state is State.IDLE:
+            return Step(request=Discover(), pause=True)
+        following = TABLE[self.state][Ended if isinstance(end, Ended) else end]
+        match following:
+            case Next.LIST | Next.LIST_LATER:
+                return self._list(pause=following is Next.LIST_LATER)
+            case Next.PAGES | Next.PAGES_ONCE:
+                self._streams = following is not Next.PAGES
+                return self._list(by_pages=True)
+            case Next.PAGE_LATER:
+                return Step(request=ListPage(self._token), pause=True)
+            case Next.WATCH | Next.WATCH_LATER:
+                request = Watch(self.resource_version)
+                return Step(request=request, pause=following is Next.WATCH_LATER)
+            case Next.DISCOVER:
+                self.state = State.IDLE
+                return Step(request=Discover())
+
+    def _list(self, *, pause: bool = False, by_pages: bool = False) -> Step:
+        self._token = ""
+        streams = self._streams and not by_pages
+        self.state = State.STREAMING if streams else State.PAGING
+        begin = Init(self._kind, self._namespace)
+        return Step((begin,), StreamList() if streams else ListPage(), pause)
+
+
+def goes_back(known: str, seen: str) -> bool:
+    """Say whether a resource version is below another one.
+
+    Those of the API server are decimal numbers that grow (KEP-5504); of others nothing is known.
+    """
+    if known.isdecimal() and seen.isdecimal():
+        return int(seen) < int(known)
+    return False

@@ -1,0 +1,323 @@
+"""The objects on disk, for a start while the API is away.
+
+    magic, format version | header | chunks of objects of one kind ... | SHA-256 of all before it
+
+Header and chunks are msgpack and have their length before them. A file is believed only when the
+checksum is right and it is of the same source and zone; then it is whole, or it would not be there:
+it is written beside its place and renamed. It holds addresses and names of a clusterset, so nobody
+else may read it.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Final
+
+import anyio.lowlevel
+import anyio.to_thread
+import msgspec
+
+from mcsdns.errors import SourceError
+from mcsdns.index.objects import EndpointSlice, Object, ServiceImport
+
+_MAGIC: Final = b"mcsdns-snapshot\n"
+_VERSION: Final = 1
+_LENGTH: Final = struct.Struct(">I")
+_PREAMBLE_BYTES: Final = len(_MAGIC) + _LENGTH.size
+_DIGEST_BYTES: Final = hashlib.sha256().digest_size
+_MAX_BYTES: Final = 1 << 30
+_CHUNK_WEIGHT: Final = 800
+"""Endpoints in a chunk, each object counted as one more: half a millisecond to encode."""
+_BUFFER_BYTES: Final = 1 << 20
+IDENTITY_WORDS: Final = {
+    "server": "API server",
+    "ca": "certificate authority",
+    "namespaces": "list of namespaces",
+    "import_selector": "import selector",
+    "slice_profile": "slice profile",
+    "zones": "list of zones",
+}
+"""What to call the fields of `Identity`."""
+_CONSEQUENCE: Final = "it is ignored, and written anew after the first sync"
+
+
+class SnapshotError(SourceError):
+    """A snapshot that is not to be used.
+
+    Attributes:
+        reason: `missing`, `unreadable`, `damaged`, `version`, `age` or `identity`, to count by.
+    """
+
+    def __init__(self, path: str, reason: str, why: str) -> None:
+        super().__init__(f"snapshot {path}: {why}; {_CONSEQUENCE}")
+        self.reason = reason
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot must agree in with the server that reads it.
+
+    Attributes:
+        server: URL of the API server.
+        ca: fingerprint of the certificate authority, or empty.
+        namespaces: those that are read, in order; none means all.
+        import_selector: label selector of the ServiceImports, or empty.
+        slice_profile: where ClusterSetIP addresses come from.
+        zones: in order.
+    """
+
+    server: str
+    ca: str
+    namespaces: tuple[str, ...]
+    import_selector: str
+    slice_profile: str
+    zones: tuple[str, ...]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What was read.
+
+    Attributes:
+        as_of_s: Unix time at which the objects were last known to be true.
+        api_version: of the ServiceImports.
+    """
+
+    as_of_s: float
+    api_version: str
+    objects: list[Object]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    identity: Identity
+    as_of_s: float
+    api_version: str
+    objects: int
+
+
+class _Imports(msgspec.Struct, frozen=True, tag="ServiceImport", gc=False):
+    objects: Sequence[ServiceImport]
+
+
+class _Slices(msgspec.Struct, frozen=True, tag="EndpointSlice", gc=False):
+    objects: Sequence[EndpointSlice]
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_header_decoder: Final = msgspec.msgpack.Decoder(_Header)
+_chunk_decoder: Final = msgspec.msgpack.Decoder(_Imports | _Slices)
+
+
+def read(
+    path: str, identity: Identity, now_s: float, max_age_s: float, *, max_bytes: int = _MAX_BYTES
+) -> Snapshot:
+    """Read a snapshot, all of it or nothing.
+
+    Raises:
+        SnapshotError: it is not there, damaged, too old, or of something else.
+    """
+    content = _content(path, max_bytes)
+    try:
+        parts = _parts(content)
+        header = _header_decoder.decode(next(parts))
+        _check_age(path, header.as_of_s, now_s, max_age_s)
+        _check_identity(path, header.identity, identity)
+        objects: list[Object] = []
+        for part in parts:
+            objects += _chunk_decoder.decode(part).objects
+    except (msgspec.MsgspecError, StopIteration, struct.error, UnicodeDecodeError) as error:
+        raise SnapshotError(path, "damaged", f"its form is wrong ({error})") from None
+    if len(objects) != header.objects:
+        raise SnapshotError(path, "damaged", "the number of objects is wrong")
+    return Snapshot(header.as_of_s, header.api_version, objects)
+
+
+async def write(
+    path: str, identity: Identity, as_of_s: float, api_version: str, objects: Sequence[Object]
+) -> None:
+    """Write a snapshot in short turns and put it in its place at once.
+
+    The objects are frozen; the sequence must not change until this returns.
+
+    Raises:
+        SourceError: it cannot be written; what was there stays.
+    """
+    header = _Header(identity, as_of_s, api_version, len(objects))
+    try:
+        # A link stays one; the place is looked up in a thread, for a network volume may be slow.
+        file = await anyio.to_thread.run_sync(_File, path)
+        try:
+            await _write_parts(file, header, objects)
+            await anyio.to_thread.run_sync(file.commit)
+        finally:
+            file.discard()
+    except OSError as error:
+        raise SourceError(
+            f"snapshot {path}: {error.strerror or error}, it is not written and what was there "
+            "stays; name a file in a folder that exists, can be written to and has room"
+        ) from None
+
+
+async def _write_parts(file: "_File", header: _Header, objects: Sequence[Object]) -> None:
+    buffer = bytearray(_MAGIC + _LENGTH.pack(_VERSION))
+    _append(buffer, header)
+    for chunk in _chunks(objects):
+        _append(buffer, chunk)
+        if len(buffer) > _BUFFER_BYTES:
+            await anyio.to_thread.run_sync(file.write, buffer)
+            buffer = bytearray()
+        await anyio.lowlevel.checkpoint()
+    await anyio.to_thread.run_sync(file.write, buffer)
+
+
+def _chunks(objects: Sequence[Object]) -> Iterator[_Imports | _Slices]:
+    for is_import, run in groupby(objects, lambda each: isinstance(each, ServiceImport)):
+        chunk: list[Object] = []
+        weight = 0
+        for each in run:
+            chunk.append(each)
+            weight += 1 if isinstance(each, ServiceImport) else 1 + len(each.endpoints)
+            if weight >= _CHUNK_WEIGHT:
+                yield _chunk(chunk, is_import=is_import)
+                chunk, weight = [], 0
+        if chunk:
+            yield _chunk(chunk, is_import=is_import)
+
+
+def _chunk(objects: list[Object], *, is_import: bool) -> _Imports | _Slices:
+    if is_import:
+        return _Imports([each for each in objects if isinstance(each, ServiceImport)])
+    return _Slices([each for each in objects if isinstance(each, EndpointSlice)])
+
+
+def _append(buffer: bytearray, part: _Header | _Imports | _Slices) -> None:
+    """Append a part with its length before it."""
+    encoded = _encoder.encode(part)
+    buffer += _LENGTH.pack(len(encoded))
+    buffer += encoded
+
+
+class _File:
+    """A file that takes the place of another once it is whole; for use in a thread."""
+
+    def __init__(self, path: str) -> None:
+        self._target = Path(os.path.realpath(path))
+        if self._target.exists() and not self._target.is_file():
+            raise OSError(0, "it is not a regular file")
+        prefix, suffix = f".{self._target.name}.", ".tmp"
+        for left_over in self._target.parent.iterdir():
+            if left_over.name.startswith(prefix) and left_over.name.endswith(suffix):
+                left_over.unlink(missing_ok=True)
+        # mkstemp makes it for its owner alone, from the first byte.
+        number, self._name = tempfile.mkstemp(suffix, prefix, self._target.parent)
+        self._file: IO[bytes] = os.fdopen(number, "wb", buffering=0)
+        self._digest = hashlib.sha256()
+
+    def write(self, part: bytes | bytearray) -> None:
+        """Append to what will be checked and renamed."""
+        self._digest.update(part)
+        self._write(part)
+
+    def commit(self) -> None:
+        """Make sure that all of it is on disk, then put it in its place."""
+        self._write(self._digest.digest())
+        os.fsync(self._file.fileno())
+        Path(self._name).replace(self._target)
+        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(OSError):  # it is in its place; not every volume can do this
+                os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Leave nothing open, and nothing behind that is not in its place."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            Path(self._name).unlink()
+
+    def _write(self, part: bytes | bytearray) -> None:
+        view = memoryview(part)
+        while view:
+            view = view[self._file.write(view) :]
+
+
+def _content(path: str, max_bytes: int) -> memoryview:
+    """Return what is between the magic and the checksum, which is right."""
+    content = _read_all(path, max_bytes)
+    if not content.startswith(_MAGIC):
+        raise SnapshotError(path, "damaged", "it is not a snapshot of mcsdns")
+    if len(content) < _PREAMBLE_BYTES + _DIGEST_BYTES:
+        raise SnapshotError(path, "damaged", "it is cut off")
+    (version,) = _LENGTH.unpack_from(content, len(_MAGIC))
+    if version != _VERSION:
+        why = f"its format is version {version}, this mcsdns reads version {_VERSION}"
+        raise SnapshotError(path, "version", why)
+    view = memoryview(content)
+    if hashlib.sha256(view[:-_DIGEST_BYTES]).digest() != bytes(view[-_DIGEST_BYTES:]):
+        raise SnapshotError(path, "damaged", "the checksum is wrong")
+    return view[_PREAMBLE_BYTES:-_DIGEST_BYTES]
+
+
+def _read_all(path: str, max_bytes: int) -> bytes:
+    try:
+        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(number)
+            if not stat.S_ISREG(status.st_mode):
+                raise SnapshotError(path, "unreadable", "it is not a regular file")
+            if status.st_size > max_bytes:
+                why = f"it has {status.st_size} octets, more than {max_bytes}"
+                raise SnapshotError(path, "unreadable", why)
+            with open(number, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(number)
+    except FileNotFoundError:
+        raise SnapshotError(path, "missing", "there is none") from None
+    except OSError as error:
+        raise SnapshotError(path, "unreadable", error.strerror or str(error)) from None
+
+
+def _parts(content: memoryview) -> Iterator[memoryview]:
+    at = 0
+    while at < len(content):
+        (length,) = _LENGTH.unpack_from(content, at)
+        at += _LENGTH.size
+        yield content[at : at + length]
+        at += length
+
+
+def _check_age(path: str, as_of_s: float, now_s: float, max_age_s: float) -> None:
+    age_s = now_s - as_of_s
+    if age_s > max_age_s:
+        why = f"it is {_span(age_s)} old, more than {_span(max_age_s)}"
+        raise SnapshotError(path, "age", why)
+    if not age_s >= -max_age_s:
+        why = f"it is from {_span(-age_s)} ahead of this clock, more than {_span(max_age_s)}"
+        raise SnapshotError(path, "age", why)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _check_identity(path: str, theirs: Identity, ours: Identity) -> None:
+    for field, name in IDENTITY_WORDS.items():
+        its, here = _plain(getattr(theirs, field)), _plain(getattr(ours, field))
+        if its != here:
+            raise SnapshotError(path, "identity", f"its {name} is {its}, and {here} here")
+
+
+def _plain(value: str | tuple[str, ...]) -> str:
+    text = value if isinstance(value, str) else ", ".join(value)
+    return text or "(none)"

@@ -1,0 +1,505 @@
+"""The guard: scripts with a clock that the test moves, then any interleaving of events."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.index.guard import Guard, GuardSettings
+from mcsdns.index.objects import ImportType, Kind, Object, ServiceImport
+from mcsdns.index.store import ServiceKey, Store
+from tests.worlds import endpoint_slice, service_import
+
+IMPORT, SLICE = Kind.SERVICE_IMPORT, Kind.ENDPOINT_SLICE
+NAMES = [f"s{number}" for number in range(20)]
+
+
+def key(name: str) -> ServiceKey:
+    return ("shop", name)
+
+
+def web(name: str) -> Object:
+    """A ClusterSetIP import, which answers by itself."""
+    return service_import(name, ips=["10.0.0.1"])
+
+
+class World:
+    """A store behind a guard, and the store that the same events make without one."""
+
+    def __init__(self, objects: Iterable[Object] = (), **options: Any) -> None:
+        self.now_s = 100.0
+        self.store, self.plain = Store(), Store()
+        self.log: list[str] = []
+        self.guard = Guard(self.store, GuardSettings(**options), self._report)
+        for each in objects:
+            self.feed(Apply(each))
+
+    def _report(self, text: str, /, *fields: object) -> None:
+        self.log.append(text % fields)
+
+    def give(self, events: Iterable[Event]) -> None:
+        for event in list(events):
+            self.store.apply(event)
+
+    def feed(self, *events: Event) -> None:
+        for event in events:
+            self.plain.apply(event)
+            self.give(self.guard.take(event, self.now_s))
+
+    def feed_in_turns(self, event: InitDone) -> None:
+        """The end of a list, prepared before it."""
+        self.plain.apply(event)
+        while turn := self.guard.prepare(event, self.now_s):
+            self.give(turn)
+        self.give(self.guard.take(event, self.now_s))
+
+    def delete(self, *names: str, kind: Kind = IMPORT) -> None:
+        self.feed(*[Delete(kind, key(name)) for name in names])
+
+    def replace(
+        self, kind: Kind, objects: Iterable[Object] = (), *, in_turns: bool = False
+    ) -> None:
+        """A whole new list."""
+        self.feed(Init(kind), *map(InitApply, objects))
+        if in_turns:
+            self.feed_in_turns(InitDone(kind))
+        else:
+            self.feed(InitDone(kind))
+
+    def wait(self, seconds: float) -> None:
+        """Move the clock, calling `due` as often as it asks for."""
+        end_s = self.now_s + seconds
+        while (due_s := self.guard.next_due_s) is not None and due_s <= end_s:
+            self.now_s = max(self.now_s, due_s)
+            self.give(self.guard.due(self.now_s))
+        self.now_s = end_s
+
+    def answering(self) -> set[str]:
+        return {name for _, name in self.store.imports if answers(self.store, key(name))}
+
+    @property
+    def held(self) -> int:
+        return self.guard.statistics().held
+
+
+def answers(store: Store, service: ServiceKey) -> bool:
+    found = store.get(service)
+    if found is None:
+        return False
+    return found.imported.type is ImportType.CLUSTER_SET_IP or bool(found.slices)
+
+
+def contents(store: Store) -> list[dict[Any, Object]]:
+    return [{each.key: each for each in store.objects(kind)} for kind in Kind]
+
+
+def test_a_loss_lingers_and_is_then_followed() -> None:
+    world = World(map(web, NAMES))
+    world.delete("s0")
+    assert len(world.answering()) == 20
+    assert world.guard.statistics().lingering == 1
+    world.wait(0.9)
+    assert len(world.answering()) == 20
+    world.wait(0.1)
+    assert len(world.answering()) == 19
+    assert world.log == []
+
+
+def test_an_object_that_is_created_anew_in_time_leaves_no_gap_and_no_trace() -> None:
+    world = World(map(web, NAMES))
+    world.delete("s0")
+    world.feed(Apply(web("s0")))
+    world.wait(100)
+    assert len(world.answering()) == 20
+    assert world.guard.next_due_s is None
+
+
+def test_half_of_the_services_are_followed_and_one_more_is_held() -> None:
+    world = World(map(web, NAMES))
+    world.delete(*NAMES[:10])
+    assert world.held == 0
+    world.delete(NAMES[10])
+    assert world.held == 11
+    assert len(world.answering()) == 20
+    world.wait(59.9)
+    assert len(world.answering()) == 20
+    world.wait(0.1)
+    assert world.answering() == set(NAMES[11:])
+    assert world.held == 0
+    assert len(world.log) == 2
+    assert world.log[0].startswith(
+        "mass deletion held: 11 of 20 services lost their last answer; the last known answers of "
+        "11 services, and of all that are lost meanwhile, stay for 60 s"
+    )
+    assert "11 services did not come back" in world.log[1]
+
+
+def test_a_hold_is_readable_while_it_lasts() -> None:
+    world = World(map(web, NAMES))
+    world.delete(*NAMES[:15])
+    found = world.guard.statistics()
+    assert (found.held, found.lingering, found.trips) == (15, 0, 1)
+    assert found.deadline_s == world.now_s + 60
+    assert found.why == "11 of 20 services lost their last answer"
+    world.wait(61)
+    found = world.guard.statistics()
+    assert (found.held, found.deadline_s, found.trips, found.why) == (0, None, 1, "")
+
+
+def test_fewer_than_the_least_are_never_held() -> None:
+    world = World(map(web, NAMES[:9]))
+    world.delete(*NAMES[:9])
+    world.wait(1)
+    assert world.answering() == set()
+    assert world.guard.statistics().trips == 0
+
+
+def test_what_was_followed_within_the_window_is_put_back() -> None:
+    world = World(map(web, NAMES))
+    for name in NAMES[:10]:
+        world.delete(name)
+        world.wait(0.95)
+    assert len(world.answering()) == 11
+    world.delete(NAMES[10])
+    assert world.held == 11
+    assert len(world.answering()) == 20
+
+
+def test_what_was_followed_before_the_window_stays_gone() -> None:
+    world = World(map(web, NAMES))
+    world.delete(*NAMES[:5])
+    world.wait(10)
+    world.delete(*NAMES[5:15])
+    assert world.held == 10
+    assert world.answering() == set(NAMES[5:])
+
+
+def test_an_empty_list_is_held_and_a_further_one_does_not_restart_the_clock() -> None:
+    world = World(map(web, NAMES))
+    world.replace(IMPORT)
+    assert world.held == 20
+    world.wait(40)
+    world.replace(IMPORT)
+    assert len(world.answering()) == 20
+    world.wait(20)
+    assert world.answering() == set()
+    assert len(world.log) == 2
+
+
+def test_losses_during_a_hold_join_it_with_its_deadline() -> None:
+    world = World(map(web, NAMES))
+    world.replace(IMPORT, map(web, NAMES[15:]))
+    world.wait(50)
+    world.delete(*NAMES[15:])
+    assert world.held == 20
+    world.wait(9)
+    assert len(world.answering()) == 20
+    world.wait(1)
+    assert world.answering() == set()
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_a_list_with_a_small_loss_lingers_too(in_turns: bool) -> None:
+    world = World(map(web, NAMES))
+    world.replace(IMPORT, map(web, NAMES[3:]), in_turns=in_turns)
+    assert len(world.answering()) == 20
+    world.wait(1)
+    assert world.answering() == set(NAMES[3:])
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_a_list_of_hundreds_is_held_in_one_piece_or_in_turns(in_turns: bool) -> None:
+    names = [f"n{number}" for number in range(350)]
+    slices = [endpoint_slice(name, cluster, ["10.1.0.1"]) for name in names for cluster in "ab"]
+    world = World([*map(service_import, names), *slices])
+    world.replace(SLICE, in_turns=in_turns)
+    assert world.held == 350
+    assert contents(world.store)[1] == {each.key: each for each in slices}
+    world.wait(60)
+    assert contents(world.store) == contents(world.plain)
+
+
+def test_lists_of_single_namespaces_count_together() -> None:
+    objects = [
+        service_import(f"s{number}", namespace, ips=["10.0.0.1"])
+        for number in range(8)
+        for namespace in ("a", "b")
+    ]
+    world = World(objects)
+    for namespace in ("a", "b"):
+        world.feed(Init(IMPORT, namespace), InitDone(IMPORT, namespace))
+    assert world.held == 16
+
+
+def test_coming_back_cancels_one_by_one_and_the_last_one_ends_the_hold() -> None:
+    world = World(map(web, NAMES))
+    world.replace(IMPORT)
+    world.feed(*[Apply(web(name)) for name in NAMES[1:]])
+    assert world.held == 1
+    world.feed(Apply(web("s0")))
+    assert world.guard.next_due_s is None
+    assert world.log[-1] == "mass deletion no longer held: all that was lost is back"
+    world.wait(100)
+    assert len(world.answering()) == 20
+
+
+def test_slices_that_go_before_the_last_one_are_put_back_with_it() -> None:
+    slices = [endpoint_slice(name, cluster, ["10.1.0.1"]) for name in NAMES for cluster in "ab"]
+    world = World([*map(service_import, NAMES), *slices])
+    for cluster in "ab":
+        world.delete(*[f"{name}-{cluster}" for name in NAMES], kind=SLICE)
+        world.wait(0.5)
+    assert world.held == 20
+    assert contents(world.store)[1] == {each.key: each for each in slices}
+
+
+def test_a_service_comes_back_with_what_the_source_has_of_it() -> None:
+    slices = [endpoint_slice(name, cluster, ["10.1.0.1"]) for name in NAMES for cluster in "ab"]
+    world = World([*map(service_import, NAMES), *slices])
+    world.replace(SLICE)
+    assert world.held == 20
+    world.feed(Apply(slices[0]))
+    assert world.store.orphans(key("s0")) == (slices[0],)
+    assert world.held == 19
+
+
+def test_a_list_that_brings_a_service_back_takes_nothing_away_before_its_end() -> None:
+    slices = [endpoint_slice(name, cluster, ["10.1.0.1"]) for name in NAMES for cluster in "ab"]
+    world = World([*map(service_import, NAMES), *slices])
+    world.replace(SLICE)
+    world.feed(Init(SLICE), InitApply(slices[0]))
+    assert len(world.store.orphans(key("s0"))) == 2
+    world.feed(InitApply(slices[2]), InitApply(slices[3]), InitDone(SLICE))
+    assert world.store.orphans(key("s0")) == (slices[0],)
+    assert len(world.store.orphans(key("s1"))) == 2
+    assert world.held == 18
+
+
+def test_endpoints_that_become_unready_are_no_loss() -> None:
+    ready = [endpoint_slice(name, "a", ["10.1.0.1"]) for name in NAMES]
+    world = World([*map(service_import, NAMES), *ready])
+    world.feed(*[Apply(endpoint_slice(name, "a", ["10.1.0.1"], ready=False)) for name in NAMES])
+    assert contents(world.store) == contents(world.plain)
+    assert world.guard.next_due_s is None
+
+
+@pytest.mark.parametrize(("slices_matter", "held"), [(False, 0), (True, 20)])
+def test_slices_of_clusterset_ips_count_where_addresses_come_from_them(
+    slices_matter: bool, held: int
+) -> None:
+    imports = [
+        ServiceImport(
+            namespace="shop",
+            name=name,
+            type=ImportType.CLUSTER_SET_IP,
+            ips=(),
+            ports=(),
+            clusters=(),
+            conditions=(),
+            uid="",
+            resource_version="",
+            api_version="",
+            creation="",
+            origin="",
+        )
+        for name in NAMES
+    ]
+    slices = [endpoint_slice(name, "a", ["10.1.0.1"]) for name in NAMES]
+    world = World([*imports, *slices], slices_matter=slices_matter)
+    world.replace(SLICE)
+    assert world.held == held
+
+
+def test_a_slice_that_comes_back_for_another_service_leaves_the_hold() -> None:
+    slices = [endpoint_slice(name, "a", ["10.1.0.1"]) for name in NAMES]
+    world = World([*map(service_import, NAMES), *slices])
+    world.replace(SLICE)
+    world.feed(Apply(endpoint_slice("s1", "a", ["10.1.0.9"], name="s0-a")))
+    assert world.held == 18
+    assert not answers(world.store, key("s0"))
+    world.wait(100)
+    assert contents(world.store) == contents(world.plain)
+
+
+@pytest.mark.parametrize("off", [{"share": 0.0}, {"grace_s": 0.0}])
+def test_off_means_that_everything_passes_at_once(off: dict[str, float]) -> None:
+    world = World(map(web, NAMES), **off)
+    world.replace(IMPORT, in_turns=True)
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    assert world.answering() == set()
+    assert world.guard.next_due_s is None
+    assert world.log == []
+
+
+def test_a_suspicion_holds_whatever_was_and_is_lost() -> None:
+    world = World(map(web, NAMES))
+    world.delete("s0")
+    world.wait(5)
+    assert len(world.answering()) == 19
+    world.give(world.guard.suspect(world.now_s, "the CRD serviceimports is gone"))
+    assert len(world.answering()) == 20
+    assert world.guard.statistics().why == "the CRD serviceimports is gone"
+    world.delete("s1")
+    world.wait(59)
+    assert (world.held, len(world.answering())) == (2, 20)
+    world.wait(1)
+    assert (world.held, len(world.answering())) == (0, 18)
+
+
+def test_a_suspicion_gives_a_hold_the_full_grace_time_once() -> None:
+    world = World(map(web, NAMES))
+    world.replace(IMPORT)
+    world.wait(50)
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    world.wait(50)
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    assert len(world.answering()) == 20
+    world.wait(10)
+    assert world.answering() == set()
+
+
+def test_a_suspicion_without_any_loss_ends_quietly() -> None:
+    world = World(map(web, NAMES))
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    world.wait(60)
+    assert world.guard.next_due_s is None
+    assert len(world.answering()) == 20
+
+
+def test_what_counts_as_an_empty_list_is_followed_and_not_held_again() -> None:
+    world = World(map(web, NAMES))
+    world.delete(*NAMES[:3])
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    world.feed(Init(IMPORT))
+    world.plain.apply(InitDone(IMPORT))
+    world.give(world.guard.follow(InitDone(IMPORT)))
+    assert world.answering() == set()
+    assert world.guard.statistics().deadline_s is None
+    world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
+    assert world.answering() == set()
+    world.wait(100)
+    assert world.guard.next_due_s is None
+
+
+def test_due_takes_short_turns() -> None:
+    names = [f"n{number}" for number in range(1000)]
+    world = World(map(web, names))
+    world.replace(IMPORT)
+    turns = 0
+    world.now_s += 60
+    while world.held:
+        events = world.guard.due(world.now_s)
+        assert 0 < len(events) <= 100
+        world.give(events)
+        turns += 1
+    assert turns == 10
+    assert world.answering() == set()
+
+
+SERVICES = [f"s{number}" for number in range(6)]
+_imports = st.builds(
+    lambda name, headless, version: service_import(
+        name, ips=[] if headless else ["10.0.0.1"], resourceVersion=version
+    ),
+    st.sampled_from(SERVICES),
+    st.booleans(),
+    st.sampled_from("12"),
+)
+_imports_of_one_type = st.builds(
+    lambda name, version: service_import(
+        name, ips=["10.0.0.1"] if name in SERVICES[:3] else [], resourceVersion=version
+    ),
+    st.sampled_from(SERVICES),
+    st.sampled_from("12"),
+)
+_slices = st.builds(
+    lambda name, cluster, address: endpoint_slice(name, cluster, [f"10.1.0.{address}"]),
+    st.sampled_from(SERVICES),
+    st.sampled_from("ab"),
+    st.integers(1, 2),
+)
+_moving = st.builds(
+    lambda name, owner: endpoint_slice(owner, "a", ["10.1.0.1"], name=f"{name}-a"),
+    st.sampled_from(SERVICES),
+    st.sampled_from(SERVICES),
+)
+_world = [
+    *[service_import(name, ips=["10.0.0.1"]) for name in SERVICES[:3]],
+    *map(service_import, SERVICES[3:]),
+    *[endpoint_slice(name, cluster, ["10.1.0.1"]) for name in SERVICES for cluster in "ab"],
+]
+
+
+def _steps(thing: st.SearchStrategy[Object]) -> st.SearchStrategy[list[Any]]:
+    deletion = st.builds(lambda each: Delete(_kind(each), each.key), thing)
+    listing = st.tuples(st.sampled_from(Kind), st.lists(thing, max_size=12), st.booleans())
+    wait = st.sampled_from([0.0, 0.2, 0.5, 1.0, 3.0, 9.0, 30.0])
+    suspicion = st.just("suspect")
+    return st.lists(
+        st.builds(Apply, thing) | deletion | deletion | listing | wait | suspicion, max_size=40
+    )
+
+
+def _kind(each: Object) -> Kind:
+    return IMPORT if isinstance(each, ServiceImport) else SLICE
+
+
+def _play(world: World, step: Any) -> None:
+    match step:
+        case float():
+            world.wait(step)
+        case "suspect":
+            world.give(world.guard.suspect(world.now_s, "tested"))
+        case (kind, objects, in_turns):
+            shown = [each for each in objects if _kind(each) is kind]
+            world.replace(kind, shown, in_turns=in_turns)
+        case _:
+            world.feed(step)
+
+
+@settings(max_examples=400, deadline=None)
+@given(_steps(_imports | _slices | _moving), st.sampled_from([0.0, 1.0, 5.0]))
+def test_after_a_quiet_time_the_store_is_what_it_were_without_a_guard(
+    steps: list[Any], linger_s: float
+) -> None:
+    world = World(_world, least=2, linger_s=linger_s)
+    for step in steps:
+        _play(world, step)
+    world.wait(60.0 + 10.0)
+    assert contents(world.store) == contents(world.plain)
+    assert world.guard.next_due_s is None
+    found = world.guard.statistics()
+    assert (found.held, found.lingering, found.deadline_s) == (0, 0, None)
+
+
+@settings(max_examples=400, deadline=None)
+@given(_steps(_imports_of_one_type | _slices))
+def test_the_store_never_holds_less_than_the_source_and_no_held_service_lacks_an_answer(
+    steps: list[Any],
+) -> None:
+    world = World(_world, least=2)
+    for step in steps:
+        before = {each for each in map(key, SERVICES) if answers(world.store, each)}
+        _play(world, step)
+        for now, plain in zip(contents(world.store), contents(world.plain), strict=True):
+            assert plain.items() <= now.items()
+        answering = sum(answers(world.store, each) for each in map(key, SERVICES))
+        by_source = sum(answers(world.plain, each) for each in map(key, SERVICES))
+        assert answering >= by_source + world.held
+        if not isinstance(step, float) and isinstance(step, Delete | tuple):
+            assert before <= {each for each in map(key, SERVICES) if answers(world.store, each)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(_steps(_imports | _slices | _moving))
+def test_what_is_too_little_is_followed_after_lingering(steps: list[Any]) -> None:
+    world = World(_world, least=len(SERVICES) + 1)
+    for step in steps:
+        if step != "suspect":
+            _play(world, step)
+    assert world.log == []
+    world.wait(1.0)
+    assert contents(world.store) == contents(world.plain)

@@ -1,0 +1,311 @@
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcsdns.errors import SourceError
+from mcsdns.index.objects import EndpointSlice, Object, Port, ServiceImport
+from mcsdns.sources import snapshot
+from mcsdns.sources.snapshot import Identity, Snapshot, SnapshotError
+from tests.worlds import endpoint_slice, service_import
+
+HERE = Identity(
+    server="https://api.example:6443",
+    ca="ab12",
+    namespaces=("shop",),
+    import_selector="team=a",
+    slice_profile="spec",
+    zones=("clusterset.local",),
+)
+AS_OF_S = 1_700_000_000.0
+DAY_S = 86_400.0
+WORLD = [
+    service_import("web", ips=["10.0.0.1", "fd00::1"], ports=[("http", 80)]),
+    service_import("db"),
+    endpoint_slice("db", "eu", ["10.1.0.1", "10.1.0.2"]),
+    endpoint_slice("db", "us", ["fd00::2"], ready=False),
+]
+
+
+async def save(path: Path, objects: Sequence[Object] = WORLD) -> Path:
+    await snapshot.write(str(path), HERE, AS_OF_S, "v1beta1", objects)
+    return path
+
+
+def load(path: Path, identity: Identity = HERE, now_s: float = AS_OF_S + 60) -> Snapshot:
+    return snapshot.read(str(path), identity, now_s, DAY_S)
+
+
+def refused(path: Path, **options: Any) -> SnapshotError:
+    with pytest.raises(SnapshotError) as caught:
+        load(path, **options)
+    assert str(caught.value).startswith(f"snapshot {path}: ")
+    assert str(caught.value).endswith("; it is ignored, and written anew after the first sync")
+    return caught.value
+
+
+async def test_what_is_written_is_read(tmp_path: Path) -> None:
+    found = load(await save(tmp_path / "snapshot"))
+    assert found == Snapshot(AS_OF_S, "v1beta1", WORLD)
+
+
+_ports = st.lists(
+    st.builds(Port, st.text(), st.text(), st.none() | st.integers(0, 65535)), max_size=3
+).map(tuple)
+_objects = st.lists(  # in any order of kinds
+    st.builds(ServiceImport, ports=_ports) | st.builds(EndpointSlice, ports=_ports)
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(_objects)
+def test_any_objects_are_read_as_they_were(tmp_path: Path, objects: list[Object]) -> None:
+    path = tmp_path / "snapshot"
+    anyio.run(save, path, objects)
+    assert load(path).objects == objects
+
+
+async def test_thousands_of_endpoints_take_many_parts(tmp_path: Path) -> None:
+    many = [
+        endpoint_slice("db", f"c{number}", [f"10.1.0.{host}" for host in range(1, 101)])
+        for number in range(150)
+    ]
+    path = await save(tmp_path / "snapshot", [*many, *WORLD])
+    assert path.stat().st_size > 1 << 20
+    assert load(path).objects == [*many, *WORLD]
+
+
+async def test_an_empty_world_is_a_snapshot_too(tmp_path: Path) -> None:
+    assert load(await save(tmp_path / "snapshot", [])).objects == []
+
+
+async def test_every_flipped_octet_is_noticed(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot")
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in (1, 128):
+            damaged = bytearray(whole)
+            damaged[place] ^= bit
+            path.write_bytes(damaged)
+            assert refused(path).reason in {"damaged", "version"}
+
+
+async def test_every_length_but_the_whole_is_refused(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot")
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert refused(path).reason == "damaged"
+    path.write_bytes(whole + b"\0")
+    assert "the checksum is wrong" in str(refused(path))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", struct.pack(">I", 9) + b"\x80", struct.pack(">I", 1) + b"\xc1", b"\0\0\0", b"\0" * 4],
+)
+async def test_a_right_checksum_does_not_excuse_a_wrong_form(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "snapshot"
+    head = b"mcsdns-snapshot\n" + struct.pack(">I", 1)
+    body = head + content
+    path.write_bytes(body + _digest(body))
+    assert refused(path).reason == "damaged"
+
+
+async def test_objects_that_are_missing_are_noticed_by_their_number(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot", WORLD[:1])
+    whole = path.read_bytes()
+    (header,) = struct.unpack_from(">I", whole, 20)
+    body = whole[: 24 + header]
+    path.write_bytes(body + _digest(body))
+    assert "the number of objects is wrong" in str(refused(path))
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+async def test_a_later_format_says_so(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot")
+    content = bytearray(path.read_bytes())
+    content[19] = 2
+    path.write_bytes(content)
+    assert "its format is version 2, this mcsdns reads version 1" in str(refused(path))
+
+
+def test_another_file_is_no_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    path.write_text("apiVersion: v1\n" * 10)
+    assert "it is not a snapshot of mcsdns" in str(refused(path))
+
+
+def test_a_missing_one_says_so(tmp_path: Path) -> None:
+    assert refused(tmp_path / "snapshot").reason == "missing"
+
+
+def test_folders_and_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        assert "it is not a regular file" in str(refused(path))
+
+
+async def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot")
+    with pytest.raises(SnapshotError, match="octets, more than 100;"):
+        snapshot.read(str(path), HERE, AS_OF_S, DAY_S, max_bytes=100)
+
+
+@pytest.mark.usefixtures("as_nobody")
+def test_a_file_that_may_not_be_read_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "locked"  # whose folder is for its owner alone
+    assert refused(path).reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"server": "https://b:6443"},
+            "its API server is https://api.example:6443, and https://b:6443 here",
+        ),
+        ({"ca": ""}, "its certificate authority is ab12, and (none) here"),
+        ({"namespaces": ("shop", "x")}, "its list of namespaces is shop, and shop, x here"),
+        ({"import_selector": ""}, "its import selector is team=a, and (none) here"),
+        ({"slice_profile": "slices"}, "its slice profile is spec, and slices here"),
+        ({"zones": ("a.", "b.")}, "its list of zones is clusterset.local, and a., b. here"),
+    ],
+)
+async def test_a_snapshot_of_something_else_names_the_difference(
+    tmp_path: Path, change: dict[str, Any], why: str
+) -> None:
+    path = await save(tmp_path / "snapshot")
+    error = refused(path, identity=msgspec.structs.replace(HERE, **change))
+    assert error.reason == "identity"
+    assert why in str(error)
+
+
+def test_every_field_of_an_identity_is_compared() -> None:
+    fields = {field.name for field in msgspec.structs.fields(Identity)}
+    assert fields == set(snapshot.IDENTITY_WORDS)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "why"),
+    [
+        (DAY_S + 1, "it is 24 h old, more than 24 h"),
+        (2.5 * DAY_S, "it is 2.5 d old, more than 24 h"),
+        (-DAY_S - 1, "it is from 24 h ahead of this clock, more than 24 h"),
+    ],
+)
+async def test_what_is_too_old_or_from_the_future_is_refused(
+    tmp_path: Path, age_s: float, why: str
+) -> None:
+    path = await save(tmp_path / "snapshot")
+    error = refused(path, now_s=AS_OF_S + age_s)
+    assert error.reason == "age"
+    assert why in str(error)
+
+
+@pytest.mark.parametrize("age_s", [0.0, DAY_S, -DAY_S])
+async def test_what_is_just_young_enough_is_read(tmp_path: Path, age_s: float) -> None:
+    assert load(await save(tmp_path / "snapshot"), now_s=AS_OF_S + age_s).objects == WORLD
+
+
+async def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = await save(tmp_path / "snapshot")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    left_over = tmp_path / ".snapshot.x8f.tmp"
+    left_over.write_bytes(b"half")
+    (tmp_path / ".other.x8f.tmp").touch()
+    await save(tmp_path / "snapshot")
+    await save(tmp_path / "snapshot")
+    assert names_in(tmp_path) == [".other.x8f.tmp", "snapshot"]
+
+
+async def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data" / "snapshot")
+    await save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert load(tmp_path / "data" / "snapshot").objects == WORLD
+
+
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+async def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = await save(tmp_path / "snapshot")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "fsync", fail) if failing == "fsync" else (_file(), "_write", fail)))
+        with pytest.raises(SourceError) as caught:
+            await save(path, WORLD[:1])
+    assert str(caught.value) == (
+        f"snapshot {path}: No space left on device, it is not written and what was there stays; "
+        "name a file in a folder that exists, can be written to and has room"
+    )
+    assert load(path).objects == WORLD
+    assert names_in(tmp_path) == ["snapshot"]
+
+
+def _file() -> Any:
+    return vars(snapshot)["_File"]
+
+
+async def test_a_cancelled_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = await save(tmp_path / "snapshot")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await save(path, WORLD[:1])
+    assert load(path).objects == WORLD
+    assert names_in(tmp_path) == ["snapshot"]
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("none/snapshot", "No such file or directory"),
+        ("folder", "it is not a regular file"),
+        ("file/snapshot", "Not a directory"),
+    ],
+)
+async def test_a_place_that_cannot_be_written_says_why(
+    tmp_path: Path, place: str, why: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match=why):
+        await save(tmp_path / place)
+
+
+@pytest.mark.usefixtures("as_nobody")
+async def test_a_folder_that_may_not_be_written_says_so() -> None:
+    with pytest.raises(SourceError, match="Permission denied"):
+        await save(Path("/etc/snapshot"))
