@@ -23,12 +23,12 @@ def page() -> str:
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """Iterate over the cells of the table."""
     for field in config.fields():
-        repeats = " ..." if field.repeats else ""
+        usage = f"{field.flag} {field.placeholder}{' ...' if field.repeats else ''}".strip()
         description, _, default = field.description.partition(" (default ")
         text = description + (f" ({field.bounds})" if field.bounds else "")
         yield (
             f"`{field.name}`",
-            f"`{field.flag} {field.placeholder}{repeats}`",
+            f"`{usage}`",
             default.removesuffix(")") or field.default_text,
             text.replace("<", "&lt;").replace(">", "&gt;"),
         )

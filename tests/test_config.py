@@ -343,7 +343,7 @@ def test_page_of_settings_is_current() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     assert page == generator["page"](), "run `python docs/make_configuration.py`"
     for field in config.fields():
-        assert page.count(f"| `{field.name}` | `{field.flag} ") == 1
+        assert page.count(f"| `{field.name}` | `{field.flag}") == 1
 
 
 @pytest.fixture

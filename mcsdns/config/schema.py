@@ -309,6 +309,8 @@ class Field(msgspec.Struct, frozen=True):
         """The default for people; empty where there is none, or the description tells it."""
         if self.default in ([], None, "", False) or "(default" in self.description:
             return ""
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
         return ", ".join(map(str, self.default)) if self.repeats else str(self.default)
 
 
