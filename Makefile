@@ -11,6 +11,7 @@ demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
+	@$(BIN)/python -m tests.kube build
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: static test

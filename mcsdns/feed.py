@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _SLICE_S: Final = 0.002
 """Longest turn of the loop that publishing takes."""
+_FIRST_SLICE_S: Final = 0.02
+"""The same while there is nothing to answer from yet."""
 
 
 class Feed:
@@ -59,7 +61,8 @@ class Feed:
     def _publish(self) -> None:
         """Publish for a short turn; come back for the rest."""
         self._scheduled = False
-        deadline = time.monotonic() + _SLICE_S
+        is_first = self._world.tree.readiness is Readiness.NOT_SYNCED
+        deadline = time.monotonic() + (_FIRST_SLICE_S if is_first else _SLICE_S)
         for owners in self._world.publisher.publish():
             self._forget(*owners)
             if time.monotonic() > deadline:

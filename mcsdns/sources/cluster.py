@@ -6,6 +6,7 @@ HTTP is that of kubernetes_asyncio (aiohttp below it), its answers are read raw.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Final
 
@@ -13,15 +14,18 @@ import aiohttp
 import anyio
 
 from mcsdns import __version__
-from mcsdns.errors import ConfigError, SourceError
+from mcsdns.errors import SourceError
 from mcsdns.sources.identity import Access, Identity, IdentityError
+from mcsdns.sources.proxies import proxy_for
 from mcsdns.sources.reflector import Trouble
-from mcsdns.sources.responses import read_status
+from mcsdns.sources.responses import clamp_retry_after, read_status
 
 _SPARE_CONNECTIONS: Final = 4
 """Connections for discovery, besides one for each watch."""
 _CONNECT_S: Final = 10.0
 _MAX_STATUS_BYTES: Final = 1 << 16
+_READ_BUFFER_BYTES: Final = 1 << 21
+_CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
 
 
 class ApiError(SourceError):
@@ -29,12 +33,21 @@ class ApiError(SourceError):
 
     Attributes:
         trouble: which of the ways to fail. retry_after_s: when to ask again, 0 if not said.
+        of_identity: whether who we are, or who they are, was not accepted.
     """
 
-    def __init__(self, trouble: Trouble, why: str, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        trouble: Trouble,
+        why: str,
+        retry_after_s: float = 0.0,
+        *,
+        of_identity: bool = False,
+    ) -> None:
         super().__init__(why)
         self.trouble = trouble
         self.retry_after_s = retry_after_s
+        self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
 
 
 class Response:
@@ -66,36 +79,51 @@ class Response:
 
 
 class _Session:
-    """One pool of connections with one identity; closed when it is outdated and nobody reads."""
+    """One pool of connections with one identity; closed when it is outdated and nobody reads.
 
-    def __init__(self, configuration: Any, connections: int) -> None:  # noqa: ANN401
+    The library makes the connector with its TLS; requests are ours: without redirects, which could
+    lead anywhere, without ~/.netrc, and with NO_PROXY as client-go reads it.
+    """
+
+    def __init__(self, configuration: Any, connections: int, url: str) -> None:  # noqa: ANN401
         from kubernetes_asyncio.client.rest import RESTClientObject  # noqa: PLC0415
 
         self._configuration = configuration
-        self._client: Any = RESTClientObject(configuration, maxsize=connections)
+        self._library: Any = RESTClientObject(configuration, maxsize=connections)
+        self._session = aiohttp.ClientSession(
+            connector=self._library.pool_manager.connector,
+            connector_owner=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        )
+        self._proxy: str | None = configuration.proxy or proxy_for(url, os.environ)
         self.readers = 0
         self.is_outdated = False
 
-    async def get(self, url: str, parameters: Mapping[str, str]) -> Any:  # noqa: ANN401
+    async def get(self, url: str, parameters: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send a request and wait for the head of the answer."""
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": f"mcsdns/{__version__}",
         }
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token.strip()
-        return await self._client.request(
-            "GET",
+        return await self._session.get(
             url,
-            query_params=list(parameters.items()),
+            params=parameters,
             headers=headers,
-            _preload_content=False,
-            _request_timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._configuration.proxy_headers,
+            server_hostname=self._configuration.tls_server_name,
         )
 
     async def close(self) -> None:
-        await self._client.close()
+        """End all connections."""
+        await self._session.close()
+        await self._library.close()
 
 
 class Cluster:
@@ -137,8 +165,7 @@ class Cluster:
                     raise await _refusal(response, url, path)
                 yield Response(response, url)
         except ApiError as error:
-            is_ours = isinstance(error.__cause__, aiohttp.ClientSSLError)
-            session.is_outdated |= is_ours or error.trouble is Trouble.UNAUTHORIZED
+            session.is_outdated |= error.of_identity
             raise
         finally:
             session.readers -= 1
@@ -147,6 +174,7 @@ class Cluster:
 
     async def close(self) -> None:
         """End the session; what is being read breaks."""
+        self._identity.close()
         session, self._session = self._session, None
         if session:
             await session.close()
@@ -162,9 +190,17 @@ class Cluster:
 
     async def _make_session(self) -> _Session:
         try:
-            return _Session(await self._identity.configuration(), self._connections)
-        except (IdentityError, ConfigError, OSError) as error:
-            raise ApiError(Trouble.UNAUTHORIZED, str(error)) from error
+            configuration = await self._identity.configuration()
+            return _Session(configuration, self._connections, self.place.url)
+        except IdentityError as error:
+            raise ApiError(Trouble.UNAUTHORIZED, str(error)) from None
+        except (OSError, ValueError) as error:  # of the ssl module, which names no file
+            reason = getattr(error, "reason", None) or type(error).__name__
+            raise ApiError(
+                Trouble.UNAUTHORIZED,
+                f"{self.place.url}: TLS cannot be set up ({reason}); check certificate-authority, "
+                "client-certificate and client-key of the kubeconfig, which must be PEM and fit",
+            ) from None
 
 
 class _Closing:
@@ -179,30 +215,43 @@ class _Closing:
 
 async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN401 - of aiohttp
     """Say why the API server did not do it."""
+    octets = b""
     with _failures(url):
         async with asyncio.timeout(_CONNECT_S):
-            octets: bytes = await response.content.read(_MAX_STATUS_BYTES)
+            while len(octets) < _MAX_STATUS_BYTES and (some := await response.content.readany()):
+                octets += some
     status = read_status(octets, response.status)
     after_s = status.retry_after_s
     header: str = response.headers.get("Retry-After", "")
     if header.isdecimal():
-        after_s = float(header)
+        after_s = clamp_retry_after(float(header))
     said = " ".join((status.message or response.reason or "").split())
     why = f"{url}{path}: {response.status} {said}".rstrip()
+    if status.trouble is Trouble.UNAUTHORIZED:
+        why += "; the API server does not know the token or certificate that we show"
     return ApiError(status.trouble, why, after_s)
 
 
 @contextlib.contextmanager
 def _failures(url: str) -> Generator[None]:
-    """Turn what fails below HTTP into an ApiError that says what to look at."""
+    """Turn what fails below HTTP into an ApiError that says what to look at.
+
+    Nothing is chained: the errors below hold the proxy's URL, which may have a password in it.
+    """
     try:
         yield
-    except TimeoutError as error:
-        raise ApiError(Trouble.LOST, f"{url}: no answer in time") from error
+    except TimeoutError:
+        raise ApiError(Trouble.LOST, f"{url}: no answer in time") from None
     except aiohttp.ClientError as error:
-        raise ApiError(Trouble.LOST, f"{url}: {_why(error)}") from error
-    except (OSError, ValueError) as error:
-        raise ApiError(Trouble.LOST, f"{url}: {error}") from error
+        is_tls = isinstance(error, aiohttp.ClientSSLError)
+        raise ApiError(Trouble.LOST, f"{url}: {_why(error)}", of_identity=is_tls) from None
+    except OSError as error:
+        raise ApiError(Trouble.LOST, f"{url}: {error.strerror or type(error).__name__}") from None
+    except ApiError:
+        raise
+    except Exception as error:  # of a token file that is being replaced, of a malformed proxy
+        why = f"the request cannot be made ({type(error).__name__}); check the token and the proxy"
+        raise ApiError(Trouble.UNAUTHORIZED, f"{url}: {why}") from None
 
 
 def _why(error: aiohttp.ClientError) -> str:
@@ -213,16 +262,27 @@ def _why(error: aiohttp.ClientError) -> str:
                 "check certificate-authority and tls-server-name of the kubeconfig"
             )
         case aiohttp.ClientConnectorSSLError():
-            return f"TLS fails: {error}; is it https, and the client certificate one that it takes?"
+            return f"TLS fails ({_system(error)}); is it https, and our certificate one it takes?"
         case aiohttp.ClientProxyConnectionError():
-            return f"the proxy cannot be reached: {error}; check proxy-url and HTTPS_PROXY"
+            where = f"{error.host}:{error.port}"
+            return f"the proxy cannot be reached ({where}): {_system(error)}; {_CHECK_PROXY}"
         case aiohttp.ClientHttpProxyError():
-            return f"the proxy refuses: {error.status} {error.message}; check HTTPS_PROXY, NO_PROXY"
+            return f"the proxy refuses: {error.status} {error.message}; {_CHECK_PROXY}"
         case aiohttp.ClientConnectorDNSError():
-            return f"the name cannot be resolved: {error.os_error}; check the server's name"
+            return f"the name cannot be resolved: {_system(error)}; check the server's name"
         case aiohttp.ClientConnectorError():
-            return f"no connection: {error.os_error.strerror or error.os_error}; is it up?"
+            return f"no connection: {_system(error)}; is it up?"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return "it closed the connection"
+        case aiohttp.ClientOSError():
+            return f"the connection broke: {error.strerror}"
+        case aiohttp.InvalidURL():
+            return f"the URL of the server or its proxy is malformed; {_CHECK_PROXY}"
         case _:
-            return f"the connection broke: {error or type(error).__name__}"
+            return f"the connection broke ({type(error).__name__})"
+
+
+def _system(error: aiohttp.ClientConnectorError) -> str:
+    """Return the system's words: asyncio's name the address again and not the reason."""
+    number = error.os_error.errno
+    return os.strerror(number) if number and number > 0 else str(error.os_error.strerror)

@@ -24,11 +24,13 @@ from mcsdns.sources.cluster import ApiError, Cluster, Response
 from mcsdns.sources.discovery import path_of
 from mcsdns.sources.reflector import (
     Bookmark,
+    Compare,
     Discover,
     Ended,
     Gone,
     ListPage,
     Message,
+    Newest,
     PageEnd,
     Reflector,
     Request,
@@ -49,7 +51,7 @@ _MAX_LINE_BYTES: Final = 64 << 20
 _LOGGED_PER_LIST: Final = 20
 _MISSED_BOOKMARKS: Final = 3.25
 _SHORT_S: Final = 1.0
-"""A watch that ended as soon as this is begun again after a pause only."""
+"""What follows a watch that ended as soon as this comes after a pause only."""
 _NORMAL: Final = frozenset({Trouble.EXPIRED, Trouble.NOT_SUPPORTED, Trouble.NO_END, Trouble.DEAD})
 """What happens to every watch and list now and then, and is mended by the next request."""
 
@@ -130,6 +132,7 @@ class Follower:
     Attributes:
         synced: whether a list has been complete once.
         failure: why the last request failed, until one succeeds.
+        refused_version: API version whose list was not found, though it may be announced.
         problems: what is wrong with which object.
     """
 
@@ -139,6 +142,7 @@ class Follower:
         """Say what to follow; nothing is asked before `run`."""
         self.scope = scope
         self.synced = False
+        self.refused_version = ""
         self.failure: ApiError | None = None
         self._fresh_s = timing.clock()
         self.problems: dict[ObjectKey, tuple[Problem, ...]] = {}
@@ -148,10 +152,10 @@ class Follower:
         self._rng = rng
         self._reflector = Reflector(scope.kind, scope.namespace)
         self._backoff = Backoff(rng, timing.first_pause_s, timing.longest_pause_s)
-        self._path = ""
+        self._api_version = self._path = ""
         self._decoder = Decoder(scope.kind, "", scope.profile)
         self._silence = Silence(timing, 0, 0.0)
-        self._is_open = False
+        self._is_open = self._failed_within = False
         self._turn_ends_s = 0.0
         self._retry_after_s = 0.0
         self._logged = 0
@@ -205,8 +209,7 @@ class Follower:
         if lived_s > self._timing.healthy_s:
             self._backoff.reset()
         assert step.request is not None
-        again = isinstance(request, Watch) and isinstance(step.request, Watch)
-        if step.pause or (again and lived_s < _SHORT_S):
+        if step.pause or (isinstance(request, Watch) and lived_s < _SHORT_S):
             await self._pause()
         return step.request
 
@@ -216,6 +219,8 @@ class Follower:
                 return await self._discover()
             case ListPage(continue_token=token):
                 return await self._read_page(token)
+            case Compare():
+                return await self._compare()
             case StreamList():
                 self._lists += 1
                 parameters = {
@@ -229,6 +234,8 @@ class Follower:
     async def _discover(self) -> Step:
         api_version = await self._owner.discover(self)
         scope = self.scope
+        self.refused_version = ""
+        self._api_version = api_version
         self._path = path_of(scope.kind, api_version, scope.namespace)
         self._decoder = Decoder(scope.kind, api_version, scope.profile)
         return self._tell(self._reflector.start())
@@ -248,10 +255,18 @@ class Follower:
         for item in page.items or []:
             self._hear(self._decoder.item(item))
             await self._give_way()
-        end = PageEnd(page.metadata.resource_version, page.metadata.continue_token)
+        meta = page.metadata
+        end = PageEnd(meta.resource_version or "", meta.continue_token or "")
         step = self._feed(end)
         await self._end_list(step)
         return step
+
+    async def _compare(self) -> Step:
+        """Read the newest resource version, with no more objects than need be."""
+        limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
+        async with self._get({"limit": "1"}) as response, limit:
+            octets = await response.read()
+        return self._feed(Newest(read_page(octets).metadata.resource_version or ""))
 
     async def _read_watch(self, parameters: dict[str, str]) -> Step:
         """Read a watch until something else is to be asked."""
@@ -322,6 +337,8 @@ class Follower:
             self._silence.bookmark(self._timing.clock(), periodic=not message.ends_list)
         elif reading.problems:
             self._note_problems(("", ""), reading.problems)
+        if self.failure is not None:
+            self._succeed(within=True)
         return self._feed(message) if message is not None else Step()
 
     def _feed(self, message: Message) -> Step:
@@ -347,17 +364,21 @@ class Follower:
     def _fail(self, error: ApiError) -> Step:
         """Note a failure, and let the reflector say what follows."""
         self._retry_after_s = error.retry_after_s
+        if error.trouble is Trouble.NOT_FOUND and self._reflector.state is not State.IDLE:
+            self.refused_version = self._api_version
         self._troubles[error.trouble] = self._troubles.get(error.trouble, 0) + 1
         broke_off = self._is_open and error.trouble is Trouble.LOST  # the next try will tell
         if broke_off or error.trouble in _NORMAL:
             logger.debug("%s", error)
         else:
             self.failure = error
+            self._failed_within = self._is_open
         return self._feed(error.trouble)
 
-    def _succeed(self) -> None:
+    def _succeed(self, *, within: bool = False) -> None:
+        """Note that a request was answered, or that a line came: which ends its own failures."""
         self._hear_anything()
-        if self.failure is not None:
+        if self.failure is not None and (within or not self._failed_within):
             self.failure = None
             self._owner.changed(self)
 

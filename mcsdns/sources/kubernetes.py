@@ -6,7 +6,7 @@ serves the imports, what is wrong in one line, and how old the objects may be.
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final, NoReturn
 
 import anyio
@@ -85,7 +85,7 @@ class KubernetesSource:
     def name(self) -> str:
         """Say what is followed, for people."""
         version = f"{self.api_version} at " if self.api_version else ""
-        return version + self._cluster.place.url
+        return version + self.place.url
 
     @property
     def place(self) -> Place:
@@ -168,54 +168,73 @@ class KubernetesSource:
             return discovery.SLICE_API
         async with self._lock:
             try:
-                self.api_version = await self._discover_imports()
+                self.api_version = await self._discover_imports(follower.refused_version)
             except ApiError as error:
                 if error.trouble is Trouble.NOT_FOUND:
                     await self._miss_imports()
+                else:
+                    self._missing_since_s = None  # only what is not there all the time is gone
                 raise
             self._missing_since_s = None
             self._is_emptied = False
             return self.api_version
 
-    async def _discover_imports(self) -> str:
+    async def _discover_imports(self, refused: str) -> str:
+        """Return the preferred API version; one whose list was not found only if it is the one."""
         try:
-            for version in discovery.candidates(await self._read(discovery.group_path())):
-                path = f"{discovery.group_path()}/{version}"
-                if discovery.serves_imports(await self._read(path)):
-                    return path.removeprefix("/apis/")
+            served = [version async for version in self._served_versions()]
         except ObjectError as error:
-            raise ApiError(Trouble.UNREADABLE, f"{self._cluster.place.url}: {error}") from error
+            raise ApiError(Trouble.UNREADABLE, f"{self.place.url}: {error}") from error
         except ApiError as error:
             if error.trouble is Trouble.FORBIDDEN:  # discovery may be closed, objects open
-                return await self._try_versions()
-            if error.trouble is not Trouble.NOT_FOUND:
+                served = await self._try_versions()
+            elif error.trouble is Trouble.NOT_FOUND:
+                served = []
+            else:
                 raise
+        for version in served:
+            if version != refused or len(served) == 1:
+                return version
+        group = discovery.GROUPS[_IMPORTS]
         raise ApiError(
             Trouble.NOT_FOUND,
-            f"{self._cluster.place.url} has no serviceimports.{discovery.GROUPS[_IMPORTS]}; "
-            "install the CRDs of the MCS API, or of your implementation",
+            f"{self.place.url} has no serviceimports.{group}; install the CRDs of your "
+            "implementation of the MCS API",
         )
 
-    async def _try_versions(self) -> str:
-        """Find the version by asking for objects, where discovery is not permitted."""
-        scope = self._followers[0].scope
+    async def _served_versions(self) -> AsyncIterator[str]:
+        """Iterate over the API versions that have ServiceImports, the preferred one first."""
+        for version in discovery.candidates(await self._read(discovery.group_path())):
+            path = f"{discovery.group_path()}/{version}"
+            try:
+                resources = await self._read(path)
+            except ApiError as error:
+                if error.trouble is Trouble.NOT_FOUND:
+                    continue
+                raise
+            if discovery.serves_imports(resources):
+                yield path.removeprefix("/apis/")
+
+    async def _try_versions(self) -> list[str]:
+        """Find the versions by asking for objects, where discovery is not permitted."""
+        namespace, found = self._followers[0].scope.namespace, list[str]()
         for api_version in discovery.known_versions():
-            path = discovery.path_of(_IMPORTS, api_version, scope.namespace)
+            path = discovery.path_of(_IMPORTS, api_version, namespace)
             try:
                 await self._read(path + "?limit=1")
             except ApiError as error:
                 if error.trouble is Trouble.NOT_FOUND:
                     continue
                 raise
-            return api_version
-        raise ApiError(Trouble.NOT_FOUND, f"{self._cluster.place.url} has no serviceimports")
+            found.append(api_version)
+        return found
 
     async def _read(self, path: str) -> bytes:
         within_s = self._timing.answer_s
         async with self._cluster.get(path, within_s=within_s) as response:
             with anyio.move_on_after(within_s):
                 return await response.read()
-        raise ApiError(Trouble.LOST, f"{self._cluster.place.url}{path}: no answer in time")
+        raise ApiError(Trouble.LOST, f"{self.place.url}{path}: no answer in time")
 
     async def _miss_imports(self) -> None:
         """Note that there are no ServiceImports; after a while that is an empty list.
@@ -277,8 +296,6 @@ def _describe(follower: Follower) -> str:
     assert failure is not None
     if failure.trouble is Trouble.FORBIDDEN:
         return f"{failure}; {discovery.rule_for(scope.kind, scope.namespace)}"
-    if failure.trouble is Trouble.UNAUTHORIZED:
-        return f"{failure}; the API server must know the token or certificate that we show"
     return str(failure)
 
 

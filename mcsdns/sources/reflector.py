@@ -6,8 +6,8 @@ next (`request`; None: go on reading what it sends). Who drives it keeps the tim
 abandoned watch never count.
 
     ┌─> STREAMING ──(end bookmark)──> WATCHING ──(410, versions go back)──> a new list
-    │       └─(422, no bookmark)─> PAGING ──(last page)──> WATCHING
-    └─ start                         any of them ──(404)──> IDLE, discover
+    │       └─(422, broken, no end)─> PAGING ──(last page)──> WATCHING
+    └─ start                              any of them ──(404)──> IDLE, discover
 
 A list begins with `Init` and ends with `InitDone`; whatever interrupts it makes a new `Init`, which
 voids the old one, except that a page is asked for again with the same token.
@@ -87,11 +87,17 @@ class PageEnd(msgspec.Struct, frozen=True, gc=False):
     continue_token: str = ""
 
 
+class Newest(msgspec.Struct, frozen=True, gc=False):
+    """The newest resource version that the storage knows."""
+
+    resource_version: str
+
+
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """The API server closed the watch in order, as it does after `timeoutSeconds`."""
 
 
-Message = Seen | Gone | Bookmark | PageEnd | Ended | Trouble
+Message = Seen | Gone | Bookmark | PageEnd | Newest | Ended | Trouble
 
 
 class StreamList(msgspec.Struct, frozen=True):
@@ -110,11 +116,19 @@ class Watch(msgspec.Struct, frozen=True):
     resource_version: str
 
 
+class Compare(msgspec.Struct, frozen=True):
+    """Ask for the newest resource version before watching on.
+
+    A storage that was restored from a backup does not know ours; the API server then accepts the
+    watch and stays silent (measured with 1.35: no event, no bookmark, until its time is over).
+    """
+
+
 class Discover(msgspec.Struct, frozen=True):
     """Find out where the resource is served, then `start` again."""
 
 
-Request = StreamList | ListPage | Watch | Discover
+Request = StreamList | ListPage | Watch | Compare | Discover
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -138,9 +152,10 @@ class Next(enum.Enum):
     LIST_LATER = "a new list, after a pause"
     PAGES = "a new list, by pages; the server does not stream"
     PAGES_ONCE = "a new list, by pages this time"
+    PAGES_LATER = "the same, after a pause"
     PAGE_LATER = "the same page, after a pause"
-    WATCH = "watch on"
-    WATCH_LATER = "watch on, after a pause"
+    WATCH = "watch on, where the storage is not older"
+    WATCH_LATER = "watch on likewise, after a pause"
     DISCOVER = "find out where the resource is served"
 
 
@@ -148,7 +163,7 @@ _READ_ON: Final = Step()
 
 TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
     State.STREAMING: {
-        Ended: Next.LIST_LATER,
+        Ended: Next.PAGES_LATER,
         Trouble.EXPIRED: Next.LIST_LATER,
         Trouble.TOO_NEW: Next.LIST_LATER,
         Trouble.NOT_SUPPORTED: Next.PAGES,
@@ -157,10 +172,10 @@ TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
         Trouble.UNAUTHORIZED: Next.LIST_LATER,
         Trouble.FORBIDDEN: Next.LIST_LATER,
         Trouble.THROTTLED: Next.LIST_LATER,
-        Trouble.UNAVAILABLE: Next.LIST_LATER,
-        Trouble.LOST: Next.LIST_LATER,
-        Trouble.DEAD: Next.LIST_LATER,
-        Trouble.UNREADABLE: Next.LIST_LATER,
+        Trouble.UNAVAILABLE: Next.PAGES_LATER,
+        Trouble.LOST: Next.PAGES_LATER,
+        Trouble.DEAD: Next.PAGES_LATER,
+        Trouble.UNREADABLE: Next.PAGES_LATER,
     },
     State.PAGING: {
         Ended: Next.PAGE_LATER,
@@ -226,13 +241,22 @@ class Reflector:
                 return self._advance(version, Delete(self._kind, key))
             case Bookmark(ends_list=True) if self.state is State.STREAMING:
                 return self._complete(message.resource_version)
+            case Bookmark() if self.state is State.STREAMING:
+                return self._go_on(Trouble.NO_END)  # the first bookmark should have been the end
             case Bookmark(resource_version=version):
                 return self._advance(version)
             case PageEnd(resource_version=version, continue_token=""):
-                return msgspec.structs.replace(self._complete(version), request=Watch(version))
+                done = self._complete(version)
+                return (
+                    done if done.request else msgspec.structs.replace(done, request=Watch(version))
+                )
             case PageEnd(continue_token=token):
                 self._token = token
                 return Step(request=ListPage(token))
+            case Newest(resource_version=version):
+                if goes_back(self.resource_version, version):
+                    return self._list(pause=True)
+                return Step(request=Watch(self.resource_version))
             case Ended() | Trouble():
                 return self._go_on(message)
 
@@ -240,7 +264,9 @@ class Reflector:
         if self.state is State.WATCHING:
             change = Apply(seen.object) if seen.object else Delete(self._kind, seen.key)
             return self._advance(seen.resource_version, change)
-        return Step((InitApply(seen.object),)) if seen.object else _READ_ON
+        if seen.object is None:  # a streaming list may have shown it as another before
+            return Step((Delete(self._kind, seen.key),))
+        return Step((InitApply(seen.object),))
 
     def _advance(self, version: str, *events: Event) -> Step:
         """Take a line of a watch; one below what we know tells of a storage that was restored."""
@@ -252,6 +278,8 @@ class Reflector:
         return Step(events) if events else _READ_ON
 
     def _complete(self, version: str) -> Step:
+        if not version:  # a watch of no version would begin anywhere
+            return self._go_on(Trouble.UNREADABLE)
         self.state = State.WATCHING
         self.resource_version = version
         return Step((InitDone(self._kind, self._namespace),))
@@ -263,17 +291,16 @@ class Reflector:
         match following:
             case Next.LIST | Next.LIST_LATER:
                 return self._list(pause=following is Next.LIST_LATER)
-            case Next.PAGES | Next.PAGES_ONCE:
+            case Next.PAGES | Next.PAGES_ONCE | Next.PAGES_LATER:
                 self._streams = following is not Next.PAGES
-                return self._list(by_pages=True)
+                return self._list(by_pages=True, pause=following is Next.PAGES_LATER)
             case Next.PAGE_LATER:
                 return Step(request=ListPage(self._token), pause=True)
             case Next.WATCH | Next.WATCH_LATER:
-                request = Watch(self.resource_version)
-                return Step(request=request, pause=following is Next.WATCH_LATER)
+                return Step(request=Compare(), pause=following is Next.WATCH_LATER)
             case Next.DISCOVER:
                 self.state = State.IDLE
-                return Step(request=Discover())
+                return Step(request=Discover(), pause=True)
 
     def _list(self, *, pause: bool = False, by_pages: bool = False) -> Step:
         self._token = ""
@@ -289,5 +316,6 @@ def goes_back(known: str, seen: str) -> bool:
     Those of the API server are decimal numbers that grow (KEP-5504); of others nothing is known.
     """
     if known.isdecimal() and seen.isdecimal():
-        return int(seen) < int(known)
+        known, seen = known.lstrip("0"), seen.lstrip("0")
+        return (len(seen), seen) < (len(known), known)
     return False

@@ -23,6 +23,7 @@ from mcsdns.index.objects import Kind, Problem
 from mcsdns.index.store import ObjectKey
 from mcsdns.sources.reflector import Bookmark, Gone, Seen, Trouble
 
+MAX_RETRY_AFTER_S: Final = 60.0
 _END_OF_LIST: Final = "k8s.io/initial-events-end"
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -38,16 +39,28 @@ _TROUBLE_OF_CODE: Final = {
 }
 
 
-class _Metadata(msgspec.Struct, gc=False, rename="camel"):
+class _Name(msgspec.Struct, gc=False, rename="camel"):
     name: str = ""
     namespace: str | None = None
+    resource_version: str | None = None
+
+
+class _Thing(msgspec.Struct, gc=False):
+    metadata: _Name = msgspec.field(default_factory=_Name)
+
+
+class _Mark(msgspec.Struct, gc=False, rename="camel"):
     resource_version: str | None = None
     annotations: dict[str, str] | None = None
 
 
+class _Marked(msgspec.Struct, gc=False):
+    metadata: _Mark
+
+
 class _PageMetadata(msgspec.Struct, gc=False):
-    continue_token: str = msgspec.field(default="", name="continue")
-    resource_version: str = msgspec.field(default="", name="resourceVersion")
+    continue_token: str | None = msgspec.field(default=None, name="continue")
+    resource_version: str | None = msgspec.field(default=None, name="resourceVersion")
 
 
 class Page(msgspec.Struct, gc=False):
@@ -72,10 +85,6 @@ class _SliceLine(msgspec.Struct, gc=False):
     object: RawEndpointSlice
 
 
-class _Thing(msgspec.Struct, gc=False):
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-
-
 class _Cause(msgspec.Struct, gc=False):
     reason: str | None = None
 
@@ -96,7 +105,8 @@ class Status(msgspec.Struct, gc=False):
     @property
     def retry_after_s(self) -> float:
         """After how many seconds the server wants to be asked again; 0 where it does not say."""
-        return (self.details.retry_after_seconds or 0.0) if self.details else 0.0
+        asked_s = (self.details.retry_after_seconds or 0.0) if self.details else 0.0
+        return clamp_retry_after(asked_s)
 
     @property
     def trouble(self) -> Trouble:
@@ -122,7 +132,13 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 _pages = msgspec.json.Decoder(Page)
 _lines = msgspec.json.Decoder(_Line)
 _things = msgspec.json.Decoder(_Thing)
+_bookmarks = msgspec.json.Decoder(_Marked)
 _statuses = msgspec.json.Decoder(Status)
+
+
+def clamp_retry_after(seconds: float) -> float:
+    """Return a wait that a server asked for, within reason."""
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
 def read_page(octets: bytes) -> Page:
@@ -192,7 +208,7 @@ class Decoder:
             if line.type == "ERROR":
                 return Reading(_statuses.decode(line.object))
             if line.type == "BOOKMARK":
-                return Reading(_bookmark(_things.decode(line.object).metadata))
+                return Reading(_bookmark(_bookmarks.decode(line.object).metadata))
             if line.type == "DELETED":
                 meta = _things.decode(line.object).metadata
                 return _gone(meta.namespace, meta.name, meta.resource_version)
@@ -221,7 +237,7 @@ class Decoder:
         try:
             meta = _things.decode(octets).metadata
         except _UNREADABLE:
-            meta = _Metadata()
+            meta = _Name()
         key: ObjectKey = (meta.namespace or "default", meta.name)
         problem = self._problem(key, path.rstrip("`") if text else "$", text or error)
         if not meta.name:
@@ -237,6 +253,6 @@ def _gone(namespace: str | None, name: str, version: str | None) -> Reading:
     return Reading(Gone((namespace or "default", name), version or ""))
 
 
-def _bookmark(meta: _Metadata) -> Bookmark:
+def _bookmark(meta: _Mark) -> Bookmark:
     annotations = meta.annotations or {}
     return Bookmark(meta.resource_version or "", annotations.get(_END_OF_LIST) == "true")

@@ -55,7 +55,8 @@ class SnapshotError(SourceError):
     """
 
     def __init__(self, path: str, reason: str, why: str) -> None:
-        super().__init__(f"snapshot {path}: {why}; {_CONSEQUENCE}")
+        then = "it is written after the first sync" if reason == "missing" else _CONSEQUENCE
+        super().__init__(f"snapshot {path}: {why}; {then}")
         self.reason = reason
 
 
@@ -280,7 +281,7 @@ def _read_all(path: str, max_bytes: int) -> bytes:
         finally:
             os.close(number)
     except FileNotFoundError:
-        raise SnapshotError(path, "missing", "there is none") from None
+        raise SnapshotError(path, "missing", "there is none yet") from None
     except OSError as error:
         raise SnapshotError(path, "unreadable", error.strerror or str(error)) from None
 

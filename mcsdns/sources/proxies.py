@@ -1,0 +1,51 @@
+"""Which proxy leads to an API server, by the variables that everybody uses.
+
+Source: client-go (golang.org/x/net/http/httpproxy): HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in
+capitals or not; NO_PROXY names hosts, domains, addresses and networks.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
+    """Return the proxy for a URL, None where there is to be none."""
+    parts = urlsplit(url)
+    proxy = _variable(environment, f"{parts.scheme}_proxy")
+    host = parts.hostname or ""
+    if not proxy or host == "localhost" or _is_loopback(host):
+        return None
+    entries = _variable(environment, "no_proxy").split(",")
+    if any(_covers(entry.strip().lower(), host.lower(), parts.port) for entry in entries):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    return environment.get(name.upper()) or environment.get(name) or ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _covers(entry: str, host: str, port: int | None) -> bool:
+    """Say whether one entry of NO_PROXY is about a host."""
+    if entry == "*":
+        return True
+    name, colon, its_port = entry.rpartition(":")
+    if colon and its_port.isdecimal() and "/" not in entry and ":" not in name:
+        if int(its_port) != port:
+            return False
+        entry = name
+    if not entry:
+        return False
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        domain = entry.removeprefix("*").removeprefix(".")
+        return host.endswith("." + domain) or (host == domain and not entry.startswith((".", "*")))
