@@ -9,12 +9,25 @@ import tempfile
 from pathlib import Path
 
 from bench import measure, report
+from bench.api import Api, measure_api
+from bench.api_budgets import judge_api
 from bench.budgets import Samples, judge
 from bench.flat import check_flat
 from bench.load import LoadError
 from bench.peers import OURS, PEERS
 from bench.runner import Files, Runner, Settings, say, write_files
-from bench.scenarios import ANY_SHAPE, DEFAULT, SCENARIOS, SPECIAL, START, UNKNOWN, choose
+from bench.scenarios import (
+    ANY_SHAPE,
+    API,
+    DEFAULT,
+    FILES,
+    SCENARIOS,
+    SPECIAL,
+    START,
+    UNKNOWN,
+    choose,
+    of_source,
+)
 from bench.servers import ServerError
 from bench.startup import time_start
 from bench.world import World, build_world, write_manifests
@@ -52,13 +65,19 @@ def _run(options: argparse.Namespace) -> report.Report:
     facts = measure.machine_facts(cores)
     world = build_world(settings.services, settings.seed)
     with tempfile.TemporaryDirectory(prefix="mcsdns-bench-", ignore_cleanup_errors=True) as folder:
-        files = _write_world(world, Path(folder), settings)
+        files = write_files(world, Path(folder), settings)
+        by_files, by_api = of_source(chosen, FILES), of_source(chosen, API)
+        if by_files:
+            _write_world(world, files)
         with Runner(settings, cores, files) as runner:
-            samples = _measure_all(runner, [one for one in chosen if one in SCENARIOS], peers)
-        special = [name for name in chosen if name in SPECIAL and OURS in peers]
+            queries = [one for one in by_files if one in SCENARIOS]
+            samples: Samples = runner.measure_all(queries, peers)
+        special = [name for name in by_files if name in SPECIAL and OURS in peers]
         kinds = [name for name in special if name in {UNKNOWN, ANY_SHAPE}]
         flat = {kind: check_flat(kind, runner, world) for kind in kinds}
         start = time_start(runner, world) if START in special else None
+        api = measure_api(by_api, peers, world, files, settings, cores) if by_api else Api()
+    samples |= api.samples
     return report.Report(
         machine=facts,
         settings=settings,
@@ -68,7 +87,8 @@ def _run(options: argparse.Namespace) -> report.Report:
         samples=samples,
         flat=flat,
         start=start,
-        verdicts=judge(samples, flat, start),
+        api=api,
+        verdicts=judge(samples, flat, start) + judge_api(api),
     )
 
 
@@ -81,25 +101,10 @@ def _found(servers: list[str]) -> list[str]:
     return peers
 
 
-def _write_world(world: World, folder: Path, settings: Settings) -> Files:
-    say(f"writing {len(world.services):,} services as manifests, zone file and queries")
-    files = write_files(world, folder, settings)
+def _write_world(world: World, files: Files) -> None:
+    say(f"writing {len(world.services):,} services as manifests and zone file")
     write_manifests(world, files.manifests)
     write_zone_file(world, files.zone_file)
-    return files
-
-
-def _measure_all(runner: Runner, scenarios: list[str], peers: list[str]) -> Samples:
-    """Measure round by round, scenario by scenario, each server right after the other."""
-    samples: Samples = {name: {peer: [] for peer in peers} for name in scenarios}
-    for number in range(runner.settings.rounds):
-        order = peers[number % len(peers) :] + peers[: number % len(peers)]
-        for scenario in scenarios:
-            for peer in order:
-                sample = runner.sample(SCENARIOS[scenario], peer, number)
-                samples[scenario][peer].append(sample)
-                say(f"round {number + 1}: {scenario} {peer} {sample.qps:,.0f} q/s")
-    return samples
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -127,6 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         "--shapes", type=_positive, default=1_000_000, help="queries with random cookies and sizes"
     )
     option("--starts", type=_positive, default=7, help="repetitions of the start")
+    option(
+        "--crd-slices", action="store_true", help="have the API server's EndpointSlices as a CRD"
+    )
+    option("--writes", type=_positive, default=100, help="of each kind to the API, each round")
     patterns = list(DEFAULT)
     option("--only", nargs="+", metavar="SCENARIO", default=patterns, help="names or patterns")
     option("--servers", nargs="+", choices=list(PEERS), default=list(PEERS), help="whom to measure")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bench.peers import COREDNS, KNOT, OURS
 from bench.runner import SATURATED
-from bench.scenarios import ANY_SHAPE, NAME_KINDS, SCENARIOS, UNKNOWN
+from bench.scenarios import ANY_SHAPE, API, FILES, NAME_KINDS, SCENARIOS, UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bench.flat import Flat
     from bench.runner import Sample
     from bench.scenarios import Scenario
@@ -30,6 +32,7 @@ class Budget(msgspec.Struct, frozen=True):
     must: float
     aim: float
     at_most: bool = False
+    source: str = FILES
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -63,14 +66,19 @@ BUDGETS = (
     Budget(NAME_KINDS, "tcp", COREDNS, "qps", 3.0, 5.0),
     Budget(("cold",), "udp", COREDNS, "qps", 3.0, 5.0),
     Budget(("clusterip",), "udp", KNOT, "cpu_us", 1.7, 1.2, at_most=True),
+    Budget(("mix",), "udp", COREDNS, "qps", 8.0, 12.0, source=API),
+    Budget(ALONE, "udp", COREDNS, "qps", 5.0, 10.0, source=API),
 )
 FIGURES = {"qps": "q/s", "cpu_us": "CPU per query"}
 UNKNOWN_RATE = 0.5
 START_S = (1.0, 0.4)
 
 
-def ratio(samples: dict[str, list[Sample]], peer: str, figure: str) -> float | None:
-    """Return the median of the rounds' ratios of mcsdns to a peer, None when one is missing."""
+def ratio(samples: Mapping[str, Sequence[Any]], peer: str, figure: str) -> float | None:
+    """Return the median of the rounds' ratios of mcsdns to a peer, None when one is missing.
+
+    A sample has a `round` and the figure.
+    """
     theirs = {sample.round: getattr(sample, figure) for sample in samples.get(peer, [])}
     ratios = [
         getattr(sample, figure) / theirs[sample.round]
@@ -100,7 +108,11 @@ def judge(samples: Samples, flat: dict[str, Flat], start: Start | None) -> list[
 
 
 def _concerns(budget: Budget, scenario: Scenario) -> bool:
-    return scenario.kind in budget.kinds and scenario.transport == budget.transport
+    return (
+        scenario.kind in budget.kinds
+        and scenario.transport == budget.transport
+        and scenario.source == budget.source
+    )
 
 
 def _judge_ratio(budget: Budget, scenario: str, by_peer: dict[str, list[Sample]]) -> Verdict:

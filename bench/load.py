@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import resource
+import signal
 import statistics
 import subprocess
 import time
@@ -14,11 +16,13 @@ import msgspec
 from bench.measure import pinned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HOST = "127.0.0.1"
 GRACE_S = 15.0
 QUERY_TIMEOUT_S = 2
+BACKGROUND_NICE = "10"
 BUFFER_KB = 1024  # the default loses some of 100 large replies that come at once
 NUMBERS = {
     "sent": re.compile(r"Queries sent:\s+(\d+)"),
@@ -117,6 +121,24 @@ def run_latency(load: Load, port: int, core: int) -> Latency | None:
             if line.startswith("> ") and not line.startswith("> T ")
         ]
     )
+
+
+@contextlib.contextmanager
+def background(load: Load, port: int, core: int) -> Iterator[None]:
+    """Send a load meanwhile, at a lower priority: what else is on that core goes first."""
+    command = ["nice", "-n", BACKGROUND_NICE, "dnsperf", *load.arguments(port)]
+    with pinned(core):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    try:
+        yield
+        if process.poll() is not None:
+            message = f"{' '.join(command)}: ended too early: {process.stderr.read()[-500:]}"  # type: ignore[union-attr]
+            raise LoadError(message)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=GRACE_S)
 
 
 def parse_result(output: str, load_share: float) -> LoadResult:

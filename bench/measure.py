@@ -77,6 +77,16 @@ def cpu_s(pids: list[int]) -> float:
     return ticks / TICKS_PER_S
 
 
+def core_wait_s(pids: list[int]) -> float:
+    """Return for how long threads of processes could have run but had no core: others had it."""
+    waited_ns = 0
+    for pid in pids:
+        for path in (PROC / str(pid) / "task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # threads end
+                waited_ns += int(path.read_text().split()[1])
+    return waited_ns / 1e9
+
+
 def memory(pids: list[int]) -> Memory:
     """Return the resident memory of processes; PSS counts shared pages in proportion."""
     totals = {"Rss:": 0, "Pss:": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.load import HOST
-from bench.world import ZONE
+from bench.world import TTL, ZONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,13 +26,14 @@ VERSION = re.compile(r"\d+\.\d+\S*")
 
 
 class Site(msgspec.Struct, frozen=True):
-    """Where a server runs: its own folder, its ports, and the world in both forms."""
+    """Where a server runs: its own folder, its ports, and the world in the forms there are."""
 
     folder: Path
     port: int
     admin_port: int
     manifests: Path
     zone_file: Path
+    kubeconfig: Path | None = None
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -63,24 +65,39 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 def _mcsdns(site: Site) -> Command:
-    return Command(
-        [
-            *(sys.executable, "-m", "mcsdns", "serve", "--manifests", str(site.manifests)),
-            *("--listen", f"{HOST}:{site.port}", *_admin(site.admin_port)),
-        ]
-    )
+    return _mcsdns_from(site, "--manifests", str(site.manifests))
 
 
-def _admin(port: int) -> list[str]:
-    """Move the admin address, where there is one, off its default: several servers run at once."""
-    usage = subprocess.run(
-        [sys.executable, "-m", "mcsdns", "serve", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+def _mcsdns_api(site: Site) -> Command:
+    return _mcsdns_from(site, "--kubeconfig", str(site.kubeconfig))
+
+
+def _mcsdns_from(site: Site, *source: str) -> Command:
+    """Configure mcsdns; its admin address moves off its default: several servers run at once."""
+    admin = ("--admin", f"{HOST}:{site.admin_port}") if has_flag("--admin") else ()
+    listen = ("--listen", f"{HOST}:{site.port}")
+    return Command([sys.executable, "-m", "mcsdns", "serve", *source, *listen, *admin])
+
+
+def has_flag(flag: str) -> bool:
+    """Whether this mcsdns knows a flag of `serve`."""
+    return flag in _usage().split()
+
+
+@functools.cache
+def _usage() -> str:
+    """Return the help of `serve`, asked for once: it takes as long as a start."""
+    return (
+        subprocess.run(
+            [sys.executable, "-m", "mcsdns", "serve", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        .stdout.replace("]", " ")
+        .replace("[", " ")
     )
-    return ["--admin", f"{HOST}:{port}"] if "--admin" in usage.stdout else []
 
 
 def _coredns(site: Site) -> Command:
@@ -90,6 +107,23 @@ def _coredns(site: Site) -> Command:
     bind {HOST}
     file {site.zone_file} {{
         reload 0
+    }}
+}}
+"""
+    )
+    return Command([COREDNS, "-conf", str(corefile)], {"GOMAXPROCS": "1"})
+
+
+def _coredns_api(site: Site) -> Command:
+    """Configure CoreDNS as in a cluster: one server for the cluster's zone and the clusterset's."""
+    corefile = site.folder / "Corefile"
+    corefile.write_text(
+        f""".:{site.port} {{
+    bind {HOST}
+    kubernetes cluster.local {ZONE} {{
+        kubeconfig {site.kubeconfig}
+        multicluster {ZONE}
+        ttl {TTL}
     }}
 }}
 """
@@ -153,8 +187,15 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(OURS, OURS, _mcsdns, [sys.executable, "-m", "mcsdns", "--version"]),
-        Peer(COREDNS, "coredns (file)", _coredns, [COREDNS, "-version"]),
+        Peer(COREDNS, "coredns (file; kubernetes in api/)", _coredns, [COREDNS, "-version"]),
         Peer(KNOT, KNOT, _knotd, [KNOT, "--version"]),
         Peer(NSD, NSD, _nsd, [NSD, "-v"]),
     )
+}
+
+API_PEERS = {
+    OURS: msgspec.structs.replace(PEERS[OURS], configure=_mcsdns_api),
+    COREDNS: msgspec.structs.replace(
+        PEERS[COREDNS], title="coredns (kubernetes, multicluster)", configure=_coredns_api
+    ),
 }

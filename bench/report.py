@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bench.api_report import api_parts
 from bench.budgets import ratio
 from bench.peers import OURS, PEERS
 from bench.runner import SATURATED
+from bench.tables import Row, number, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.api import Api
     from bench.budgets import Samples, Verdict
     from bench.flat import Flat
     from bench.runner import Sample, Settings
@@ -27,8 +30,6 @@ HEADINGS = (
     *("scenario", "server", "q/s", "ratio", "CPU us/q", "ratio", "p50 us", "p99 us"),
     *("RSS MB", "PSS MB", "notes"),
 )
-LEFT_COLUMNS = {"scenario", "server", "notes", "what", "verdict"}
-Row = list[str]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     samples: Samples
     flat: dict[str, Flat]
     start: Start | None
+    api: Api
     verdicts: list[Verdict]
 
     def kept(self) -> bool:
@@ -52,13 +54,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Return the tables."""
         parts = [self._head()]
         if self.samples:
-            parts.append(_table(HEADINGS, self._sample_rows()))
+            parts.append(table(HEADINGS, self._sample_rows()))
         parts += [_flat_text(kind, check) for kind, check in self.flat.items()]
         if self.start:
             parts.append(_start_text(self.start))
+        parts += api_parts(self.api)
         if self.verdicts:
             headings = ("what", "measured", "must", "aim", "verdict", "notes")
-            parts.append(_table(headings, [_verdict_row(one) for one in self.verdicts]))
+            parts.append(table(headings, [_verdict_row(one) for one in self.verdicts]))
         return "\n\n".join(parts)
 
     def write_json(self, path: Path) -> None:
@@ -132,10 +135,10 @@ def _sample_row(scenario: str, peer: str, by_peer: dict[str, list[Sample]]) -> R
     dearer = ratio(by_peer, peer, "cpu_us") if peer != OURS else None
     notes = dict.fromkeys(note for sample in by_peer[peer] for note in sample.notes)
     return [
-        *(scenario, peer, _number(middle["qps"]), _number(faster, 2)),
-        *(_number(middle["cpu_us"], 2), _number(dearer, 2)),
-        *(_number(middle["p50_us"]), _number(middle["p99_us"])),
-        *(_number(middle["rss_mb"], 1), _number(middle["pss_mb"], 1), "; ".join(notes)),
+        *(scenario, peer, number(middle["qps"]), number(faster, 2)),
+        *(number(middle["cpu_us"], 2), number(dearer, 2)),
+        *(number(middle["p50_us"]), number(middle["p99_us"])),
+        *(number(middle["rss_mb"], 1), number(middle["pss_mb"], 1), "; ".join(notes)),
     ]
 
 
@@ -144,8 +147,8 @@ def _verdict_row(verdict: Verdict) -> Row:
     return [
         verdict.what,
         "-" if verdict.measured is None else f"{verdict.measured:,.2f} {verdict.unit}",
-        f"{sign} {_number(verdict.must, 2)}",
-        _number(verdict.aim, 2),
+        f"{sign} {number(verdict.must, 2)}",
+        number(verdict.aim, 2),
         verdict.word,
         f"{SATURATED}; by CPU {verdict.by_cpu:.2f} x" if verdict.by_cpu else "",
     ]
@@ -175,20 +178,3 @@ def _start_text(start: Start) -> str:
             f"  {middle['python_s']:.3f} s Python alone",
         )
     )
-
-
-def _table(headings: tuple[str, ...], rows: list[Row]) -> str:
-    """Return rows under headings, text to the left and numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    lines = []
-    for row in (list(headings), *rows):
-        cells = [
-            cell.ljust(width) if heading in LEFT_COLUMNS else cell.rjust(width)
-            for cell, width, heading in zip(row, widths, headings, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"

@@ -13,6 +13,7 @@ import msgspec
 from bench import load, measure, queries
 from bench.load import Load
 from bench.peers import PEERS, Site
+from bench.scenarios import SCENARIOS
 from bench.servers import free_port, running
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.measure import Cores
+    from bench.peers import Peer
     from bench.queries import Question
     from bench.scenarios import Scenario
     from bench.servers import Server
@@ -46,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     shapes: int
     starts: int
+    writes: int
+    crd_slices: bool
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +73,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Files(msgspec.Struct, frozen=True):
-    """The world on disk: manifests, zone file, and query files by kind."""
+    """The world on disk, and query files by kind; with a kubeconfig it is in an API server too."""
 
     folder: Path
     manifests: Path
     zone_file: Path
     known: Question
+    kubeconfig: Path | None = None
 
     def path(self, kind: str, *, cookie: bool = False) -> Path:
         """Return the query file of a kind of names."""
@@ -84,9 +89,12 @@ class Files(msgspec.Struct, frozen=True):
 class Runner:
     """Holds the running servers and measures them; use as a context to stop them all."""
 
-    def __init__(self, settings: Settings, cores: Cores, files: Files) -> None:
+    def __init__(
+        self, settings: Settings, cores: Cores, files: Files, peers: dict[str, Peer] | None = None
+    ) -> None:
         """Start nothing yet."""
         self.settings = settings
+        self.peers = peers or PEERS
         self.cores = cores
         self.files = files
         self._stack = contextlib.ExitStack()
@@ -99,7 +107,13 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         """Stop the servers that stayed up."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the servers that stayed up; the next scenario starts them anew."""
         self._stack.close()
+        self._servers.clear()
+        self._warmed.clear()
 
     @contextlib.contextmanager
     def fresh(self, peer: str) -> Iterator[Server]:
@@ -109,19 +123,42 @@ class Runner:
             yield server
 
     def start(
-        self, peer: str, manifests: Path, environment: dict[str, str] | None = None
+        self,
+        peer: str,
+        manifests: Path | None = None,
+        environment: dict[str, str] | None = None,
+        more: tuple[str, ...] = (),
     ) -> contextlib.AbstractContextManager[Server]:
-        """Start a server without waiting for it."""
+        """Start a server without waiting for it, with more arguments than usual if told."""
         port, admin_port = free_port(), free_port()
         folder = self.files.folder / f"{peer}-{port}"
         folder.mkdir()
-        command = PEERS[peer].configure(
-            Site(folder, port, admin_port, manifests, self.files.zone_file)
+        manifests = manifests or self.files.manifests
+        site = Site(
+            folder, port, admin_port, manifests, self.files.zone_file, self.files.kubeconfig
         )
+        command = self.peers[peer].configure(site)
         command = msgspec.structs.replace(
-            command, environment=command.environment | (environment or {})
+            command,
+            arguments=[*command.arguments, *more],
+            environment=command.environment | (environment or {}),
         )
         return running(command, port, self.cores.server, folder)
+
+    def measure_all(
+        self, scenarios: list[str], peers: list[str]
+    ) -> dict[str, dict[str, list[Sample]]]:
+        """Measure round by round, scenario by scenario, each server right after the other."""
+        samples: dict[str, dict[str, list[Sample]]] = {
+            name: {peer: [] for peer in peers} for name in scenarios
+        }
+        for number in range(self.settings.rounds):
+            for scenario in scenarios:
+                for peer in in_turn(peers, number):
+                    sample = self.sample(SCENARIOS[scenario], peer, number)
+                    samples[scenario][peer].append(sample)
+                    say(f"round {number + 1}: {scenario} {peer} {sample.qps:,.0f} q/s")
+        return samples
 
     def sample(self, scenario: Scenario, peer: str, round_number: int) -> Sample:
         """Measure a scenario once."""
@@ -141,7 +178,7 @@ class Runner:
     def _kept(self, peer: str) -> Server:
         """Return the server of a kind that stays up for all warm scenarios."""
         if peer not in self._servers:
-            say(f"starting {PEERS[peer].title}")
+            say(f"starting {self.peers[peer].title}")
             self._servers[peer] = self._stack.enter_context(self.fresh(peer))
         return self._servers[peer]
 
@@ -205,6 +242,11 @@ def write_files(world: World, folder: Path, settings: Settings) -> Files:
         queries.write_text(files.path(kind), questions)
         queries.write_with_cookies(files.path(kind, cookie=True), questions, rng)
     return files
+
+
+def in_turn(peers: list[str], number: int) -> list[str]:
+    """Return the servers in the order of a round: another one is first each time."""
+    return peers[number % len(peers) :] + peers[: number % len(peers)]
 
 
 def say(text: str) -> None:

@@ -1,4 +1,7 @@
-"""What can be measured, by name: `<kind of names>/<transport>/<shape of the query>`."""
+"""What can be measured, by name: `<kind of names>/<transport>/<shape of the query>`.
+
+Those that begin with `api/` have their objects from an API server, and go over UDP.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,19 @@ SHAPES = ("plain", "edns", "cookie")
 UNKNOWN = "unknown"
 ANY_SHAPE = "shapes"
 START = "start"
-SPECIAL = (UNKNOWN, ANY_SHAPE, START)
+FILES, API = "files", "api"
+API_SYNC = "api/sync"
+API_WRITE = "api/write"
+API_RELIST = "api/relist"
+API_SNAPSHOT = "api/snapshot"
+API_ORDINARY = "api/ordinary"
+API_SPECIAL = (API_SYNC, API_WRITE, API_RELIST, API_SNAPSHOT, API_ORDINARY)
+SPECIAL = (UNKNOWN, ANY_SHAPE, START, *API_SPECIAL)
 
-DEFAULT = ("mix/*", "*/udp/plain", "*/udp/edns", "*/tcp/plain", *SPECIAL)
+DEFAULT = (
+    *("mix/*", "*/udp/plain", "*/udp/edns", "*/tcp/plain"),
+    *("api/*/plain", "api/mix/edns", *SPECIAL),
+)
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -25,10 +38,13 @@ class Scenario(msgspec.Struct, frozen=True):
     kind: str
     transport: str
     shape: str
+    source: str = FILES
 
     @property
     def name(self) -> str:
         """The name for the command line and the tables."""
+        if self.source == API:
+            return f"{API}/{self.kind}/{self.shape}"
         return f"{self.kind}/{self.transport}/{self.shape}"
 
     @property
@@ -52,7 +68,11 @@ class Scenario(msgspec.Struct, frozen=True):
 SCENARIOS = {
     scenario.name: scenario
     for scenario in itertools.starmap(
-        Scenario, itertools.product((*NAME_KINDS, "cold"), TRANSPORTS, SHAPES)
+        Scenario,
+        itertools.chain(
+            itertools.product((*NAME_KINDS, "cold"), TRANSPORTS, SHAPES),
+            itertools.product(NAME_KINDS, ("udp",), SHAPES, (API,)),
+        ),
     )
 }
 
@@ -69,3 +89,8 @@ def choose(patterns: list[str]) -> list[str]:
             message = f"no scenario is called {pattern}; --list shows them"
             raise ValueError(message)
     return [name for name in names if any(fnmatch.fnmatch(name, one) for one in patterns)]
+
+
+def of_source(names: list[str], source: str) -> list[str]:
+    """Return those scenarios and special checks whose objects come from files, or from an API."""
+    return [name for name in names if name.startswith(f"{API}/") is (source == API)]

@@ -44,8 +44,10 @@ class Server:
         """Return the process and its children."""
         return process_tree(self._process.pid)
 
-    def wait_answer(self, question: Question) -> None:
-        """Ask every few milliseconds until the answer is NOERROR.
+    def wait_answer(
+        self, question: Question, records: int | None = None, poll_s: float = POLL_S
+    ) -> None:
+        """Ask every few milliseconds until the answer is NOERROR, with so many records if told.
 
         Raises:
             ServerError: the server ended, or gave no such answer in time.
@@ -53,11 +55,12 @@ class Server:
         deadline = time.monotonic() + START_LIMIT_S
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect((HOST, self.port))
-            client.settimeout(POLL_S)
+            client.settimeout(poll_s)
             query = plain_message(question)
             while time.monotonic() < deadline and self._process.poll() is None:
-                if NOERROR in _rcodes(client, query):
-                    return
+                for rcode, answers in _replies(client, query, poll_s):
+                    if rcode == NOERROR and records in {None, answers}:
+                        return
         self._fail(question)
 
     def log_text(self) -> str:
@@ -115,16 +118,16 @@ def free_port() -> int:
                 return port
 
 
-def _rcodes(client: socket.socket, query: bytes) -> Iterator[int]:
-    """Send a query and yield the rcode of every reply that comes, until none does for a moment.
+def _replies(client: socket.socket, query: bytes, pause_s: float) -> Iterator[tuple[int, int]]:
+    """Send a query; yield rcode and number of answers of each reply, until none comes in a moment.
 
     Replies to earlier copies of the query count: a server that starts may answer them all at once.
     """
     try:
         client.send(query)
         while reply := client.recv(65535):
-            yield reply[3] & 15
+            yield reply[3] & 15, int.from_bytes(reply[6:8], "big")
     except ConnectionRefusedError:  # nobody listens yet, which the kernel tells at once
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
     except TimeoutError:
         pass

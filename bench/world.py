@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 ZONE = "clusterset.local"
@@ -24,6 +24,7 @@ PORT_NAME = "http"
 PORT = 8080
 TTL = 5
 CREATED = "2026-01-01T00:00:00Z"
+SET_BY_SERVER = ("uid", "resourceVersion", "creationTimestamp")
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +114,56 @@ def manifests_of(service: Service) -> Iterator[dict[str, Any]]:
     yield _service_import(service)
     for cluster, endpoints in service.endpoints.items():
         yield _endpoint_slice(service, cluster, endpoints)
+
+
+def namespace_objects(names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the Namespaces of these names, which every real cluster has."""
+    for name in names:
+        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def api_objects(world: World) -> Iterator[dict[str, Any]]:
+    """Yield the objects of the manifests as they are given to an API server."""
+    for service in world.services:
+        for manifest in manifests_of(service):
+            yield as_created(manifest)
+
+
+def as_created(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without the metadata that an API server sets by itself."""
+    metadata = {
+        key: value for key, value in manifest["metadata"].items() if key not in SET_BY_SERVER
+    }
+    return {**manifest, "metadata": metadata}
+
+
+def ordinary_slices(count: int, endpoints: int) -> Iterator[dict[str, Any]]:
+    """Yield EndpointSlices as a cluster has them for its own Services, without labels of MCS."""
+    for number in range(count):
+        name = f"own-{number:05d}"
+        yield {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "namespace": f"ns-{number % NAMESPACES:03d}",
+                "name": f"{name}-x7f2q",
+                "labels": {
+                    "kubernetes.io/service-name": name,
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": PORT_NAME, "protocol": "TCP", "port": PORT}],
+            "endpoints": [
+                {
+                    "addresses": [_address(10, 0, number * endpoints + place)],
+                    "conditions": {"ready": True, "serving": True, "terminating": False},
+                    "nodeName": f"node-{place}",
+                    "targetRef": {"kind": "Pod", "name": f"{name}-{place}"},
+                }
+                for place in range(endpoints)
+            ],
+        }
 
 
 def _service(number: int, *, headless: bool) -> Service:

@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from mcsdns.index.events import Event
+from mcsdns.index.events import Event, InitDone
 from mcsdns.server.kept import Kept
 from mcsdns.world import World
 from mcsdns.zone.question import APEX_OWNER
@@ -29,7 +29,7 @@ class Feed:
         """Tell who holds replies that a change makes wrong."""
         self._world = world
         self._kept = tuple(kept)
-        self._scheduled = False
+        self._scheduled = self._is_readable = False
         self._outdated: list[bytes] = []
         self._serial_timer: asyncio.TimerHandle | None = None
         self.synced = anyio.Event()
@@ -37,20 +37,26 @@ class Feed:
     def __call__(self, event: Event) -> None:
         """Take one event; its effect shows within this turn of the loop or the next ones."""
         self._world.publisher.apply(event)
-        if self._world.is_readable:
-            self._schedule()
+        if self._is_readable or isinstance(event, InitDone):
+            self._look_and_schedule()
 
     def note(self, why: str, *, imports_only: bool) -> None:
         """Take what keeps the source from being whole: `why` is shown until everything is read."""
         self._world.tree.reason = why or NOT_READ
         self._world.imports_only = imports_only
-        self._schedule()
+        self._look_and_schedule()
 
     def mark_stale(self, *, stale: bool) -> None:
         """Let all answers say, or no longer say, that they are older than they should be."""
         if stale is not self._world.tree.stale:
             self._world.tree.stale = stale
             self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
+            self._schedule()
+
+    def _look_and_schedule(self) -> None:
+        """Publish, once there is anything to answer from; before, it would be done twice."""
+        self._is_readable = self._is_readable or self._world.is_readable
+        if self._is_readable:
             self._schedule()
 
     def _schedule(self) -> None:

@@ -153,7 +153,9 @@ class Upkeep:
 
     async def _complete(self, event: InitDone) -> None:
         """Take the end of a list in short turns, for it may take everything away."""
-        if self._crd_gone:
+        if not self._store.is_synced(event.kind):
+            self._pass([event])  # nothing was answered from what goes now
+        elif self._crd_gone:
             self._pass(self.guard.follow(event))
         else:
             while turn := self.guard.prepare(event, time.monotonic()):

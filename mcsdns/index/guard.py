@@ -57,7 +57,7 @@ class GuardSettings(msgspec.Struct, frozen=True):
     least: int = 10
     window_s: float = 10.0
     grace_s: float = 60.0
-    linger_s: float = 1.0
+    linger_s: float = 2.0
     slices_matter: bool = False
 
 

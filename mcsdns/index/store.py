@@ -53,9 +53,7 @@ class Store:
             case Delete(kind=kind, key=key):
                 return self._remove(kind, key)
             case Init(kind=kind, namespace=namespace):
-                self._unseen[kind, namespace] = {
-                    key for key in self._objects(kind) if namespace in ("", key[0])
-                }
+                self._unseen[kind, namespace] = self._keys(kind, namespace)
                 return set()
             case InitDone(kind=kind, namespace=namespace):
                 self._listed[kind].add(namespace)
@@ -111,8 +109,9 @@ class Store:
         )
         return Statistics(len(self._imports), len(self._slices), endpoints)
 
-    def _objects(self, kind: Kind) -> Iterable[ObjectKey]:
-        return self._imports if kind is Kind.SERVICE_IMPORT else self._slices
+    def _keys(self, kind: Kind, namespace: str) -> set[ObjectKey]:
+        keys = self._imports if kind is Kind.SERVICE_IMPORT else self._slices
+        return {key for key in keys if key[0] == namespace} if namespace else set(keys)
 
     def _put(self, thing: Object) -> set[ServiceKey]:
         if self.namespaces and thing.namespace not in self.namespaces:

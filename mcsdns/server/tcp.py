@@ -107,6 +107,8 @@ class TcpListener:
             self._sweeper.cancel()
         if self._server is not None:
             self._server.close()
+        else:
+            self._sock.close()
         for connection in list(self._active):
             connection.close()
 

@@ -23,6 +23,7 @@ from mcsdns.sources.responses import clamp_retry_after, read_status
 _SPARE_CONNECTIONS: Final = 4
 """Connections for discovery, besides one for each watch."""
 _CONNECT_S: Final = 10.0
+_TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
@@ -178,6 +179,8 @@ class Cluster:
         session, self._session = self._session, None
         if session:
             await session.close()
+            for _ in range(_TURNS_TO_CLOSE):
+                await asyncio.sleep(0)  # transports are closed by the loop
 
     async def _enter(self) -> _Session:
         """Return the session, with a fresh identity where the last one was not accepted."""
@@ -210,7 +213,13 @@ class _Closing:
         self._response = response
 
     async def aclose(self) -> None:
-        self._response.release() if self._response.content.at_eof() else self._response.close()
+        if self._response.content.at_eof():
+            self._response.release()
+            return
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # a polite end of TLS may outlive the event loop
+        self._response.close()
 
 
 async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN401 - of aiohttp
@@ -225,6 +234,8 @@ async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN
     header: str = response.headers.get("Retry-After", "")
     if header.isdecimal():
         after_s = clamp_retry_after(float(header))
+    if status.trouble is not Trouble.THROTTLED:
+        after_s = 0.0  # a server that starts says 5 s with its 503, and is there before
     said = " ".join((status.message or response.reason or "").split())
     why = f"{url}{path}: {response.status} {said}".rstrip()
     if status.trouble is Trouble.UNAUTHORIZED:

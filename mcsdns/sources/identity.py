@@ -100,8 +100,9 @@ class Identity:
 
     def close(self) -> None:
         """Wait for no plugin any more."""
-        if self._loading is not None:
-            self._loading.cancel()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.cancel()
 
     async def _load(self) -> Any:  # noqa: ANN401
         library = await anyio.to_thread.run_sync(_library)
@@ -156,12 +157,15 @@ class Identity:
     def _loader(self, library: Any) -> Any:  # noqa: ANN401
         kube_config = library.config.kube_config
         merger = kube_config.KubeConfigMerger(self._files)
-        return kube_config.KubeConfigLoader(
+        loader = kube_config.KubeConfigLoader(
             config_dict=merger.config,
             active_context=self._context,
             config_base_path=None,
             config_persister=merger.save_changes,
         )
+        if loader._user is None:  # without one it fails over https; kubectl is nobody then
+            loader._user = kube_config.ConfigNode("user", {})
+        return loader
 
     def _why(self, error: Exception) -> str:
         """Say what is wrong; the library's own words may quote tokens, so only some are passed on.
@@ -175,7 +179,8 @@ class Identity:
         if isinstance(error, OSError):
             return f"{error.filename or 'a file'}: {error.strerror}"
         if lacking:
-            return f"the user lacks {lacking[1]}; `kubectl config view` shows it"
+            what = "is empty" if lacking[1] == "user" else f"lacks {lacking[1]}"
+            return f"the user {what}; `kubectl config view` shows it"
         if isinstance(error, _NothingFromPluginError):
             return "the exec plugin gave neither token nor certificate and key; run it by hand"
         if text.startswith("exec: process returned"):

@@ -5,6 +5,7 @@ The clock and the waiting are given, so that tests move them.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import anyio
 import msgspec
@@ -15,6 +16,10 @@ from mcsdns.sources import snapshot
 from mcsdns.sources.snapshot import Identity
 
 logger = logging.getLogger(__name__)
+
+
+_UNSYNCED_S: Final = 0.5
+"""How often to look whether there is something to write at all."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -138,7 +143,9 @@ class Keeper:
     async def _look(self) -> None:
         self._looked_s = self._clock()
         known = self._known()
-        if known is not None and (self._changed or known.is_fresh):
+        if known is None:  # so that the first file does not wait for a whole interval
+            self._looked_s -= self._settings.interval_s - _UNSYNCED_S
+        elif self._changed or known.is_fresh:
             await self._write(known)
 
     async def _write(self, known: Known) -> None:

@@ -77,14 +77,19 @@ class Kubeconfig(msgspec.Struct, frozen=True):
         if user and user not in self.users:
             raise KubeconfigError(f"it names the user {user!r}, who is not there")
         if not _is_url(self.clusters[name].server):
-            raise KubeconfigError(f"the server of cluster {name!r} is no http or https URL")
+            raise KubeconfigError(
+                f"the server of cluster {name!r} is no http or https URL such as "
+                "https://HOST:PORT, without user, query and fragment"
+            )
         return self.clusters[name]
 
 
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        extra = parts.username or parts.password or parts.query or parts.fragment
+        is_http = parts.scheme in {"http", "https"}
+        return is_http and bool(parts.hostname) and parts.port != 0 and not extra
     except ValueError:
         return False
 

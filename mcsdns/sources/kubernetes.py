@@ -6,7 +6,8 @@ serves the imports, what is wrong in one line, and how old the objects may be.
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import Final, NoReturn
 
 import anyio
@@ -80,6 +81,7 @@ class KubernetesSource:
         self._is_emptied = False
         self._logged: dict[Follower, str] = {}
         self._settled = anyio.Event()
+        self._logs = True
 
     @property
     def name(self) -> str:
@@ -128,6 +130,7 @@ class KubernetesSource:
         Raises:
             SourceError: it cannot be read.
         """
+        self._logs = False  # who asked gets the reason
         async with anyio.create_task_group() as group:
             group.start_soon(self.run)
             await self._settled.wait()
@@ -181,20 +184,20 @@ class KubernetesSource:
 
     async def _discover_imports(self, refused: str) -> str:
         """Return the preferred API version; one whose list was not found only if it is the one."""
+        fallback = ""
         try:
-            served = [version async for version in self._served_versions()]
+            async with aclosing(self._served_versions()) as versions:
+                async for version in versions:
+                    if version != refused:
+                        return version
+                    fallback = version
         except ObjectError as error:
-            raise ApiError(Trouble.UNREADABLE, f"{self.place.url}: {error}") from error
+            raise ApiError(Trouble.UNREADABLE, f"{self.place.url}: {error}") from None
         except ApiError as error:
-            if error.trouble is Trouble.FORBIDDEN:  # discovery may be closed, objects open
-                served = await self._try_versions()
-            elif error.trouble is Trouble.NOT_FOUND:
-                served = []
-            else:
+            if error.trouble is not Trouble.NOT_FOUND and not fallback:
                 raise
-        for version in served:
-            if version != refused or len(served) == 1:
-                return version
+        if fallback:
+            return fallback
         group = discovery.GROUPS[_IMPORTS]
         raise ApiError(
             Trouble.NOT_FOUND,
@@ -202,32 +205,37 @@ class KubernetesSource:
             "implementation of the MCS API",
         )
 
-    async def _served_versions(self) -> AsyncIterator[str]:
+    async def _served_versions(self) -> AsyncGenerator[str]:
         """Iterate over the API versions that have ServiceImports, the preferred one first."""
-        for version in discovery.candidates(await self._read(discovery.group_path())):
-            path = f"{discovery.group_path()}/{version}"
-            try:
-                resources = await self._read(path)
-            except ApiError as error:
-                if error.trouble is Trouble.NOT_FOUND:
-                    continue
+        try:
+            group = await self._read(discovery.group_path())
+        except ApiError as error:
+            if error.trouble is not Trouble.FORBIDDEN:
                 raise
-            if discovery.serves_imports(resources):
+            async for version in self._try_versions():  # discovery may be closed, objects open
+                yield version
+            return
+        for version in discovery.candidates(group):
+            path = f"{discovery.group_path()}/{version}"
+            resources = await self._read_if_there(path)
+            if resources is not None and discovery.serves_imports(resources):
                 yield path.removeprefix("/apis/")
 
-    async def _try_versions(self) -> list[str]:
+    async def _try_versions(self) -> AsyncGenerator[str]:
         """Find the versions by asking for objects, where discovery is not permitted."""
-        namespace, found = self._followers[0].scope.namespace, list[str]()
-        for api_version in discovery.known_versions():
-            path = discovery.path_of(_IMPORTS, api_version, namespace)
-            try:
-                await self._read(path + "?limit=1")
-            except ApiError as error:
-                if error.trouble is Trouble.NOT_FOUND:
-                    continue
-                raise
-            found.append(api_version)
-        return found
+        namespace = self._followers[0].scope.namespace
+        for version in discovery.known_versions():
+            path = discovery.path_of(_IMPORTS, version, namespace)
+            if await self._read_if_there(path + "?limit=1") is not None:
+                yield version
+
+    async def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return await self._read(path)
+        except ApiError as error:
+            if error.trouble is Trouble.NOT_FOUND:
+                return None
+            raise
 
     async def _read(self, path: str) -> bytes:
         within_s = self._timing.answer_s
@@ -268,7 +276,7 @@ class KubernetesSource:
         """Log a failure once, and when it is over; followers that fail alike share a line."""
         before = self._logged.get(follower, "")
         now = _describe(follower) if follower.failure else ""
-        if now == before:
+        if now == before or not self._logs:
             return
         if now and now not in self._logged.values():
             logger.warning("%s", now)

@@ -5,8 +5,12 @@ capitals or not; NO_PROXY names hosts, domains, addresses and networks.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
+
+_WITH_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:/]*)):([0-9]{1,5})")
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
@@ -16,8 +20,9 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     host = parts.hostname or ""
     if not proxy or host == "localhost" or _is_loopback(host):
         return None
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
     entries = _variable(environment, "no_proxy").split(",")
-    if any(_covers(entry.strip().lower(), host.lower(), parts.port) for entry in entries):
+    if any(_covers(entry.strip().lower(), host.lower(), port) for entry in entries):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
@@ -33,19 +38,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _covers(entry: str, host: str, port: int | None) -> bool:
-    """Say whether one entry of NO_PROXY is about a host."""
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Say whether one entry of NO_PROXY is about a host and port."""
     if entry == "*":
         return True
-    name, colon, its_port = entry.rpartition(":")
-    if colon and its_port.isdecimal() and "/" not in entry and ":" not in name:
-        if int(its_port) != port:
+    named = _WITH_PORT.fullmatch(entry)
+    if named:
+        if int(named[3]) != port:
             return False
-        entry = name
+        entry = named[1] or named[2]
     if not entry:
         return False
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
     except ValueError:
-        domain = entry.removeprefix("*").removeprefix(".")
-        return host.endswith("." + domain) or (host == domain and not entry.startswith((".", "*")))
+        domain = entry.removeprefix("*") if entry.startswith("*.") else entry
+        if domain.startswith("."):
+            return host.endswith(domain)
+        return host == domain or host.endswith("." + domain)

@@ -33,7 +33,7 @@ class World:
         self.now_s = 100.0
         self.store, self.plain = Store(), Store()
         self.log: list[str] = []
-        self.guard = Guard(self.store, GuardSettings(**options), self._report)
+        self.guard = Guard(self.store, GuardSettings(**({"linger_s": 1.0} | options)), self._report)
         for each in objects:
             self.feed(Apply(each))
 

@@ -254,7 +254,7 @@ async def test_versions_are_tried_where_discovery_is_forbidden(
     discovering.api.fault(faults.forbidden(), DISCOVERY, times=None)
     assert await discovering.version() == f"{GROUP}/{served}"
     tried = [each for each in discovering.api.requests if each.resource == "serviceimports"]
-    assert [each.version for each in tried] == ["v1beta1", "v1alpha1"]
+    assert [each.version for each in tried] == ["v1beta1", "v1alpha1"][: 1 + (served == "v1alpha1")]
     assert all(each.query == {"limit": "1"} for each in tried)
 
 
@@ -335,6 +335,16 @@ async def test_failure_of_a_versions_resources_is_told(discovering: Discovering)
     error = await discovering.failure()
     assert error.trouble is Trouble.UNAVAILABLE
     assert f"/apis/{GROUP}/v1beta1" in str(error)
+
+
+async def test_failure_of_a_version_that_is_not_wanted_does_not_matter(
+    discovering: Discovering,
+) -> None:
+    discovering.api.fault(Reply(200, wire.group(GROUP, ["v1beta1", "v1alpha1"])), DISCOVERY)
+    body = wire.resources(f"{GROUP}/v1beta1", ["serviceimports"])
+    discovering.api.fault(Reply(200, body), DISCOVERY)
+    discovering.api.fault(faults.unavailable(), DISCOVERY)
+    assert await discovering.version() == f"{GROUP}/v1beta1"
 
 
 # While running.

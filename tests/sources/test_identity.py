@@ -331,7 +331,6 @@ def test_user_that_is_not_there_is_named(config: Path, users: list[Plain] | None
     assert not lacks(wrong(given), str(config), "the user 'test'")
 
 
-@pytest.mark.xfail(reason="the library cannot load a context without a user", strict=True)
 async def test_context_without_a_user_is_nobody(config: Path) -> None:
     context = {"name": "test", "context": {"cluster": "test"}}
     given = access(written(config, config_of(SERVER) | {"users": [], "contexts": [context]}))

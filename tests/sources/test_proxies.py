@@ -119,25 +119,14 @@ COVERED = [
     ("::/0", "https://10.9.9.9:6443", False),
     ("10.0.0.0/33", "https://10.9.9.9:6443", False),
     ("10.0.0.0/8", API, False),
+    ("api.eu.example:443", "https://api.eu.example", True),  # an absent port is the scheme's
+    ("10.0.0.1:80", "http://10.0.0.1", True),
+    ("[fd00::1]:6443", "https://[fd00::1]:6443", True),
+    ("*example", API, False),  # a star stands before a dot only
 ]
-OF_GO = [
-    ("api.eu.example:443", "https://api.eu.example", True, "an absent port is that of the scheme"),
-    ("10.0.0.1:80", "http://10.0.0.1", True, "an absent port is that of the scheme"),
-    ("[fd00::1]:6443", "https://[fd00::1]:6443", True, "IPv6 addresses with a port"),
-    ("*example", API, False, "a star stands before a dot only"),
-]
-"""Where we differ yet: entry, URL, whether Go's covers it, why."""
 
 
 @pytest.mark.parametrize(("entries", "url", "is_covered"), COVERED)
 def test_no_proxy(entries: str, url: str, *, is_covered: bool) -> None:
     environment = {"HTTPS_PROXY": PROXY, "HTTP_PROXY": PROXY, "NO_PROXY": entries}
     assert (proxy_for(url, environment) is None) is is_covered
-
-
-@pytest.mark.parametrize(
-    ("entries", "url", "is_covered"),
-    [pytest.param(*row, marks=pytest.mark.xfail(reason=why, strict=True)) for *row, why in OF_GO],
-)
-def test_no_proxy_is_read_as_by_go(entries: str, url: str, *, is_covered: bool) -> None:
-    test_no_proxy(entries, url, is_covered=is_covered)

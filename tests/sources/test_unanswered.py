@@ -18,6 +18,7 @@ from tests.secured import (
     Secured,
     access,
     api,
+    assert_silent,
     certificate,
     lacks,
     no_proxies,
@@ -66,6 +67,12 @@ def test_server_that_is_no_url_is_told_at_the_start(access: Make, url: str) -> N
     with pytest.raises(ConfigError) as caught:
         Cluster(given)
     assert not lacks(caught.value, given.kubeconfig, "'test'", "http or https URL")
+
+
+def test_password_in_the_url_of_a_server_is_not_told(access: Make) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Cluster(access(url=f"https://me:hush@127.0.0.1:{free_port()}"))
+    assert_silent(caught.value)
 
 
 async def test_server_of_an_impossible_name_is_told(access: Make) -> None:

@@ -1,0 +1,135 @@
+"""The guard against mass deletion: what it holds, what it says, and when it follows."""
+
+import pytest
+
+from tests.conftest import ServeProcess, wait_until
+from tests.kube import ApiServer
+from tests.real.asking import Prober, answers, dig, wait_answers, wait_dig
+from tests.real.conftest import Follow
+from tests.real.gate import Gate
+from tests.real.services import Heard, Question, Service, answers_of, export, fleet, heard, web
+
+HELD = "mass deletion held: "
+FOLLOWED = "mass deletion followed: "
+CANCELLED = "mass deletion no longer held: all that was lost is back"
+
+
+@pytest.fixture
+def services(apiserver: ApiServer) -> list[Service]:
+    made = fleet(20)
+    export(apiserver, made)
+    return made
+
+
+def delete_imports(apiserver: ApiServer, services: list[Service]) -> None:
+    for service in services:
+        apiserver.delete(service.imported)
+
+
+def gone(services: list[Service]) -> dict[Question, Heard]:
+    return dict.fromkeys(answers_of(services), heard(rcode="NXDOMAIN"))
+
+
+def warnings(server: ServeProcess) -> list[str]:
+    return [line for line in server.log.splitlines() if " WARNING " in line]
+
+
+def test_mass_deletion_is_held_and_then_followed(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(apiserver, "--guard-grace", 3)
+    with Prober(server, answers_of(services)) as prober:
+        delete_imports(apiserver, services[:15])
+        server.wait_log(HELD)
+        apiserver.create(web("new", "10.97.0.1"))
+        wait_dig(server, "new.shop", "10.97.0.1")
+        prober.wait_rounds(20)
+        prober.check()
+        assert FOLLOWED not in server.log
+    wait_answers(server, gone(services[:15]) | answers_of(services[15:]))
+    (held, followed) = warnings(server)
+    assert f"{HELD}11 of 20 services lost their last answer" in held
+    assert "stay for 3 s" in held
+    assert f"{FOLLOWED}15 services" in followed
+
+
+def test_list_without_most_services_is_held(
+    apiserver: ApiServer, gate: Gate, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(gate, "--guard-grace", 3)
+    with Prober(server, answers_of(services)) as prober:
+        gate.cut()
+        delete_imports(apiserver, services[:15])
+        apiserver.restart()
+        gate.mend()
+        server.wait_log(HELD)
+        prober.wait_rounds(20)
+        prober.check()
+    assert "15 of 20 services lost their last answer" in server.log
+    wait_answers(server, gone(services[:15]) | answers_of(services[15:]))
+
+
+def test_slices_that_are_all_gone_are_held_too(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    more = [service for service in fleet(40)[20:] if len(service.objects) > 1]
+    export(apiserver, more)
+    headless = [service for service in [*services, *more] if len(service.objects) > 1]
+    server = follow(apiserver, "--guard-grace", 3, "--guard-share", 0.4)
+    for service in headless:
+        for piece in service.objects[1:]:
+            apiserver.delete(piece)
+    server.wait_log(HELD)
+    wait_answers(server, answers_of(headless))  # those that went first are put back
+    with Prober(server, answers_of(headless)) as prober:
+        prober.wait_rounds(20)
+    prober.check()
+    assert FOLLOWED not in server.log
+    wait_answers(server, gone(headless))
+
+
+def test_what_comes_back_is_not_lost(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(apiserver, "--guard-grace", 60)
+    with Prober(server, answers_of(services)) as prober:
+        delete_imports(apiserver, services[:15])
+        server.wait_log(HELD)
+        apiserver.create_many(service.imported for service in services[:15])
+        server.wait_log(CANCELLED)
+        prober.wait_rounds(20)
+    prober.check()
+    apiserver.delete(services[0].imported)
+    wait_answers(server, gone(services[:1]) | answers_of(services[1:]))
+    assert len(warnings(server)) == 2
+
+
+def test_few_deletions_are_followed_after_a_second(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(apiserver, "--guard-grace", 60)
+    delete_imports(apiserver, services[:9])
+    wait_answers(server, gone(services[:9]) | answers_of(services[9:]))
+    assert not warnings(server), server.log
+
+
+def test_imports_that_are_deleted_and_created_anew_leave_no_gap(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(apiserver)
+    with Prober(server, answers_of(services)) as prober:
+        for service in services:
+            apiserver.delete(service.imported)
+            apiserver.create(service.imported)
+    prober.check()
+    assert not warnings(server), server.log
+
+
+def test_without_the_guard_every_deletion_is_followed_at_once(
+    apiserver: ApiServer, follow: Follow, services: list[Service]
+) -> None:
+    server = follow(apiserver, "--guard-share", 0)
+    delete_imports(apiserver, services)
+    wait_until(lambda: dig(server, "web-0.shop").status == "NXDOMAIN")
+    wait_until(lambda: answers(server, answers_of(services)) == gone(services))
+    assert not warnings(server), server.log
