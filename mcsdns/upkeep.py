@@ -155,7 +155,7 @@ class Upkeep:
         """Take the end of a list in short turns, for it may take everything away."""
         if not self._store.is_synced(event.kind):
             self._pass([event])  # nothing was answered from what goes now
-        elif self._crd_gone:
+        elif self._crd_gone and event.kind is Kind.SERVICE_IMPORT:
             self._pass(self.guard.follow(event))
         else:
             while turn := self.guard.prepare(event, time.monotonic()):
