@@ -11,10 +11,12 @@ from typing import Final, Protocol
 import anyio
 import msgspec
 
-from mcsdns.config import Settings
+from mcsdns import forwarding
+from mcsdns.config import Settings, split_address
 from mcsdns.errors import ConfigError
 from mcsdns.feed import Feed
-from mcsdns.index.events import Event
+from mcsdns.index.events import Event, Init, InitDone
+from mcsdns.index.objects import Kind
 from mcsdns.listening import bind_all, within_file_limit
 from mcsdns.server import tcp, udp
 from mcsdns.server.kept import Kept
@@ -83,6 +85,7 @@ class Server:
         self.settings = settings
         self.world = World(settings)
         kept_udp, kept_tcp = Kept(settings.kept_bytes), Kept(settings.kept_bytes)
+        self.forwarding = forwarding.make(settings)
         self._udp_responder = self._responder(kept_udp, over_tcp=False)
         self._tcp_responder = self._responder(kept_tcp, over_tcp=True)
         self.feed = Feed(self.world, (kept_udp, kept_tcp))
@@ -105,6 +108,8 @@ class Server:
             listener.start()
         for tcp_listener in self._tcp:
             await tcp_listener.start()
+        if self.forwarding:
+            self.forwarding.start([split_address(address) for address in self.addresses])
 
     def close(self) -> None:
         """Answer what has arrived and close all sockets."""
@@ -112,6 +117,8 @@ class Server:
             listener.close()
         for tcp_listener in self._tcp:
             tcp_listener.close()
+        if self.forwarding:
+            self.forwarding.close()
 
     def statistics(self) -> Statistics:
         """Return the counters of all sockets."""
@@ -122,7 +129,10 @@ class Server:
 
     def _responder(self, kept: Kept, *, over_tcp: bool) -> Responder:
         world = self.world
-        return Responder(world.answerer, world.tree, kept, tcp=over_tcp, clock=time.monotonic)
+        relay = self.forwarding.relay(tcp=over_tcp) if self.forwarding else None
+        return Responder(
+            world.answerer, world.tree, kept, tcp=over_tcp, clock=time.monotonic, relay=relay
+        )
 
 
 async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
@@ -141,6 +151,8 @@ async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
                 await server.start()
                 group.start_soon(_follow, origin, server)
                 group.start_soon(_watch_drops, server)
+                if server.forwarding:
+                    group.start_soon(server.forwarding.run)
                 async for received in signals:
                     if received != signal.SIGHUP:
                         logger.info("stopping on %s", received.name)
@@ -169,9 +181,32 @@ class Origin(Protocol):
         """Look for changes now, where looking is how they are found."""
 
 
+class NoOrigin:
+    """Nothing is served but what upstreams say."""
+
+    name = "no source"
+
+    def __init__(self, server: Server) -> None:
+        """Take the server whose world stays empty."""
+        self._feed = server.feed
+
+    async def run(self) -> None:
+        """Call the empty world complete, and wait until cancelled."""
+        for kind in Kind:
+            self._feed(Init(kind))
+            self._feed(InitDone(kind))
+        await anyio.sleep_forever()
+
+    async def rescan(self) -> None:
+        """Do nothing."""
+
+
 def _origin_of(settings: Settings) -> Callable[[Server], Origin]:
     """Return what makes the origin that the settings name, once there is a server."""
     gc.set_threshold(*_FIRST_THRESHOLDS)
+    if settings.is_sourceless:
+        settings.access()
+        return NoOrigin
     if settings.access() is None:
         return lambda server: _manifest_source(settings, server.feed)
     from mcsdns.upkeep import Upkeep  # noqa: PLC0415 - takes 0.2 s: before a socket is open

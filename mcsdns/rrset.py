@@ -62,6 +62,8 @@ class EdeCode(enum.IntEnum):
     STALE_NXDOMAIN = 19
     NOT_AUTHORITATIVE = 20
     NOT_SUPPORTED = 21
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
 
 
 class Ede(msgspec.Struct, frozen=True, gc=False):

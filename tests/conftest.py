@@ -1,5 +1,6 @@
 """What tests of several rooms share: servers as processes, questions over the wire, permissions."""
 
+import contextlib
 import os
 import re
 import select
@@ -188,12 +189,16 @@ def as_nobody() -> Iterator[None]:
 
 def free_port() -> int:
     """A port that was free on 127.0.0.1, UDP and TCP, a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
-        stream.bind(("127.0.0.1", 0))
-        port = stream.getsockname()[1]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-            datagrams.bind(("127.0.0.1", port))
-    return int(port)
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+            stream.bind(("127.0.0.1", 0))
+            port = stream.getsockname()[1]
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+            ):
+                datagrams.bind(("127.0.0.1", port))
+                return int(port)
 
 
 def readable(sock: socket.socket, timeout_s: float) -> bool:

@@ -13,8 +13,10 @@ import pytest
 
 from mcsdns import cli, config, log
 from mcsdns.config import LogFormat, LogLevel, schema
+from mcsdns.config.schema import SourceChoice
 from mcsdns.errors import ConfigError
 from mcsdns.index.decode import SliceProfile
+from mcsdns.upstream.health import Policy
 from mcsdns.zone.tree import ClustersetIps, PerCluster
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,7 @@ def test_list_is_taken_whole_from_the_first_that_has_it() -> None:
 VALUES: list[tuple[str, str, object]] = [
     # name, text of a flag or variable, value
     ("manifests", "a b", ["a b"]),
+    ("source", "none", SourceChoice.NONE),
     ("kubeconfig", "kube.yaml", "kube.yaml"),
     ("context", "prod", "prod"),
     ("in_cluster", "true", True),
@@ -94,6 +97,21 @@ VALUES: list[tuple[str, str, object]] = [
     ("tcp_connections", "1", 1),
     ("kept_bytes", "0", 0),
     ("manifest_max_bytes", "1000", 1000),
+    ("upstream", "10.0.0.1", ["10.0.0.1"]),
+    ("upstream_from", "resolv.conf", "resolv.conf"),
+    (
+        "stub_zone",
+        "corp.example=10.0.0.1+tcp://[::1]:5353",
+        ["corp.example=10.0.0.1+tcp://[::1]:5353"],
+    ),
+    ("upstream_policy", "random", Policy.RANDOM),
+    ("allow", "203.0.113.0/24", ["203.0.113.0/24"]),
+    ("forward_limit", "10", 10),
+    ("cache_entries", "0", 0),
+    ("cache_bytes", "0", 0),
+    ("cache_max_ttl", "60", 60),
+    ("cache_max_negative_ttl", "5", 5),
+    ("serve_stale", "0", 0.0),
     ("log_format", "json", LogFormat.JSON),
     ("log_level", "error", LogLevel.ERROR),
 ]
@@ -237,6 +255,14 @@ BAD_FLAGS = [
         "--in-cluster and --context exclude each other; keep one",
     ),
     (["--guard-share", "1.5"], None),
+    (["--source", "none"], "--source none: give --upstream or --stub-zone, or who answers?"),
+    (
+        ["--source", "none", "--manifests", "a"],
+        "--source none and --manifests exclude each other",
+    ),
+    (["--upstream", "dns.example"], None),
+    (["--stub-zone", "corp.example"], None),
+    (["--allow", "10.0.0.1/8"], None),
 ]
 
 

@@ -1,6 +1,15 @@
 """Settings: flags, `MCSDNS_*`, a YAML file and defaults, in that order, by one schema."""
 
 from mcsdns.config.merge import add_flags, from_mapping, load
-from mcsdns.config.schema import LogFormat, LogLevel, Settings, fields
+from mcsdns.config.schema import LogFormat, LogLevel, Settings, fields, split_address
 
-__all__ = ["LogFormat", "LogLevel", "Settings", "add_flags", "fields", "from_mapping", "load"]
+__all__ = [
+    "LogFormat",
+    "LogLevel",
+    "Settings",
+    "add_flags",
+    "fields",
+    "from_mapping",
+    "load",
+    "split_address",
+]

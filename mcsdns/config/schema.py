@@ -19,9 +19,14 @@ from mcsdns.errors import ConfigError, NoSourceError
 from mcsdns.index import addresses
 from mcsdns.index.decode import SliceProfile
 from mcsdns.index.guard import GuardSettings
+from mcsdns.names import Name
+from mcsdns.server import allow
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.identity import Access, has_kubeconfig
 from mcsdns.sources.settings import KubernetesSettings
+from mcsdns.upstream import address, cache, forward
+from mcsdns.upstream.address import Address
+from mcsdns.upstream.health import Policy
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 ENVIRONMENT_PREFIX: Final = "MCSDNS_"
@@ -52,6 +57,13 @@ class LogLevel(enum.StrEnum):
     ERROR = "error"
 
 
+class SourceChoice(enum.StrEnum):
+    """Whether there is a source of objects at all."""
+
+    AUTO = "auto"
+    NONE = "none"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. The description of each field is its documentation."""
 
@@ -63,6 +75,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["PATH"],
         ),
     ] = []
+    source: Annotated[
+        SourceChoice,
+        Meta(
+            description="none: serve no zone, forward everything; auto: manifests or an API "
+            "server, as the other settings say",
+            examples=["CHOICE"],
+        ),
+    ] = SourceChoice.AUTO
     kubeconfig: Annotated[
         str,
         Meta(
@@ -213,6 +233,78 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     manifest_max_bytes: Annotated[
         int, Meta(ge=1, description="largest manifest file that is read", examples=["BYTES"])
     ] = 64 << 20
+    upstream: Annotated[
+        list[str],
+        Meta(
+            description="where names outside the zone are looked up: ADDR, ADDR:PORT, "
+            "tcp://ADDR or tls://ADDR#NAME (without any they are refused)",
+            examples=["UPSTREAM"],
+        ),
+    ] = []
+    upstream_from: Annotated[
+        str,
+        Meta(
+            description="file such as /etc/resolv.conf whose name servers are upstreams; re-read "
+            "when it changes",
+            examples=["FILE"],
+        ),
+    ] = ""
+    stub_zone: Annotated[
+        list[str],
+        Meta(
+            description="upstreams of one zone, ZONE=UPSTREAM or ZONE=UPSTREAM+UPSTREAM; the "
+            "longest zone wins",
+            examples=["ZONE=UPSTREAM"],
+        ),
+    ] = []
+    upstream_policy: Annotated[
+        Policy,
+        Meta(
+            description="which upstream is asked first: fastest, sequential, random or round_robin",
+            examples=["POLICY"],
+        ),
+    ] = Policy.FASTEST
+    allow: Annotated[
+        list[str],
+        Meta(
+            description="who may have names outside the zone looked up (default private networks "
+            "and our own)",
+            examples=["CIDR"],
+        ),
+    ] = []
+    forward_limit: Annotated[
+        int,
+        Meta(ge=1, le=65536, description="questions waiting for upstreams at once", examples=["N"]),
+    ] = 4096
+    cache_entries: Annotated[
+        int,
+        Meta(ge=0, description="upstreams' replies kept; 0 for none", examples=["N"]),
+    ] = 65536
+    cache_bytes: Annotated[
+        int, Meta(ge=0, description="memory for upstreams' replies", examples=["BYTES"])
+    ] = 64 << 20
+    cache_max_ttl: Annotated[
+        int,
+        Meta(ge=0, le=604800, description="longest that a reply is kept", examples=["SECONDS"]),
+    ] = 3600
+    cache_max_negative_ttl: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86400,
+            description="longest that NXDOMAIN and NODATA are kept",
+            examples=["SECONDS"],
+        ),
+    ] = 30
+    serve_stale: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=604800,
+            description="how long after its end a reply serves when no upstream answers",
+            examples=["SECONDS"],
+        ),
+    ] = 3600.0
     log_format: Annotated[LogFormat, Meta(description="text or json", examples=["FORMAT"])] = (
         LogFormat.TEXT
     )
@@ -223,7 +315,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def zone_settings(self) -> ZoneSettings:
         """Build what the zone needs; the settings were checked before."""
         return ZoneSettings(
-            zones=tuple(map(names.from_text, self.zone)),
+            zones=() if self.is_sourceless else tuple(map(names.from_text, self.zone)),
             ttl=self.ttl,
             per_cluster=self.per_cluster,
             clusterset_ips=self.clusterset_ips,
@@ -231,13 +323,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             namespaces=frozenset(map(names.wire_label, self.namespace)),
         )
 
+    @property
+    def is_sourceless(self) -> bool:
+        """Whether nothing is served but what upstreams say."""
+        return self.source is SourceChoice.NONE
+
     def access(self) -> Access | None:
-        """Return how to reach the API server; None where manifests are the source.
+        """Return how to reach the API server; None where there is none to follow.
 
         Raises:
             ConfigError: there is no source, or more than one.
         """
         given = [name for name in ("kubeconfig", "context", "in_cluster") if getattr(self, name)]
+        if self.is_sourceless:
+            given = ["manifests"] if self.manifests else given
+            if given:
+                raise ConfigError(f"--source none and {_flag(given[0])} exclude each other")
+            if not self.upstreams():
+                raise ConfigError("--source none: give --upstream or --stub-zone, or who answers?")
+            return None
         if self.manifests:
             if given:
                 raise ConfigError(f"--manifests and {_flag(given[0])} exclude each other; keep one")
@@ -265,6 +369,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             least=self.guard_least,
             grace_s=self.guard_grace,
             slices_matter=self.clusterset_ips is ClustersetIps.SLICES,
+        )
+
+    def upstreams(self) -> dict[Name, list[Address]]:
+        """Return the upstreams of each stub zone; those of the root are for all other names.
+
+        Raises:
+            ConfigError: a zone stands there twice.
+        """
+        zones: dict[Name, list[Address]] = {}
+        if self.upstream or self.upstream_from:
+            zones[names.ROOT] = [address.parse(text) for text in self.upstream]
+        for text in self.stub_zone:
+            zone, upstreams = split_stub_zone(text)
+            if zone in zones:
+                raise ConfigError(f"--stub-zone {text}: the zone stands there twice; keep one")
+            zones[zone] = upstreams
+        return zones
+
+    def forward_settings(self) -> forward.Settings:
+        """Build what the forwarder needs."""
+        return forward.Settings(
+            policy=self.upstream_policy,
+            max_pending=self.forward_limit,
+            cache=cache.Settings(
+                max_entries=self.cache_entries,
+                max_bytes=self.cache_bytes,
+                most_ttl_s=self.cache_max_ttl,
+                most_negative_ttl_s=self.cache_max_negative_ttl,
+                stale_s=self.serve_stale,
+            ),
         )
 
     def tcp_settings(self) -> TcpSettings:
@@ -371,12 +505,29 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def split_stub_zone(text: str) -> tuple[Name, list[Address]]:
+    """Read ZONE=UPSTREAM+UPSTREAM.
+
+    Raises:
+        ConfigError, InvalidNameError: it is not of this form.
+    """
+    zone, equals, rest = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not ZONE=UPSTREAM, such as corp.example=10.0.0.53")
+    return names.from_text(zone), [address.parse(each) for each in rest.split("+")]
+
+
 def _check_zone(text: str) -> None:
     zone = names.from_text(text)
     if zone == names.ROOT:
         raise ValueError("the root cannot be served; name a zone such as clusterset.local")
     if len(zone) > 128:  # noqa: PLR2004 - <svc>.<ns>.svc must find room
         raise ValueError(f"{text!r} leaves no room for names below it (at most 128 octets)")
+
+
+def _check_allow(text: str) -> None:
+    if text != "default":
+        allow.parse(text)
 
 
 def _check_namespace(text: str) -> None:
@@ -386,6 +537,9 @@ def _check_namespace(text: str) -> None:
 
 CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "listen": split_address,
+    "upstream": address.parse,
+    "stub_zone": split_stub_zone,
+    "allow": _check_allow,
     "zone": _check_zone,
     "namespace": _check_namespace,
     "ns_address": addresses.pack,

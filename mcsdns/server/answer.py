@@ -48,11 +48,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         shape: the name's shape in our zone; None where the name did not count.
         outcome: what the zone said; None where it was not asked.
+        is_outside: the name is in none of our zones.
     """
 
     response: Response
     shape: Shape | None = None
     outcome: Outcome | None = None
+    is_outside: bool = False
 
 
 class Answerer:
@@ -60,12 +62,13 @@ class Answerer:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        zones = ", ".join(to_text(tail.zone) for tail in tree.tails)
+        zones = ", ".join(to_text(tail.zone) for tail in tree.tails) or "no zone"
         self._outside = Decision(
             Response(
                 rcode=Rcode.REFUSED,
                 ede=Ede(EdeCode.NOT_AUTHORITATIVE, f"only {zones} is served here"),
-            )
+            ),
+            is_outside=True,
         )
 
     def answer_query(self, query: Query) -> Decision:

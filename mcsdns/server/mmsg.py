@@ -117,6 +117,38 @@ class Batch:
                 begin += 1
         return refused
 
+    def address(self, slot: int) -> bytes:
+        """Return the address that a request came from, 4 or 16 octets."""
+        at = slot * _ADDRESS_BYTES
+        return bytes(
+            self._addresses[at + 8 : at + 24] if self._ipv6 else self._addresses[at + 4 : at + 8]
+        )
+
+    def envelope(self, slot: int) -> bytes:
+        """Return the way back of a request, for `post`."""
+        at, control = slot * _ADDRESS_BYTES, slot * _CONTROL_BYTES
+        if self._wildcard:
+            self._clear_interfaces(slot, slot + 1)
+        return bytes(
+            self._addresses[at : at + _ADDRESS_BYTES]
+            + self._controls[control : control + _CONTROL_BYTES]
+        )
+
+    def post(self, letters: list[tuple[bytes, bytes]]) -> int:
+        """Send messages on their way back, as many as there are slots; return those not taken.
+
+        For a batch of its own: what lies in the slots is overwritten.
+        """
+        for slot, (envelope, message) in enumerate(letters):
+            at, control = slot * _ADDRESS_BYTES, slot * _CONTROL_BYTES
+            self._addresses[at : at + _ADDRESS_BYTES] = envelope[:_ADDRESS_BYTES]
+            self._controls[control : control + _CONTROL_BYTES] = envelope[_ADDRESS_BYTES:]
+            begin, size = slot * SLOT_BYTES, len(message) - 2
+            self._request_octets[begin : begin + 2] = message[:2]
+            self.replies[begin : begin + size] = message[2:]
+            self.reply_sizes[4 * slot + 3] = size
+        return self.send(0, len(letters))
+
     def _lay_out(self) -> None:
         requests = _address_of(self._request_octets)
         replies = _address_of(self.replies)

@@ -6,6 +6,7 @@ shape, and only then the zone and the writer. Whatever a peer sends ends in a re
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from mcsdns.errors import MessageError
 from mcsdns.rrset import Rcode, RRset, RRType
 from mcsdns.server.answer import Answerer, Decision
+from mcsdns.server.asker import Asker
 from mcsdns.server.kept import (
     MAX_ROTATIONS,
     Kept,
@@ -24,6 +26,7 @@ from mcsdns.server.kept import (
     value_of,
     without_options,
 )
+from mcsdns.server.relay import Relay
 from mcsdns.wire import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
@@ -79,9 +82,15 @@ class Responder:
         *,
         tcp: bool,
         clock: Callable[[], float],
+        relay: Relay | None = None,
     ) -> None:
-        """Take what to answer from; `clock` gives seconds and only turns subsets around."""
+        """Take what to answer from; `clock` gives seconds and only turns subsets around.
+
+        With a `relay` names outside our zones are asked elsewhere.
+        """
         self.kept = kept
+        self._relay = relay
+        self._ra = relay is not None
         self._answerer = answerer
         self._tree = tree
         self._tcp = tcp
@@ -90,18 +99,25 @@ class Responder:
         self._rendered = self._malformed = self._dropped = 0
         self._oversized = self._failures = 0
 
-    def respond(self, message: bytes) -> bytes | None:
-        """Return the reply to a request, None where there must be none."""
+    def respond(self, message: bytes, asker: Asker | None = None) -> bytes | None:
+        """Return the reply to a request, None where there must be none, or none yet."""
         key = message[2:]
         if (value := self._find(key)) is not None:
             return message[:2] + behind_id(value)
-        return self.respond_unkept(message, key)
+        return self.respond_unkept(message, key, asker)
 
-    def respond_unkept(self, message: bytes, key: bytes) -> bytes | None:
+    def respond_unkept(
+        self, message: bytes, key: bytes, asker: Asker | None = None
+    ) -> bytes | None:
         """Return the reply to a request for which nothing is kept under its own octets.
 
-        `key` is the request behind its ID; the socket loops look it up themselves.
+        `key` is the request behind its ID; the socket loops look it up themselves. A reply that
+        comes later goes through the `asker`; without one nothing is asked elsewhere.
         """
+        if self._relay is not None and asker is not None:
+            ready = self._relay.recall(key, asker)
+            if ready is not None:
+                return message[:2] + ready
         plain = without_options(key)
         if plain is not key and (value := self._find(plain)) is not None:
             return message[:2] + behind_id(value)
@@ -114,7 +130,7 @@ class Responder:
             if query is None:
                 self._dropped += 1
                 return None
-            return self._respond_to(message, query)
+            return self._respond_to(message, query, asker)
         except MessageError as error:
             self._malformed += 1
             return write_error(message, error)
@@ -131,7 +147,7 @@ class Responder:
             self._rendered, self._malformed, self._dropped, self._oversized, self._failures
         )
 
-    def _respond_to(self, message: bytes, query: Query) -> bytes:
+    def _respond_to(self, message: bytes, query: Query, asker: Asker | None) -> bytes | None:
         limit = self._limit_for(query)
         key = shape_key(query)
         if key is not None:
@@ -139,21 +155,26 @@ class Responder:
             if shaped is not None and shaped.serves(limit):
                 self._alias(message, query, shaped)
                 return _echo(query.id, query.question, behind_id(shaped.value))
-        return self._render(message, query, key, limit)
+        decision = self._answerer.answer_query(query)
+        relay = self._relay if decision.is_outside and asker is not None else None
+        if relay is not None and asker is not None and relay.serves(query):
+            return relay.ask(query, message, asker, limit)
+        return self._render(message, query, key, decision)
 
     def _limit_for(self, query: Query) -> int:
         """Return the octets that a reply to this client may have."""
         return MAX_TCP_BYTES if self._tcp else query.udp_limit()
 
-    def _render(self, message: bytes, query: Query, key: bytes | None, limit: int) -> bytes:
+    def _render(self, message: bytes, query: Query, key: bytes | None, decision: Decision) -> bytes:
         self._rendered += 1
-        decision = self._answerer.answer_query(query)
+        limit = self._limit_for(query)
         response = decision.response
         if self._tcp and isinstance(decision.outcome, Answer):
             response = self._within_tcp(query, decision.outcome, response)
         records = len(response.answer.rdatas) if response.answer else 1
         self._turn += _STRIDE
-        reply = write_response(query, response, limit, start=self._turn % records)
+        start = self._turn % records
+        reply = write_response(query, response, limit, ra=self._ra, start=start)
         is_subset = response is not decision.response
         if key is not None and self.kept.asked_before(key) and not is_subset:
             self._keep(message, query, key, decision)
@@ -171,10 +192,10 @@ class Responder:
         if raw is None and not self._tcp and query.edns is not None:
             limit = MAX_UDP_BYTES
         plain = _in_lower_case(query)
-        first = write_response(plain, decision.response, limit)
+        write = partial(write_response, plain, decision.response, limit, ra=self._ra)
+        first = write()
         replies = [
-            first if not start else write_response(plain, decision.response, limit, start=start)
-            for start in _rotations(decision, first)
+            first if not start else write(start=start) for start in _rotations(decision, first)
         ]
         if not replies:
             return

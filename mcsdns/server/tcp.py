@@ -16,7 +16,9 @@ from mcsdns.server.respond import Responder
 from mcsdns.wire import HEADER_BYTES
 
 BATCH: Final = 128
-"""Requests of one connection per turn of the loop; also what may be in flight on it."""
+"""Requests of one connection per turn of the loop."""
+MAX_AWAITED: Final = 128
+"""Replies that a connection may wait for; past it, it is not read from."""
 _WRITE_BUFFER_BYTES: Final = 1 << 17
 _BACKLOG: Final = 1024
 _SWEEP_S: Final = 1.0
@@ -164,11 +166,37 @@ class _Connection(asyncio.Protocol):
         self._at = 0
         self._writable = True
         self._scheduled = False
+        self._awaited = 0
+        self._has_ended = False
+        self._address = b""
+
+    def address(self) -> bytes:
+        """Return the client's address (`asker.Asker`)."""
+        return self._address
+
+    def detach(self) -> Callable[[bytes], None]:
+        """Return the way back for a reply that comes later (`asker.Asker`; RFC 7766, 6.2.1.1)."""
+        self._awaited += 1
+        return self._send_later
+
+    def _send_later(self, message: bytes) -> None:
+        """Send a reply out of order; read on where too many were awaited."""
+        self._awaited -= 1
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(len(message).to_bytes(2, "big") + message)
+        if self._awaited == MAX_AWAITED - 1 and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._process)
+        elif self._has_ended and not self._awaited:
+            transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         self._transport = transport
+        self._address = _packed_peer(transport)
         self._listener.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,6 +215,11 @@ class _Connection(asyncio.Protocol):
         self._at = 0
         if not self._scheduled:
             self._process()
+
+    def eof_received(self) -> bool:
+        """Close, but only after the replies that a client still waits for which asks no more."""
+        self._has_ended = True
+        return self._awaited > 0
 
     def close(self) -> None:
         """Close once all replies are written."""
@@ -214,6 +247,8 @@ class _Connection(asyncio.Protocol):
         if whole < 0:
             self._listener.aborted += 1
             self.close()
+        elif self._awaited >= MAX_AWAITED:
+            transport.pause_reading()
         elif whole == BATCH or not self._writable:
             transport.pause_reading()
             if self._writable:
@@ -232,7 +267,7 @@ class _Connection(asyncio.Protocol):
         known, unknown = kept.known.get, kept.unknown.get
         replies: list[bytes] = []
         whole = 0
-        while whole < BATCH and at + 2 <= end:
+        while whole < BATCH and at + 2 <= end and self._awaited < MAX_AWAITED:
             size = buffer[at] << 8 | buffer[at + 1]
             if size < HEADER_BYTES:
                 return replies, -1
@@ -244,7 +279,7 @@ class _Connection(asyncio.Protocol):
             key = buffer[begin + 2 : at]
             value = known(key) or unknown(key)
             if value is None:
-                reply = respond(buffer[begin:at], key)
+                reply = respond(buffer[begin:at], key, self)
                 if reply is not None:
                     replies += (len(reply).to_bytes(2, "big"), reply)
                 continue
@@ -259,3 +294,12 @@ class _Connection(asyncio.Protocol):
         if at == end:
             self._buffer, self._at = b"", 0
         return replies, whole
+
+
+def _packed_peer(transport: asyncio.Transport) -> bytes:
+    """Return the address of the other end; octets that are no address where it is gone."""
+    peer: tuple[str, int] | None = transport.get_extra_info("peername")
+    if not peer:
+        return b""
+    host = peer[0].partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)

@@ -7,6 +7,8 @@ non-blocking socket, which measured several times faster than a DatagramProtocol
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -75,6 +77,10 @@ class UdpListener:
         self._sock = sock
         self._responder = responder
         self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
+        self._outbox = mmsg.Batch(sock, wildcard=wildcard) if self._batch else None
+        self._letters: list[tuple[bytes, bytes]] = []
+        self._slot = 0
+        self._peer: tuple[str, int] = ("", 0)
         self._received = self._send_errors = self._receive_errors = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -88,7 +94,39 @@ class UdpListener:
         if self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
             self._drain()
+            self._post_all()
         self._sock.close()
+
+    def address(self) -> bytes:
+        """Return the address of the request at hand (`asker.Asker`)."""
+        if self._batch is not None:
+            return self._batch.address(self._slot)
+        return socket.inet_pton(self._sock.family, self._peer[0].partition("%")[0])
+
+    def detach(self) -> Callable[[bytes], None]:
+        """Return the way back to the sender of the request at hand (`asker.Asker`)."""
+        if self._batch is not None:
+            return partial(self._post, self._batch.envelope(self._slot))
+        return partial(self._send_to, self._peer)
+
+    def _post(self, envelope: bytes, message: bytes) -> None:
+        """Send with all that is to be sent in this turn of the loop."""
+        if not self._letters and self._loop is not None:
+            self._loop.call_soon(self._post_all)
+        self._letters.append((envelope, message))
+
+    def _post_all(self) -> None:
+        letters, self._letters = self._letters, []
+        if self._outbox is None or self._sock.fileno() < 0:
+            return
+        for begin in range(0, len(letters), mmsg.SLOTS):
+            self._send_errors += self._outbox.post(letters[begin : begin + mmsg.SLOTS])
+
+    def _send_to(self, peer: tuple[str, int], message: bytes) -> None:
+        try:
+            self._sock.sendto(message, peer)
+        except OSError:
+            self._send_errors += 1
 
     def _drain(self) -> None:
         """Answer what has arrived, but no more than a turn's worth."""
@@ -117,7 +155,8 @@ class UdpListener:
             key = requests[at + 2 : at + size].tobytes()
             value = known(key) or unknown(key)
             if value is None:
-                reply = respond(requests[at : at + size].tobytes(), key)
+                self._slot = slot
+                reply = respond(requests[at : at + size].tobytes(), key, self)
                 if reply is None:
                     self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
@@ -148,13 +187,10 @@ class UdpListener:
                 self._receive_errors += 1
                 continue
             self._received += 1
-            reply = self._responder.respond(message)
-            if reply is None:
-                continue
-            try:
-                self._sock.sendto(reply, peer)
-            except OSError:
-                self._send_errors += 1
+            self._peer = peer
+            reply = self._responder.respond(message, self)
+            if reply is not None:
+                self._send_to(peer, reply)
 
     def statistics(self) -> Statistics:
         """Return the counters; asks the kernel for its own (SO_MEMINFO, the drops are last)."""

@@ -45,6 +45,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         labels: where in `name` each label begins; the root is not among them.
         qtype: record type. qclass: class.
         edns: the OPT record, if there was one.
+        ad: whether the sender understands the AD bit (RFC 6840, 5.7).
     """
 
     id: bytes
@@ -56,6 +57,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     qtype: int
     qclass: int
     edns: Edns | None
+    ad: bool = False
 
     def udp_limit(self) -> int:
         """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512)."""

@@ -65,6 +65,7 @@ def read_query(message: bytes) -> Query | None:
         qtype,
         qclass,
         edns,
+        bool(message[3] & 0x20),
     )
 
 

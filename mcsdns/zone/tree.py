@@ -83,7 +83,8 @@ class Tree:
         self.reason = NOT_READ
         self.stale = False
         self.name_room = min(
-            names.MAX_NAME_BYTES - len(zone) - len(b"\x03svc") for zone in settings.zones
+            (names.MAX_NAME_BYTES - len(zone) - len(b"\x03svc") for zone in settings.zones),
+            default=0,
         )
         self._services: dict[bytes, ServiceNode] = {}
         self._namespaces: dict[bytes, int] = {}

@@ -1,0 +1,90 @@
+"""Puts the forwarder together: upstreams of the settings and of a resolv.conf, and who may ask."""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from mcsdns.config import Settings
+from mcsdns.names import ROOT, to_text
+from mcsdns.server.allow import Allowed, own_networks
+from mcsdns.server.relay import Relay
+from mcsdns.upstream.forward import Forwarder
+from mcsdns.upstream.resolvconf import ResolvConf, is_own
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 5.0
+_NETWORKS_EVERY_S: Final = 60.0
+
+
+def make(settings: Settings) -> "Forwarding | None":
+    """Make what forwards, if the settings name an upstream.
+
+    Raises:
+        ConfigError: an upstream or a network is not usable.
+    """
+    return Forwarding(settings) if settings.upstreams() else None
+
+
+class Forwarding:
+    """The forwarder, and what changes around it while it runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet.
+
+        Raises:
+            ConfigError: as `make`.
+        """
+        self._zones = settings.upstreams()
+        self._path = settings.upstream_from
+        self._resolv_conf: ResolvConf | None = None
+        self._logged: set[str] = set()
+        self._allowed = Allowed(settings.allow or None, own_networks())
+        self.forwarder = Forwarder(
+            settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom()
+        )
+
+    def relay(self, *, tcp: bool) -> Relay:
+        """Make the way to the forwarder for one transport."""
+        return Relay(self.forwarder, self._allowed, time.monotonic, tcp=tcp, logged=self._logged)
+
+    def start(self, own: Sequence[tuple[str, int]]) -> None:
+        """Begin, now that our own sockets are known: none of them may be an upstream."""
+        for zone, upstreams in self._zones.items():
+            others = [each for each in upstreams if not is_own(each, own)]
+            if others != upstreams:
+                logger.error(
+                    "%s: this server itself is no upstream of it, and left out; name another one",
+                    to_text(zone),
+                )
+                self._zones[zone] = others
+                self.forwarder.replace(zone, others)
+        if self._path:
+            self._resolv_conf = ResolvConf(self._path, own)
+            self.look()
+        self.forwarder.start()
+
+    async def run(self) -> None:
+        """Follow the resolv.conf and our own networks until cancelled."""
+        networks_s = time.monotonic()
+        while True:
+            await anyio.sleep(_LOOK_EVERY_S)
+            self.look()
+            if time.monotonic() > networks_s + _NETWORKS_EVERY_S:
+                networks_s = time.monotonic()
+                self._allowed.renew(own_networks())
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self.forwarder.close()
+
+    def look(self) -> None:
+        """Take the servers of the resolv.conf, if they changed."""
+        if self._resolv_conf is not None and self._resolv_conf.refresh():
+            found = self._resolv_conf.addresses
+            logger.info("upstreams: %s", ", ".join(each.text for each in found))
+            self.forwarder.replace(ROOT, [*self._zones[ROOT], *found])

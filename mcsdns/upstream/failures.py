@@ -1,0 +1,26 @@
+"""Why there is no answer: the Extended DNS Errors of our own (RFC 8914), and SERVFAIL with them."""
+
+from typing import Final
+
+from mcsdns.rrset import EdeCode, Rcode
+from mcsdns.upstream.fitting import Fitted, write_error_option
+from mcsdns.upstream.replies import UpstreamReply
+
+TOO_MANY: Final = write_error_option(EdeCode.OTHER, "too many questions wait for upstreams")
+SILENT: Final = write_error_option(EdeCode.NO_REACHABLE_AUTHORITY, "no upstream answered in time")
+BROKEN: Final = write_error_option(EdeCode.NETWORK_ERROR, "no upstream can be reached")
+NOBODY: Final = write_error_option(EdeCode.NETWORK_ERROR, "no upstream is known")
+NO_TCP: Final = write_error_option(
+    EdeCode.NETWORK_ERROR, "the upstream's reply needs TCP, which it does not answer on"
+)
+LOOP: Final = write_error_option(
+    EdeCode.OTHER,
+    "forwarding loop: what mcsdns sends upstream comes back to it; take the zone out of the other "
+    "server's forward to mcsdns, or the other server out of --upstream",
+)
+
+
+def failure(errors: bytes) -> Fitted:
+    """Return SERVFAIL with the errors."""
+    reply = UpstreamReply(Rcode.SERVFAIL, False, False, b"", 0, 0, 0, (), 0, False, errors)
+    return Fitted(reply)

@@ -1,0 +1,578 @@
+"""One question to other servers: what is kept, what is in flight, tries and deadlines.
+
+`Forwarder.ask` answers at once from what is kept, or later through the way back that the asker
+gives. No task and no timer belongs to a question: datagrams come by callback, and one timer looks
+at the earliest deadlines. A question waits for at most `total_s`, in tries of three round trips;
+then comes what is stale, or SERVFAIL with the reason.
+
+Spec: RFC 5625 (proxies), RFC 8767 (stale), RFC 9520 (failures), RFC 8914 (errors); spec.md 3.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+
+from mcsdns.errors import ReplyError
+from mcsdns.names import Name, to_text
+from mcsdns.rrset import Rcode, RRType
+from mcsdns.upstream import cache as caching
+from mcsdns.upstream import failures, flight
+from mcsdns.upstream.address import Address
+from mcsdns.upstream.cache import Cache, key_of
+from mcsdns.upstream.fitting import Fitted, fit
+from mcsdns.upstream.flight import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
+from mcsdns.upstream.health import Chooser, Policy
+from mcsdns.upstream.loops import Loops, Probe, zones_to_probe
+from mcsdns.upstream.ports import PortSettings
+from mcsdns.upstream.replies import UpstreamReply, read_upstream_reply
+from mcsdns.upstream.requests import Requests, query_of
+from mcsdns.upstream.streams import StreamSettings
+from mcsdns.upstream.stub import Stubs
+from mcsdns.wire import Query
+
+logger = logging.getLogger(__name__)
+
+_IDLE_TICKS: Final = 10
+_BATCH: Final = 64
+"""Tries looked at in one turn of the loop: a full house of silent ones took it for 80 ms, in which
+the kernel dropped requests for our own zone."""
+_SUSPICIOUS_WAITERS: Final = 16
+_PROBE_EVERY_S: Final = 10.0
+_TELL_EVERY_S: Final = 60.0
+_ROUNDS_WHEN_BROKEN: Final = 2
+_REFUSED_S: Final = 1.0
+"""How long it is kept that upstreams refuse connections: one that restarts is back soon."""
+_NO_ANSWER_S: Final = 5.0
+_NO_EDNS_S: Final = 600.0
+_NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value)
+_POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
+"""Another upstream may know better, as stub resolvers hold it (res_send of glibc and musl)."""
+_WITHOUT_RD: Final = b"\0"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How questions are forwarded.
+
+    Attributes:
+        total_s: longest that a question waits; clients wait 5 s, CoreDNS 2 s.
+        max_pending: questions in flight; past it SERVFAIL at once.
+        max_waiters: askers that share one of them.
+        policy: which of several upstreams is asked first.
+    """
+
+    total_s: float = 1.8
+    max_pending: int = 4096
+    max_waiters: int = 1024
+    policy: Policy = Policy.FASTEST
+    ports: PortSettings = PortSettings()
+    streams: StreamSettings = StreamSettings()
+    cache: caching.Settings = caching.Settings()
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot.
+
+    Attributes:
+        asked: questions. joined: those that found the same one in flight. pending: in flight.
+        gave_up: without an answer in time. refused: for too many in flight. looped: loops.
+    """
+
+    asked: int
+    joined: int
+    pending: int
+    gave_up: int
+    refused: int
+    looped: int
+    cache: caching.Statistics
+    upstreams: list[flight.Statistics]
+
+
+Answered: TypeAlias = tuple[bytes, float]
+"""A whole message, and until when the same octets behind the ID are right; 0 for this once."""
+
+
+class Asker(Protocol):
+    """Who asked, and the way back."""
+
+    def detach(self) -> Callable[[bytes], None]:
+        """Return what sends the reply later."""
+        ...
+
+
+class Forwarder:
+    """Answers from other servers."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        zones: Mapping[Name, Sequence[Address]],
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        """Take the upstreams of each zone; that of the root is for all other names.
+
+        `clock` gives monotonic seconds; `rng` must not be predictable.
+
+        Raises:
+            ConfigError: an upstream is not usable.
+        """
+        self.settings = settings
+        self.cache = Cache(settings.cache)
+        self._clock = clock
+        self._rng = rng
+        self._loops = Loops(rng)
+        self._requests = Requests(self._loops)
+        self._chooser = Chooser(settings.policy, rng)
+        self._groups = {zone: self._group(zone, addresses) for zone, addresses in zones.items()}
+        self._stubs = Stubs(self._groups)
+        self._pending: dict[bytes, Pending] = {}
+        self._deadlines = Deadlines()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._keeps = settings.cache.max_entries > 0
+        self._asked = self._joined = self._gave_up = self._refused = self._looped = 0
+
+    def start(self) -> None:
+        """Look for loops; in the running loop."""
+        for group, upstream in self._upstreams():
+            self._probe_for_loop(group, upstream, group.zone)
+
+    def close(self) -> None:
+        """Give up whatever is in flight, without a word, and close all sockets."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for pending in list(self._pending.values()):
+            pending.cut()
+        self._pending.clear()
+        self._deadlines.clear()
+        for _, upstream in self._upstreams():
+            upstream.close()
+        self._groups = {zone: Group(zone, ()) for zone in self._groups}
+        self._stubs = Stubs(self._groups)
+
+    def replace(self, zone: Name, addresses: Sequence[Address]) -> None:
+        """Take other upstreams for a zone; what is in flight to the old ones is asked anew.
+
+        Those that stay keep their sockets and what is known of them.
+        """
+        before = self._groups.get(zone)
+        known = {each.address: each for each in before.upstreams} if before else {}
+        self._groups[zone] = group = self._group(zone, addresses, known)
+        self._stubs = Stubs(self._groups)
+        gone = [each for each in known.values() if each not in group.upstreams]
+        for pending in [each for each in self._pending.values() if each.group is before]:
+            pending.group, pending.step = group, 0
+            pending.order = self._chooser.order(group.healths)
+            if pending.current is None or pending.current.upstream in gone:
+                self._try_next(pending, self._clock())
+        for upstream in gone:
+            upstream.close()
+
+    def serves(self, query: Query) -> bool:
+        """Say whether there is anybody to ask."""
+        return self._stubs.find(query.name, query.labels) is not None
+
+    def ask(
+        self, query: Query, message: bytes, asker: Asker, limit: int, *, tcp: bool
+    ) -> Answered | None:
+        """Return the reply, or None where it will come through the asker."""
+        self._asked += 1
+        now_s = self._clock()
+        mark = self._loops.mark_of(message) if query.edns is not None else b""
+        if mark and self._loops.is_loop(mark):
+            self._note_return(query, mark, now_s)
+            return self._tell_loop(query, limit, tcp=tcp), 0.0
+        # Whoever clears RD may get a referral or a refusal, which is no reply for all others.
+        key = key_of(query) if query.rd else key_of(query) + _WITHOUT_RD
+        found = self.cache.find(key, now_s) if self._keeps else None
+        if found is not None:
+            if found.wants_refresh:
+                self._refresh(key, query, now_s)
+            return found.fitted.fit(query, limit, tcp=tcp, ad=query.ad), found.until_s
+        probe = self._loops.probe_of(query.name, now_s)
+        if probe is not None:
+            self._note_loop(probe, now_s)
+            return self._tell_loop(query, limit, tcp=tcp), 0.0
+        # What has passed others of our kind shares with its like alone: it may be in a loop.
+        pending = self._pending.get(key + mark)
+        if pending is not None:
+            self._joined += 1
+            self._suspect(pending, now_s)
+            refusal = b""
+        else:
+            pending, refusal = self._begin(key, query, mark, now_s)
+        if pending is None or len(pending.waiters) >= self.settings.max_waiters:
+            fitted = self._last_resort(key, refusal or self._too_many(), now_s)
+            return fitted.fit(query, limit, tcp=tcp, ad=query.ad), 0.0
+        pending.waiters.append(Waiter(query, limit, tcp, asker.detach()))
+        return None
+
+    def deliver(self, attempt: Try, message: bytes) -> bool:
+        """Take a reply of an upstream; returns whether it is one to what was asked."""
+        pending = attempt.pending
+        try:
+            reply = read_upstream_reply(message, pending.query.question)
+        except ReplyError:
+            return False
+        now_s = self._clock()
+        attempt.is_over = True
+        upstream = attempt.upstream
+        if attempt.tells_health and upstream.health.answer(now_s - attempt.sent_s, now_s):
+            _tell_up(upstream)
+        if not pending.is_done:
+            self._take(pending, attempt, reply, now_s)
+        return True
+
+    def fail(self, attempt: Try, why: str) -> None:
+        """Learn that a try will not be answered."""
+        now_s = self._clock()
+        self._note_failure(attempt, why, now_s)
+        attempt.is_over = True
+        pending = attempt.pending
+        if pending.current is not attempt or pending.is_done:
+            return
+        if pending.step < _ROUNDS_WHEN_BROKEN * len(pending.order):
+            self._try_next(pending, now_s)
+        elif pending.may_hear_from_another(attempt.upstream):
+            self._wait_on(pending, attempt, now_s)
+        else:
+            self._give_up(pending, failures.BROKEN, now_s)  # at once, so that clients ask elsewhere
+
+    def tick(self) -> None:
+        """Look at the tries whose time is over, and at upstreams that are down.
+
+        Called by a timer of its own while there is anything to look at.
+        """
+        self._timer = None
+        now_s = self._clock()
+        due = self._deadlines.due(now_s, _BATCH)
+        for attempt in due:
+            pending = attempt.pending
+            if not pending.is_done and pending.current is attempt:
+                self._note_failure(attempt, "no reply in time", now_s)
+                self._try_next(pending, now_s)
+        is_any_down = self._probe_down(now_s)
+        if self._deadlines:
+            self._look_after(TICK_S if len(due) < _BATCH else 0.0)
+        elif is_any_down:
+            self._look_after(_IDLE_TICKS * TICK_S)
+
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(
+            self._asked,
+            self._joined,
+            len(self._pending),
+            self._gave_up,
+            self._refused,
+            self._looped,
+            self.cache.statistics(),
+            [upstream.statistics() for _, upstream in self._upstreams()],
+        )
+
+    def _group(
+        self,
+        zone: Name,
+        addresses: Sequence[Address],
+        known: Mapping[Address, Upstream] | None = None,
+    ) -> Group:
+        settings = self.settings.ports, self.settings.streams
+        known = known or {}
+        return Group(
+            zone,
+            [
+                known.get(each) or Upstream(each, self.deliver, self.fail, settings, self._rng)
+                for each in dict.fromkeys(addresses)
+            ],
+        )
+
+    def _upstreams(self) -> Iterator[tuple[Group, Upstream]]:
+        for group in self._groups.values():
+            for upstream in group.upstreams:
+                yield group, upstream
+
+    def _begin(
+        self, key: bytes, query: Query, mark: bytes, now_s: float
+    ) -> tuple[Pending | None, bytes]:
+        """Send a question; returns it, or why it is not in flight.
+
+        While all upstreams are down what is stale is told at once, and asked for beside that.
+        """
+        group = self._stubs.find(query.name, query.labels)
+        if group is None or not group.upstreams:
+            return None, failures.NOBODY
+        if len(self._pending) >= self.settings.max_pending:
+            return None, self._too_many()
+        flight_key = key + mark
+        pending = Pending(key, flight_key, query, mark, group, self._until_s(now_s))
+        self._pending[flight_key] = pending
+        self._try_next(pending, now_s)
+        if pending.is_done:
+            return None, failures.LOOP
+        if len(group.upstreams) > 1:
+            self._explore(pending, now_s)
+        if group.is_down and self.cache.find_stale(key, now_s) is not None:
+            return None, failures.SILENT
+        return pending, b""
+
+    def _refresh(self, key: bytes, query: Query, now_s: float) -> None:
+        """Ask again for what ends soon; nobody waits for it."""
+        if key not in self._pending:
+            self._begin(key, query, b"", now_s)
+
+    def _explore(self, pending: Pending, now_s: float) -> None:
+        group = pending.group
+        at = self._chooser.explore(group.healths, pending.order[0])
+        if at is not None:
+            self._ask_aside(group, pending.query, group.upstreams[at], now_s)
+
+    def _until_s(self, now_s: float) -> float:
+        return now_s + self.settings.total_s - TICK_S
+
+    def _try_next(self, pending: Pending, now_s: float) -> None:
+        """Ask the next upstream in turn, or give up where the time is over."""
+        if now_s >= pending.until_s or pending.is_aside:
+            self._give_up(pending, failures.SILENT, now_s)
+            return
+        if not pending.order:
+            pending.order = self._chooser.order(pending.group.healths)
+        elif len(pending.waiters) > 1:
+            self._suspect(pending, now_s)
+        upstream = self._next(pending, now_s)
+        if upstream is not None:
+            self._send(pending, upstream, now_s, is_streamed=upstream.ports is None)
+        elif pending.group.upstreams:
+            self._looped += 1
+            self._end(pending, failures.failure(failures.LOOP))
+        else:
+            self._give_up(pending, failures.NOBODY, now_s)
+
+    def _next(self, pending: Pending, now_s: float) -> Upstream | None:
+        """Return whose turn it is; None where each would send the question back to us."""
+        order, upstreams, loops = pending.order, pending.group.upstreams, self._loops
+        for _ in order:
+            upstream = upstreams[order[pending.step % len(order)]]
+            pending.step += 1
+            if not loops.any or not loops.holds(upstream.address, pending.query.name, now_s):
+                return upstream
+        return None
+
+    def _send(
+        self,
+        pending: Pending,
+        upstream: Upstream,
+        now_s: float,
+        *,
+        is_streamed: bool,
+        has_edns: bool = True,
+    ) -> None:
+        has_edns = has_edns and now_s >= upstream.no_edns_until_s
+        attempt = Try(pending, upstream, now_s, is_streamed, has_edns)
+        pending.current = attempt
+        pending.tries.append(attempt)
+        upstream.health.ask()
+        request = self._requests.render(pending.query, pending.mark, has_edns=has_edns)
+        upstream.send(attempt, request)
+        at_s = now_s + upstream.health.try_s
+        self._deadlines.add(at_s if at_s < pending.until_s else pending.until_s, attempt)
+        if self._timer is None:
+            self._look_after(TICK_S)
+
+    def _wait_on(self, pending: Pending, attempt: Try, now_s: float) -> None:
+        """Let the replies come that others owe, then go on."""
+        at_s = min(now_s + attempt.upstream.health.try_s, pending.until_s)
+        self._deadlines.add(at_s, attempt)
+
+    def _look_after(self, pause_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self.tick)
+
+    def _take(self, pending: Pending, attempt: Try, reply: UpstreamReply, now_s: float) -> None:
+        """Decide what a reply is good for."""
+        upstream = attempt.upstream
+        if pending.is_aside:
+            pending.cut()
+        elif reply.truncated and not attempt.is_streamed:
+            pending.fallback = reply
+            self._send(pending, upstream, now_s, is_streamed=True, has_edns=attempt.has_edns)
+        elif attempt.has_edns and reply.rcode in _NO_EDNS_RCODES:
+            streamed = attempt.is_streamed
+            self._send(pending, upstream, now_s, is_streamed=streamed, has_edns=False)
+        elif reply.rcode in _POOR_RCODES and len(pending.order) > 1:
+            self._take_poor(pending, attempt, reply, now_s)
+        else:
+            self._note_edns(attempt, reply.rcode, now_s)
+            self._finish(pending, reply, now_s)
+
+    def _take_poor(
+        self, pending: Pending, attempt: Try, reply: UpstreamReply, now_s: float
+    ) -> None:
+        """Ask the other upstreams before a failure of one of them is believed."""
+        pending.fallback = pending.fallback or reply
+        if pending.has_another_up():
+            if pending.current is attempt:
+                self._try_next(pending, now_s)
+        elif not pending.awaits_another(attempt.upstream):
+            self._finish(pending, reply, now_s)
+
+    def _note_edns(self, attempt: Try, rcode: int, now_s: float) -> None:
+        """Leave EDNS out for a while where a question was answered without, and only without."""
+        upstream = attempt.upstream
+        was_left_out = attempt.sent_s < upstream.no_edns_until_s
+        if not attempt.has_edns and not was_left_out and rcode not in _NO_EDNS_RCODES:
+            upstream.no_edns_until_s = now_s + _NO_EDNS_S
+
+    def _finish(self, pending: Pending, reply: UpstreamReply, now_s: float) -> None:
+        """Keep a reply and hand it out; what is stale is better than a failure (RFC 8767, 4)."""
+        key = pending.key
+        if reply.rcode != Rcode.SERVFAIL:
+            self._hand_out(pending, self.cache.put(key, reply, now_s) if self._keeps else reply)
+            return
+        errors = reply.errors
+        if self._loops.came_back(pending.query.name, now_s):
+            errors = failures.LOOP + errors
+            reply = msgspec.structs.replace(reply, errors=errors)
+        self.cache.put_failure(key, now_s, errors)
+        stale = self.cache.find_stale(key, now_s)
+        self._end(pending, Fitted(reply) if stale is None else stale.fitted)
+
+    def _give_up(self, pending: Pending, errors: bytes, now_s: float) -> None:
+        if pending.is_aside:
+            pending.cut()
+            return
+        self._gave_up += 1
+        fallback = pending.fallback
+        if fallback is None:
+            fitted = self._last_resort(pending.key, errors, now_s, keep=True)
+            self._end(pending, fitted)
+        elif fallback.truncated:  # all that is to be had; clients on TCP cannot be told of it
+            self._end(pending, Fitted(fallback, errors=failures.NO_TCP))
+        else:
+            self._finish(pending, fallback, now_s)
+
+    def _last_resort(
+        self, key: bytes, errors: bytes, now_s: float, *, keep: bool = False
+    ) -> Fitted:
+        """Return what was true a while ago, else SERVFAIL."""
+        stale = self.cache.find_stale(key, now_s)
+        if stale is not None:
+            return stale.fitted
+        if keep:
+            most_s = _REFUSED_S if errors is failures.BROKEN else _NO_ANSWER_S
+            self.cache.put_failure(key, now_s, errors, most_s)
+        return failures.failure(errors)
+
+    def _hand_out(self, pending: Pending, reply: UpstreamReply) -> None:
+        """Answer with a reply; for one asker, the usual case, no rendering is kept."""
+        if len(pending.waiters) != 1:
+            self._end(pending, Fitted(reply))
+            return
+        self._pending.pop(pending.flight_key, None)
+        (waiter,) = pending.cut()
+        query = waiter.query
+        waiter.send(fit(reply, query, waiter.limit, tcp=waiter.tcp, ad=query.ad))
+
+    def _end(self, pending: Pending, fitted: Fitted) -> None:
+        """Answer all who wait, and await nothing more."""
+        self._pending.pop(pending.flight_key, None)
+        for waiter in pending.cut():
+            query = waiter.query
+            waiter.send(fitted.fit(query, waiter.limit, tcp=waiter.tcp, ad=query.ad))
+
+    def _too_many(self) -> bytes:
+        self._refused += 1
+        return failures.TOO_MANY
+
+    def _note_failure(self, attempt: Try, why: str, now_s: float) -> None:
+        """Note once for each try that it failed; a late reply still counts."""
+        upstream = attempt.upstream
+        if attempt.has_failed or attempt.is_over or not attempt.tells_health:
+            return
+        attempt.has_failed = True
+        if upstream.health.fail(now_s):
+            _tell_down(upstream, why, now_s)
+            if self._timer is None and not self._is_closed:
+                self._look_after(TICK_S)
+
+    def _probe_down(self, now_s: float) -> bool:
+        """Ask each upstream that is down whether it is back; returns whether there is one."""
+        is_any_down = False
+        for group, upstream in self._upstreams():
+            health = upstream.health
+            if health.is_down:
+                is_any_down = True
+                if health.probe_due_s <= now_s:
+                    health.probe(now_s)
+                    self._ask_aside(group, query_of(group.zone, RRType.NS), upstream, now_s)
+        return is_any_down
+
+    def _ask_aside(self, group: Group, query: Query, upstream: Upstream, now_s: float) -> None:
+        """Ask something that nobody waits for."""
+        pending = Pending(b"", b"", query, b"", group, self._until_s(now_s))
+        self._send(pending, upstream, now_s, is_streamed=upstream.ports is None)
+
+    def _suspect(self, pending: Pending, now_s: float) -> None:
+        """Look for a loop where the same question comes again while nothing answers it."""
+        is_late = pending.step > 1 or len(pending.waiters) >= _SUSPICIOUS_WAITERS
+        upstream = pending.current.upstream if pending.current else None
+        if not is_late or upstream is None or now_s < upstream.probed_s + _PROBE_EVERY_S:
+            return
+        upstream.probed_s = now_s
+        group = pending.group
+        for zone in zones_to_probe(pending.query.name, group.zone):
+            self._probe_for_loop(group, upstream, zone)
+
+    def _probe_for_loop(self, group: Group, upstream: Upstream, zone: Name) -> None:
+        now_s = self._clock()
+        name = self._loops.new_probe(zone, upstream.address, now_s)
+        self._ask_aside(group, query_of(name, RRType.TXT), upstream, now_s)
+
+    def _note_return(self, query: Query, mark: bytes, now_s: float) -> None:
+        probe = self._loops.probe_of(query.name, now_s)
+        if probe is not None:
+            self._note_loop(probe, now_s)
+        elif self._loops.is_own(mark) and self._loops.note_return(query.name, now_s):
+            logger.error(
+                "forwarding loop: the question for %s was sent upstream and came back to us; take "
+                "its zone out of the other server's forward to mcsdns, or that server out of the "
+                "upstreams",
+                to_text(query.name),
+            )
+
+    def _note_loop(self, probe: Probe, now_s: float) -> None:
+        """Send nothing below a zone to an upstream for a while, for it comes back."""
+        if self._loops.note(probe, now_s):
+            logger.error(
+                "forwarding loop: what is sent to %s for %s comes back to us; take this zone out "
+                "of that server's forward to mcsdns, or that server out of the upstreams",
+                probe.upstream.text,
+                to_text(probe.zone),
+            )
+        for pending in list(self._pending.values()):
+            attempt = pending.current
+            if attempt is not None and self._loops.holds(
+                attempt.upstream.address, pending.query.name, now_s
+            ):
+                self._try_next(pending, now_s)
+
+    def _tell_loop(self, query: Query, limit: int, *, tcp: bool) -> bytes:
+        self._looped += 1
+        return failures.failure(failures.LOOP).fit(query, limit, tcp=tcp, ad=query.ad)
+
+
+def _tell_down(upstream: Upstream, why: str, now_s: float) -> None:
+    """Log it, but not each time where an upstream comes and goes."""
+    if now_s >= upstream.told_s + _TELL_EVERY_S:
+        upstream.told_s = now_s
+        upstream.is_told = True
+        logger.warning("upstream %s is left alone until it answers: %s", upstream.address.text, why)
+
+
+def _tell_up(upstream: Upstream) -> None:
+    if upstream.is_told:
+        upstream.is_told = False
+        logger.warning("upstream %s answers again", upstream.address.text)

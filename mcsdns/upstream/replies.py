@@ -1,0 +1,291 @@
+"""An upstream's reply: read once, checked, and made ready for any client that asks the same.
+
+The records stay octets. What is known of them is where the TTL of each is, so that TTLs can be
+counted down and a reply cut between two records. The OPT record is hop by hop and taken off; of
+its options only Extended DNS Errors go on (RFC 8914, 3: "forwarders").
+
+Every name that a pointer may lead to is checked here, owners and those in RDATA that may be
+compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
+"""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from mcsdns.errors import ReplyError
+from mcsdns.names import MAX_LABEL_BYTES, MAX_NAME_BYTES
+from mcsdns.rrset import Rcode, RRClass, RRType
+from mcsdns.wire import HEADER_BYTES
+
+_RECORD: Final = struct.Struct("!HHIH")
+_COUNTS: Final = struct.Struct("!HHH")
+_TTL: Final = struct.Struct("!I")
+_TWO: Final = struct.Struct("!HH")
+_TTL_AT: Final = 4
+_RDATA_BEHIND_TTL: Final = 6
+_EDE_OPTION: Final = 15
+_LEAST_EDE_BYTES: Final = 6
+MAX_ERRORS_BYTES: Final = 1024
+"""More of an upstream's Extended DNS Errors is not taken."""
+_QR_AND_OPCODE: Final = 0xF8
+_QR: Final = 0x80
+_TC: Final = 0x02
+_AD: Final = 0x20
+_MAX_TTL: Final = 0x7FFFFFFF
+_POINTER: Final = 0xC0
+_TO_THE_QUESTION: Final = b"\xc0\x0c"
+_ONE_QUESTION: Final = b"\0\1"
+_NO_QUESTION: Final = bytes(8)
+_NO_TTL: Final = -1
+_AUTHORITY, _ADDITIONAL = 1, 2
+_IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums cost in the loop
+_ADDRESS_BYTES: Final = {RRType.A.value: 4, RRType.AAAA.value: 16}
+
+_LAYOUTS: Final = {
+    **dict.fromkeys((2, 3, 4, 5, 7, 8, 9, 12, 39), (0, 1, 0)),  # NS, CNAME, PTR, DNAME, old ones
+    _SOA: (0, 2, 20),
+    **dict.fromkeys((14, 17), (0, 2, 0)),  # MINFO, RP
+    **dict.fromkeys((15, 18, 21, 36), (2, 1, 0)),  # MX, AFSDB, RT, KX
+    26: (2, 2, 0),  # PX
+    RRType.SRV.value: (6, 1, 0),
+}
+"""RDATA that later names may point into, by type: octets, names, octets."""
+
+_ANY_LAYOUT: Final = (0, 0, 0)
+
+
+class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
+    """What an upstream said.
+
+    Attributes:
+        rcode: with the upper bits of the OPT record.
+        authentic: the AD bit. truncated: the TC bit.
+        records: the three sections behind the question, without OPT; offsets begin here.
+        answers, authorities, additionals: how many records each section has.
+        ttls: where the TTL of each record is; none is above 2^31 - 1.
+        lifetime_s: for how long it is true, 0 where it says nothing about that.
+        negative: it denies something, and its lifetime is the SOA's.
+        errors: the Extended DNS Error options, as they were.
+    """
+
+    rcode: int
+    authentic: bool
+    truncated: bool
+    records: bytes
+    answers: int
+    authorities: int
+    additionals: int
+    ttls: tuple[int, ...]
+    lifetime_s: int
+    negative: bool
+    errors: bytes = b""
+
+    def end_of(self, records: int) -> int:
+        """Return where the first so many records end."""
+        if not records:
+            return 0
+        at = self.ttls[records - 1] + _RDATA_BEHIND_TTL
+        return at + (self.records[at - 2] << 8 | self.records[at - 1])
+
+
+def read_upstream_reply(message: bytes, question: bytes) -> UpstreamReply:
+    """Read a reply to a question, which must stand in it octet by octet.
+
+    A truncated reply may end anywhere; what is whole of it is taken.
+
+    Raises:
+        ReplyError: it is no reply to this question, or malformed.
+
+    Spec: RFC 1035, 4.1; RFC 5452, 9.1 (what a reply must match).
+    """
+    if len(message) < HEADER_BYTES or message[2] & _QR_AND_OPCODE != _QR:
+        raise ReplyError("it is no reply to a query")
+    low_rcode = message[3] & 0x0F
+    begin = HEADER_BYTES + len(question)
+    if message[4:6] != _ONE_QUESTION or message[HEADER_BYTES:begin] != question:
+        if message[4:12] != _NO_QUESTION or low_rcode != Rcode.FORMERR:
+            raise ReplyError("it is for another question")
+        begin = HEADER_BYTES  # a server without EDNS may repeat nothing (RFC 6891, 7)
+    truncated = bool(message[2] & _TC)
+    reader = _Records(message, begin, len(question))
+    try:
+        reader.read(_COUNTS.unpack_from(message, 6))
+    except (IndexError, struct.error, ValueError) as error:
+        why = error if isinstance(error, ValueError) else "the message ends within it"
+        if not truncated:
+            raise ReplyError(f"record {len(reader.ttls) + 1} is malformed: {why}") from None
+    rcode = low_rcode | reader.rcode_high << 4
+    answers, authorities, additionals = reader.counts
+    return UpstreamReply(
+        rcode,
+        bool(message[3] & _AD),
+        truncated,
+        reader.octets(),
+        answers,
+        authorities,
+        additionals,
+        tuple(reader.ttls),
+        reader.lifetime_s(rcode),
+        rcode == Rcode.NXDOMAIN or reader.soa_ttl != _NO_TTL,
+        reader.errors,
+    )
+
+
+class _Records:
+    """Walks the records of a message."""
+
+    def __init__(self, message: bytes, begin: int, question_bytes: int) -> None:
+        self.ttls: list[int] = []
+        self.counts = [0, 0, 0]
+        self.rcode_high = 0
+        self.errors = b""
+        self.soa_ttl = _NO_TTL
+        self._names = _Names(message, question_bytes - _TWO.size)
+        self._message = message
+        self._begin = self._end = begin
+        self._least_ttl = _MAX_TTL
+        self._too_long: list[int] = []
+
+    def read(self, counts: tuple[int, ...]) -> None:
+        """Read all sections.
+
+        What stands behind an OPT record is left out: it is Additional, nobody writes so, and its
+        names may point behind the octets that we take off.
+        """
+        message = self._message
+        names = self._names
+        at = self._end
+        for section, count in enumerate(counts):
+            for _ in range(count):
+                owner = at
+                to_question = message.startswith(_TO_THE_QUESTION, owner)
+                fixed = owner + 2 if to_question else names.end_of(owner)
+                rtype, rclass, ttl, rdlength = _RECORD.unpack_from(message, fixed)
+                rdata = fixed + _RECORD.size
+                at = rdata + rdlength
+                if at > len(message):
+                    raise ValueError("it ends behind the message")
+                if rtype == _OPT:
+                    self._read_opt(section, fixed - owner, ttl, rdata, at)
+                    return
+                if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
+                    names.check(rtype, rdata, at)
+                if ttl > _MAX_TTL:
+                    self._too_long.append(fixed + _TTL_AT - self._begin)
+                    ttl = 0
+                if ttl < self._least_ttl:
+                    self._least_ttl = ttl
+                if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
+                    self.soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
+                self.ttls.append(fixed + _TTL_AT - self._begin)
+                self.counts[section] += 1
+                self._end = at
+
+    def _read_opt(self, section: int, owner_bytes: int, ttl: int, at: int, end: int) -> None:
+        if section != _ADDITIONAL or owner_bytes != 1:
+            raise ValueError("the OPT record is misplaced")
+        self.rcode_high = ttl >> 24
+        while at < end:
+            code, length = _TWO.unpack_from(self._message, at)
+            option, at = at, at + _TWO.size + length
+            if code == _EDE_OPTION and at <= end:
+                self._take_error(self._message[option:at])
+        if at != end:
+            raise ValueError("an option ends behind its record")
+
+    def _take_error(self, option: bytes) -> None:
+        if len(option) >= _LEAST_EDE_BYTES and len(self.errors + option) <= MAX_ERRORS_BYTES:
+            self.errors += option
+
+    def octets(self) -> bytes:
+        """Return the records; a TTL with its highest bit set is 0 (RFC 2181, 8)."""
+        if not self._too_long:
+            return self._message[self._begin : self._end]
+        records = bytearray(self._message[self._begin : self._end])
+        for at in self._too_long:
+            _TTL.pack_into(records, at, 0)
+        return bytes(records)
+
+    def lifetime_s(self, rcode: int) -> int:
+        """Return for how long the reply is true (RFC 2308, 5; RFC 2181, 5.2).
+
+        A negative one without an SOA is not to be kept.
+        """
+        if rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+            return 0
+        if self.soa_ttl != _NO_TTL:
+            return min(self.soa_ttl, self._least_ttl)
+        return self._least_ttl if rcode == Rcode.NOERROR and self.counts[0] else 0
+
+
+class _Names:
+    """Finds where names end, and follows each pointer once."""
+
+    def __init__(self, message: bytes, question_name_bytes: int) -> None:
+        self._message = message
+        self._lengths = {HEADER_BYTES: question_name_bytes}
+
+    def check(self, rtype: int, at: int, end: int) -> None:
+        """Check that RDATA is as its type has it; an address is not, or it would not be here."""
+        ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+        at += ahead
+        for _ in range(names):
+            at = self.end_of(at)
+        if (at + behind != end and names) or rtype in _ADDRESS_BYTES:
+            raise ValueError("its RDATA is not of its type's length")
+
+    def end_of(self, begin: int) -> int:
+        """Return where the name at an offset ends; a pointer ends it."""
+        message = self._message
+        at = begin
+        while length := message[at]:
+            if length >= _POINTER:
+                target = (length & 0x3F) << 8 | message[at + 1]
+                tail = self._lengths.get(target) or self._length_of(target, begin)
+                _check_length(at - begin + tail)
+                return at + 2
+            if length > MAX_LABEL_BYTES:
+                raise ValueError("a label is over 63 octets")
+            at += length + 1
+        _check_length(at + 1 - begin)
+        return at + 1
+
+    def _length_of(self, target: int, bound: int) -> int:
+        """Return the octets of the name that a pointer leads to, written out.
+
+        Each pointer must lead to before the piece that it ends, so that there are no circles;
+        all labels met are remembered, so that the work is in proportion to the message.
+        """
+        message = self._message
+        lengths = self._lengths
+        met: list[tuple[int, int]] = []
+        first = at = target
+        octets = 0
+        while True:
+            if at == target and not HEADER_BYTES <= target < bound:
+                raise ValueError("a pointer does not point backwards")
+            if at in lengths:
+                octets += lengths[at]
+                break
+            met.append((at, octets))
+            length = message[at]
+            if length >= _POINTER:
+                bound, target = target, (length & 0x3F) << 8 | message[at + 1]
+                at = target
+            elif length > MAX_LABEL_BYTES:
+                raise ValueError("a label is over 63 octets")
+            else:
+                at += length + 1
+                octets += length + 1
+                _check_length(octets)
+                if not length:
+                    break
+        for at, ahead in met:
+            lengths[at] = octets - ahead
+        return lengths[first]
+
+
+def _check_length(octets: int) -> None:
+    if octets > MAX_NAME_BYTES:
+        raise ValueError("a name is over 255 octets")

@@ -1,0 +1,56 @@
+"""The files of `corefile-examples` with addresses of a test in them, otherwise as they are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent.parent.parent / "corefile-examples"
+MCSDNS_SERVICE, CLUSTER_DNS = "10.96.0.53", "10.96.0.10"
+_CLOSED = re.compile(
+    r"^    (?:kubernetes|health|ready|prometheus)\b[^{\n]*(?:\{.*?^    \})?\n", re.M | re.S
+)
+
+
+def unbound_conf(mcsdns_port: int) -> tuple[str, str]:
+    """Return what `unbound.conf` has in its server clause, and what stands behind that."""
+    text = _with(FOLDER / "unbound.conf", {MCSDNS_SERVICE: f"127.0.0.1@{mcsdns_port}"})
+    server, forward, rest = text.partition("forward-zone:")
+    return server.partition("server:\n")[2], forward + rest
+
+
+def dnsmasq_conf(mcsdns_port: int) -> str:
+    return _with(FOLDER / "dnsmasq.conf", {f"/{MCSDNS_SERVICE}\n": f"/127.0.0.1#{mcsdns_port}\n"})
+
+
+def corefile(mcsdns_port: int, upstream: str) -> str:
+    """Return `kubeadm.Corefile` without what needs a cluster or a fixed port."""
+    here = {
+        MCSDNS_SERVICE: f"127.0.0.1:{mcsdns_port}",
+        "/etc/resolv.conf": upstream,
+        ":53 {": ":PORT {",
+    }
+    return _CLOSED.sub("", _with(FOLDER / "kubeadm.Corefile", here))
+
+
+def serve_arguments(file: str, here: dict[str, str]) -> list[str]:
+    """Return the arguments of the mcsdns in a pod, or in what makes pods; flag and value apart."""
+    document: dict[str, Any] = yaml.safe_load((FOLDER / file).read_text())
+    spec = document["spec"].get("template", document)["spec"]
+    containers = [*spec.get("initContainers", []), *spec["containers"]]
+    (arguments,) = [each["args"] for each in containers if each["name"] == "mcsdns"]
+    assert arguments[0] == "serve"
+    text = "\n".join(arguments[1:])
+    for theirs, ours in here.items():
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    return [part for each in text.splitlines() for part in each.split("=", 1)]
+
+
+def _with(path: Path, here: dict[str, str]) -> str:
+    text = path.read_text()
+    for theirs, ours in here.items():
+        assert theirs in text, theirs
+        text = text.replace(theirs, ours)
+    return text

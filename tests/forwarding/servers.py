@@ -1,0 +1,223 @@
+"""Real DNS servers as processes on loopback, with the configuration that a test writes."""
+
+import contextlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DEADLINE_S, ask, rcode, wait_until
+
+PACKAGES = {
+    "unbound": "unbound",
+    "knotd": "knot",
+    "nsd": "nsd",
+    "dnsmasq": "dnsmasq-base",
+    "named": "bind9",
+    "pdns_recursor": "pdns-recursor",
+    "dnsperf": "dnsperf",
+    "dig": "bind9-dnsutils",
+}
+
+
+def need(command: str) -> str:
+    """Find a command, or skip and say what to install."""
+    found = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin")
+    if found is None:
+        package = PACKAGES.get(command)
+        how = f" (Debian: apt-get install {package})" if package else ""
+        pytest.skip(f"{command} is missing{how}")
+    return found
+
+
+def free_port() -> int:
+    """A port that is free on 127.0.0.1, and below those that resolvers take to ask from."""
+    for port in random.SystemRandom().sample(range(15000, 32000), 200):
+        with contextlib.suppress(OSError):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as sock:
+                    sock.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no free port between 15000 and 32000")
+
+
+class Daemon:
+    """One server with its output in a file; whoever starts it ends it."""
+
+    def __init__(self, folder: Path, command: list[str], address: tuple[str, int]) -> None:
+        self.address = address
+        self._output = folder / "output"
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder
+            )
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
+
+    @property
+    def text(self) -> str:
+        """The address as settings have it."""
+        return f"{self.address[0]}:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def wait_ready(self, *names: str, strict: bool = False) -> "Daemon":
+        """Wait until it answers a question about names, with whatever if not strict."""
+        for name in names:
+            wait_until(lambda name=name: self._is_ready(name, strict=strict), f"{self.log} {name}")  # type: ignore[misc]
+        assert self.process.poll() is None, self.log
+        return self
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it, and wait until its sockets are closed."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(DEADLINE_S / 4)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _is_ready(self, name: str, *, strict: bool) -> bool:
+        if self.process.poll() is not None:
+            return True
+        try:
+            reply = ask(self.address, name, "SOA", timeout_s=0.5)
+        except OSError:
+            return False
+        return not strict or rcode(reply) == "NOERROR"
+
+
+class Servers:
+    """Starts servers in a folder of their own; `end` ends them all."""
+
+    def __init__(self, make_folder: Callable[[str], Path]) -> None:
+        self._make_folder = make_folder
+        self._started: list[Daemon] = []
+
+    def end(self) -> None:
+        for daemon in reversed(self._started):
+            daemon.end()
+
+    def knot(
+        self,
+        zones: dict[str, str],
+        *,
+        signed: frozenset[str] = frozenset(),
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> Daemon:
+        """Serve zones, given as texts of zone files; those in `signed` with DNSSEC."""
+        folder, port = self._make_folder("knot"), port or free_port()
+        (folder / "db").mkdir()
+        stanzas = []
+        for zone, text in zones.items():
+            (folder / f"{zone}.zone").write_text(text)
+            signing = "\n    dnssec-signing: on" if zone in signed else ""
+            stanzas.append(f"  - domain: {zone}\n    file: {zone}.zone{signing}\n")
+        config = (
+            f"server:\n    rundir: {folder}\n    listen: {host}@{port}\n"
+            "    tcp-max-clients: 64\n    background-workers: 1\n    udp-workers: 1\n"
+            "    tcp-workers: 1\n"
+            f"database:\n    storage: {folder}/db\n    journal-db-max-size: 16M\n"
+            "    kasp-db-max-size: 16M\n    timer-db-max-size: 16M\n"
+            "log:\n  - target: stderr\n    any: notice\n"
+            f"template:\n  - id: default\n    storage: {folder}\n    zonefile-sync: -1\n"
+            "    zonefile-load: whole\n    journal-content: none\n"
+            f"zone:\n{''.join(stanzas)}"
+        )
+        command = [need("knotd"), "-c", self._write(folder, "knot.conf", config)]
+        return self._start(folder, command, port, *zones, host=host)
+
+    def nsd(self, zones: dict[str, str]) -> Daemon:
+        """Serve zones, given as texts of zone files."""
+        folder, port = self._make_folder("nsd"), free_port()
+        stanzas = []
+        for zone, text in zones.items():
+            (folder / f"{zone}.zone").write_text(text)
+            stanzas.append(f"zone:\n  name: {zone}\n  zonefile: {zone}.zone\n")
+        config = (
+            f'server:\n  ip-address: 127.0.0.1@{port}\n  zonesdir: "{folder}"\n  username: ""\n'
+            f'  database: ""\n  pidfile: "{folder}/pid"\n  xfrdfile: "{folder}/xfrd"\n'
+            f'  xfrdir: "{folder}"\n  zonelistfile: "{folder}/zones"\n  server-count: 1\n'
+            f"remote-control:\n  control-enable: no\n{''.join(stanzas)}"
+        )
+        command = [need("nsd"), "-d", "-c", self._write(folder, "nsd.conf", config)]
+        return self._start(folder, command, port, *zones)
+
+    def unbound(self, options: str = "", clauses: str = "", *, port: int = 0) -> Daemon:
+        """Resolve; `options` go into the server clause, `clauses` behind it."""
+        folder, port = self._make_folder("unbound"), port or free_port()
+        options = "".join(f"  {line.strip()}\n" for line in options.strip().splitlines())
+        config = (
+            f"server:\n  interface: 127.0.0.1@{port}\n  do-daemonize: no\n  chroot: ''\n"
+            f'  username: ""\n  directory: "{folder}"\n  pidfile: ""\n  use-syslog: no\n'
+            '  logfile: ""\n  do-not-query-localhost: no\n  num-threads: 1\n  msg-cache-size: 4m\n'
+            f"  rrset-cache-size: 4m\n{options}remote-control:\n  control-enable: no\n{clauses}"
+        )
+        command = [need("unbound"), "-d", "-c", self._write(folder, "unbound.conf", config)]
+        return self._start(folder, command, port)
+
+    def dnsmasq(self, config: str, *, port: int = 0) -> Daemon:
+        """Forward as the configuration says."""
+        folder, port = self._make_folder("dnsmasq"), port or free_port()
+        config = (
+            f"port={port}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\n"
+            f"pid-file={folder}/pid\nlocal=/invalid/\n{config}"
+        )
+        path = self._write(folder, "dnsmasq.conf", config)
+        command = [need("dnsmasq"), "--keep-in-foreground", f"--conf-file={path}"]
+        return self._start(folder, [*command, "--log-facility=-"], port)
+
+    def coredns(self, corefile: str, *, port: int = 0) -> Daemon:
+        """Serve a Corefile, in which PORT stands for the port."""
+        folder, port = self._make_folder("coredns"), port or free_port()
+        path = self._write(folder, "Corefile", corefile.replace("PORT", str(port)))
+        return self._start(folder, [need("coredns"), "-conf", path], port)
+
+    def _write(self, folder: Path, name: str, text: str) -> str:
+        (folder / name).write_text(text)
+        return str(folder / name)
+
+    def _start(
+        self, folder: Path, command: list[str], port: int, *zones: str, host: str = "127.0.0.1"
+    ) -> Daemon:
+        """Start a server and wait until it has its zones, or answers at all."""
+        daemon = Daemon(folder, command, (host, port))
+        self._started.append(daemon)
+        return daemon.wait_ready(*(zones or ["ready.invalid"]), strict=bool(zones))
+
+
+@contextmanager
+def running(make_folder: Callable[[str], Path]) -> Iterator[Servers]:
+    """End all that was started, in whatever way it goes."""
+    servers = Servers(make_folder)
+    try:
+        yield servers
+    finally:
+        servers.end()
+
+
+class Silent:
+    """An upstream that takes every question and says nothing; counts nothing, reads nothing."""
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", 0))
+
+    @property
+    def text(self) -> str:
+        return f"127.0.0.1:{self._sock.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._sock.close()

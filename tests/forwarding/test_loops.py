@@ -1,0 +1,146 @@
+"""Upstreams that send everything back to us: told in a reply and in the log, and calm."""
+
+import itertools
+import socket
+import time
+from collections.abc import Callable
+
+import dnslib
+import pytest
+
+from tests.conftest import ServeProcess, addresses, ask, cpu_s, wait_until
+from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
+from tests.forwarding.digging import dig
+from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.zones import OTHER
+
+LINE = "ERROR forwarding loop: "
+TEXT = "forwarding loop: "
+WATCHED_S = 1.0
+Back = Callable[..., Daemon]
+
+
+@pytest.fixture
+def unbound(servers: Servers) -> Back:
+    """Takes EDNS options off."""
+
+    def make(mcsdns_port: int, *, port: int = 0) -> Daemon:
+        back = f'forward-zone:\n  name: "."\n  forward-addr: 127.0.0.1@{mcsdns_port}\n'
+        return servers.unbound("local-zone: test. nodefault", back, port=port)
+
+    return make
+
+
+@pytest.fixture
+def dnsmasq(servers: Servers) -> Back:
+    def make(mcsdns_port: int, *, port: int = 0) -> Daemon:
+        return servers.dnsmasq(f"server=127.0.0.1#{mcsdns_port}\n", port=port)
+
+    return make
+
+
+@pytest.fixture
+def coredns(servers: Servers) -> Back:
+    def make(mcsdns_port: int, *, port: int = 0) -> Daemon:
+        text = f".:PORT {{\n    forward . 127.0.0.1:{mcsdns_port}\n    cache 5\n}}\n"
+        return servers.coredns(text, port=port)
+
+    return make
+
+
+@pytest.fixture(params=["unbound", "dnsmasq", "coredns"])
+def back(request: pytest.FixtureRequest) -> Back:
+    """Start a server that forwards all to the mcsdns at a port."""
+    make: Back = request.getfixturevalue(request.param)
+    return make
+
+
+def assert_told(server: ServeProcess, name: str) -> None:
+    dug = dig(server.address, name)
+    assert dug.status == "SERVFAIL"
+    assert any(text.startswith(TEXT) for text in dug.errors.values()), (dug.errors, server.log)
+
+
+def assert_calm(server: ServeProcess, upstream: Daemon) -> None:
+    """Nothing goes round while only the zone is asked about."""
+    processes = [server.process.pid, upstream.process.pid]
+    before_s, begin_s = sum(map(cpu_s, processes)), time.monotonic()
+    while time.monotonic() < begin_s + WATCHED_S:
+        assert addresses(ask(server.address, OURS)) == [OUR_ADDRESS]
+        time.sleep(0.01)
+    assert sum(map(cpu_s, processes)) - before_s < WATCHED_S / 2
+
+
+def test_loop_that_is_there_at_the_start(back: Back, forward: Forward) -> None:
+    port = free_port()
+    upstream = back(port)
+    server = forward(upstream, flags=("--listen", f"127.0.0.1:{port}"))
+    wait_until(lambda: LINE in server.log, f"a line of the loop: {server.log}")
+    for number in range(30):
+        assert_told(server, f"n{number}.other.test")
+    for number in range(3):
+        assert dig(upstream.address, f"through{number}.other.test").status == "SERVFAIL"
+    assert dig(upstream.address, OURS).data == [OUR_ADDRESS]
+    assert_calm(server, upstream)
+    assert server.log.count(LINE) == 1
+    assert f"what is sent to {upstream.text} for . comes back" in server.log
+
+
+def test_loop_that_comes_later(back: Back, forward: Forward, servers: Servers) -> None:
+    port, upstream_port = free_port(), free_port()
+    honest = servers.knot({"other.test": OTHER}, port=upstream_port)
+    server = forward(honest, flags=("--listen", f"127.0.0.1:{port}"))
+    assert dig(server.address, "www.other.test").data == ["198.18.0.80"]
+    honest.end()
+    upstream = back(port, port=upstream_port)
+    numbers = itertools.count()
+
+    def is_told() -> bool:
+        crowd(server.address, f"m{next(numbers)}.other.test")
+        return LINE in server.log
+
+    wait_until(is_told, "a line of the loop")  # suspicion sends a probe every 10 s at most
+    assert_told(server, "n1.other.test")
+    assert_calm(server, upstream)
+    assert server.log.count(LINE) == 1
+
+
+def crowd(address: tuple[str, int], name: str) -> None:
+    """Ask the same from many sockets at once, and wait for all replies."""
+    wire = dnslib.DNSRecord.question(name).pack()
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(40)]
+    for sock in socks:
+        sock.settimeout(5.0)
+        sock.connect(address)
+        sock.send(wire)
+    for sock in socks:
+        with sock:
+            assert dnslib.DNSRecord.parse(sock.recv(4096)).header.rcode == dnslib.RCODE.SERVFAIL
+
+
+def test_loop_of_one_zone_leaves_the_others(
+    dnsmasq: Back, forward: Forward, servers: Servers
+) -> None:
+    port = free_port()
+    upstream, honest = dnsmasq(port), servers.knot({"other.test": OTHER})
+    stub = ("--stub-zone", f"corp.test={upstream.text}", "--listen", f"127.0.0.1:{port}")
+    server = forward(honest, flags=stub)
+    assert_told(server, "a.corp.test")
+    assert dig(server.address, "www.other.test").data == ["198.18.0.80"]
+    assert addresses(ask(server.address, OURS)) == [OUR_ADDRESS]
+
+
+def test_two_that_forward_to_each_other(serve_two: tuple[ServeProcess, ServeProcess]) -> None:
+    for server in serve_two:
+        assert_told(server, "a.other.test")
+        assert addresses(ask(server.address, OURS)) == [OUR_ADDRESS]
+
+
+@pytest.fixture
+def serve_two(forward: Forward) -> tuple[ServeProcess, ServeProcess]:
+    """Two of us, each the upstream of the other."""
+    first, second = free_port(), free_port()
+    return (
+        forward(f"127.0.0.1:{second}", flags=("--listen", f"127.0.0.1:{first}")),
+        forward(f"127.0.0.1:{first}", flags=("--listen", f"127.0.0.1:{second}")),
+    )

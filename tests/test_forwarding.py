@@ -1,0 +1,81 @@
+"""What is put together from the settings, and what changes while it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from mcsdns import config, forwarding, names
+from mcsdns.config import schema
+from mcsdns.forwarding import Forwarding
+
+OWN = [("127.0.0.1", 1053)]
+
+
+def made(**settings: object) -> Forwarding:
+    found = forwarding.make(config.Settings(source=schema.SourceChoice.NONE, **settings))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def upstreams(found: Forwarding) -> list[str]:
+    return [each.health.upstream for each in found.forwarder.statistics().upstreams]
+
+
+def test_without_upstreams_nothing_forwards() -> None:
+    assert forwarding.make(config.Settings()) is None
+
+
+async def test_upstreams_and_stub_zones_of_the_settings() -> None:
+    found = made(
+        upstream=["192.0.2.1", "tcp://192.0.2.2"], stub_zone=["a.example=192.0.2.3+192.0.2.4"]
+    )
+    assert upstreams(found) == [
+        *("192.0.2.1:53", "tcp://192.0.2.2:53", "192.0.2.3:53", "192.0.2.4:53"),
+    ]
+    found.close()
+
+
+async def test_we_are_no_upstream_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    found = made(upstream=["127.0.0.1:1053", "127.0.0.1:9"])
+    found.start(OWN)
+    assert upstreams(found) == ["127.0.0.1:9"]
+    assert "this server itself" in caplog.text
+    found.close()
+
+
+async def test_a_resolv_conf_adds_to_the_upstreams_and_is_followed(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 127.0.0.7\nnameserver 127.0.0.8\n")
+    found = made(upstream=["127.0.0.7"], upstream_from=str(file))
+    found.start(OWN)
+    assert upstreams(found) == ["127.0.0.7:53", "127.0.0.8:53"]
+    file.write_text("nameserver 127.0.0.9\n# changed\n")
+    found.look()
+    assert upstreams(found) == ["127.0.0.7:53", "127.0.0.9:53"]
+    file.unlink()
+    found.look()
+    assert upstreams(found) == ["127.0.0.7:53", "127.0.0.9:53"]
+    found.close()
+
+
+async def test_a_resolv_conf_that_is_not_there_yet(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    found = made(upstream_from=str(file))
+    found.start(OWN)
+    assert upstreams(found) == []
+    file.write_text("nameserver 127.0.0.9\n")
+    found.look()
+    assert upstreams(found) == ["127.0.0.9:53"]
+    found.close()
+
+
+async def test_both_transports_share_what_was_logged() -> None:
+    found = made(upstream=["127.0.0.9"])
+    one, other = found.relay(tcp=False), found.relay(tcp=True)
+    assert one._logged is other._logged
+    found.close()
+
+
+def test_the_root_group_is_that_of_all_other_names() -> None:
+    found = made(stub_zone=["a.example=192.0.2.3"])
+    assert names.ROOT not in found.forwarder._groups

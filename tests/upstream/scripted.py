@@ -1,0 +1,309 @@
+"""Askers, replies and upstreams that do what a test says."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+from collections.abc import Callable, Sequence
+
+import dnslib
+
+from mcsdns import names, wire
+from mcsdns.rrset import Rcode
+from mcsdns.upstream import flight
+from mcsdns.upstream.address import Address, Protocol
+from mcsdns.upstream.forward import Forwarder, Settings
+from mcsdns.upstream.loops import OPTION_CODE
+
+EDE = 15
+A = 1
+TXT = 16
+RNG = random.SystemRandom()
+
+
+class Asker:
+    """Who asks: counts what it is sent."""
+
+    def __init__(self) -> None:
+        self.replies: list[bytes] = []
+        self.detached = 0
+
+    def detach(self) -> Callable[[bytes], None]:
+        self.detached += 1
+        return self.replies.append
+
+    @property
+    def reply(self) -> dnslib.DNSRecord:
+        (only,) = self.replies
+        return dnslib.DNSRecord.parse(only)
+
+
+def request(name: str, qtype: int = A, *, edns: bool = True, **more: bool) -> bytes:
+    do = more.pop("do", False)
+    opt = wire.write_opt(1232, do=do) if edns else b""
+    return wire.write_query(7, names.wire_from_text(name), qtype, opt=opt, **more)
+
+
+def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
+    """Ask; what is answered at once is among the replies as well."""
+    asker = Asker()
+    query = wire.read_query(message)
+    assert query is not None
+    limit = wire.MAX_TCP_BYTES if tcp else query.udp_limit()
+    answered = forwarder.ask(query, message, asker, limit, tcp=tcp)
+    if answered is not None:
+        assert not asker.detached
+        asker.replies.append(answered[0])
+    return asker
+
+
+async def replied(*askers: Asker) -> None:
+    """Wait until all have a reply."""
+    await until(lambda: all(asker.replies for asker in askers))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
+    while not condition():  # noqa: ASYNC110 - the condition is a counter
+        await asyncio.sleep(0.001)
+
+
+def question_end(message: bytes) -> int:
+    at = 12
+    while length := message[at]:
+        at += length + 1
+    return at + 5
+
+
+def answer(
+    message: bytes,
+    rdatas: Sequence[bytes] = (b"\x0a\0\0\1",),
+    *,
+    rcode: int = 0,
+    ttl: int = 60,
+    rtype: int = A,
+    tc: bool = False,
+    ad: bool = False,
+    ede: int | None = None,
+) -> bytes:
+    """Write the reply to a request."""
+    end = question_end(message)
+    record = b"\xc0\x0c" + struct.pack("!HHI", rtype, 1, ttl)
+    records = b"".join(record + len(each).to_bytes(2, "big") + each for each in rdatas)
+    options = b"" if ede is None else struct.pack("!HHH", EDE, 2, ede)
+    opt = wire.write_opt(1232, options=options)
+    flags = 0x8180 | tc << 9 | ad << 5 | rcode
+    head = struct.pack("!HHHHH", flags, 1, len(rdatas), 0, 1)
+    return message[:2] + head + message[12:end] + records + opt
+
+
+def rcode(asker: Asker) -> str:
+    return str(dnslib.RCODE.get(asker.reply.header.rcode))
+
+
+def errors(asker: Asker) -> list[int]:
+    """The codes of the Extended DNS Errors."""
+    return [
+        int.from_bytes(data[:2], "big") for code, data in options(asker.replies[0]) if code == EDE
+    ]
+
+
+def error_text(asker: Asker) -> str:
+    return " ".join(data[2:].decode() for code, data in options(asker.replies[0]) if code == EDE)
+
+
+def options(message: bytes) -> list[tuple[int, bytes]]:
+    """The EDNS options of a message."""
+    return [
+        (option.code, option.data)
+        for record in dnslib.DNSRecord.parse(message).ar
+        if record.rtype == dnslib.QTYPE.OPT
+        for option in record.rdata
+    ]
+
+
+def addresses(asker: Asker) -> list[str]:
+    return [str(record.rdata) for record in asker.reply.rr]
+
+
+def without_options(message: bytes) -> bytes:
+    """What a forwarder makes of a request that knows no options."""
+    end = question_end(message)
+    return message[:10] + b"\0\1" + message[12:end] + wire.write_opt(1232)
+
+
+def has_mark(message: bytes) -> bool:
+    return OPTION_CODE in [code for code, _ in options(message)]
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Transport:
+    """Stands for `Ports` and `Stream`: keeps what is sent, and what is to become of it."""
+
+    def __init__(
+        self,
+        address: Address,
+        deliver: Callable[[flight.Try, bytes], bool],
+        fail: Callable[[flight.Try, str], None],
+        settings: object,
+        rng: object,
+    ) -> None:
+        self.sent: list[tuple[flight.Try, bytes]] = []
+        self.forgotten: list[flight.Try] = []
+        self.is_closed = False
+        self._deliver, self._fail = deliver, fail
+
+    def send(self, token: flight.Try, message: bytes) -> flight.Try:
+        assert not self.is_closed
+        self.sent.append((token, message))
+        return token
+
+    def forget(self, handle: flight.Try) -> None:
+        self.forgotten.append(handle)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def statistics(self) -> None:
+        return None
+
+    def answer(self, at: int = -1, **reply: object) -> bool:
+        message = self.sent[at][1]
+        return self.say(answer(message, **reply), at)  # type: ignore[arg-type]
+
+    def say(self, message: bytes, at: int = -1) -> bool:
+        return self._deliver(self.sent[at][0], message)
+
+    def fail(self, at: int = -1) -> None:
+        self._fail(self.sent[at][0], "Connection refused")
+
+    @property
+    def requests(self) -> list[bytes]:
+        return [message for _, message in self.sent]
+
+
+class Server:
+    """An upstream in the test's loop, UDP and TCP on one port.
+
+    `on_udp` is given a request, and what sends back; `on_tcp` the same and the transport. None is
+    silence, and for TCP nobody who listens.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+        self.streamed: list[bytes] = []
+        self.on_udp: Callable[[bytes, Callable[[bytes], None]], object] | None = reply
+        self.on_tcp: Callable[[bytes, asyncio.Transport], object] | None = None
+        self.port = 0
+        self._sock: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self.connections: list[asyncio.Transport] = []
+
+    @property
+    def address(self) -> Address:
+        return Address(Protocol.UDP, "127.0.0.1", self.port)
+
+    async def start(self, *, tcp: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        while tcp and self._server is None:
+            with contextlib.suppress(OSError):  # another one's UDP port
+                self._bind()
+                self._server = await loop.create_server(
+                    lambda: _Stream(self), "127.0.0.1", self.port, reuse_address=True
+                )
+            if self._server is None and self._sock is not None:
+                self._sock.close()
+                self.port = 0
+        if not tcp:
+            self._bind()
+        assert self._sock is not None
+        loop.add_reader(self._sock, self._read)
+
+    def _bind(self) -> None:
+        self._sock = sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.bind(("127.0.0.1", self.port))
+        self.port = sock.getsockname()[1]
+
+    def stop(self) -> None:
+        """Go away, so that the kernel refuses what is sent here."""
+        if self._sock is not None:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+            self._sock = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in self.connections:
+            connection.abort()
+        self.connections = []
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._sock is not None:
+                message, client = self._sock.recvfrom(4096)
+                self.requests.append(message)
+                if self.on_udp is not None:
+                    self.on_udp(message, self._way_back(client))
+
+    def _way_back(self, client: tuple[str, int]) -> Callable[[bytes], None]:
+        def send(message: bytes) -> None:
+            if self._sock is not None:
+                self._sock.sendto(message, client)
+
+        return send
+
+
+class _Stream(asyncio.Protocol):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._server.connections.append(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < end:
+                return
+            message, self._buffer = self._buffer[2:end], self._buffer[end:]
+            self._server.streamed.append(message)
+            if self._server.on_tcp is not None:
+                self._server.on_tcp(message, self._transport)
+
+
+def reply(message: bytes, send: Callable[[bytes], None]) -> None:
+    """Answer with one address."""
+    send(answer(message))
+
+
+def framed(message: bytes) -> bytes:
+    return len(message).to_bytes(2, "big") + message
+
+
+def forwarder_of(
+    clock: Callable[[], float],
+    upstreams: Sequence[Address],
+    zones: dict[str, Sequence[Address]] | None = None,
+    settings: Settings | None = None,
+) -> Forwarder:
+    every = {names.ROOT: upstreams} if upstreams else {}
+    every |= {names.from_text(zone): each for zone, each in (zones or {}).items()}
+    return Forwarder(settings or Settings(), every, clock, RNG)
+
+
+SERVFAIL, REFUSED, NXDOMAIN = Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NXDOMAIN

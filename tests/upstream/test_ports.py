@@ -1,0 +1,494 @@
+"""Questions over UDP, to small peers on loopback."""
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from mcsdns.upstream import ports
+from mcsdns.upstream.address import Address, Protocol
+from mcsdns.upstream.ports import Ports, PortSettings
+
+QUESTION = b"\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
+RNG = random.SystemRandom()
+
+Reply = Callable[["Peer", bytes, tuple[str, int]], None]
+
+
+class Peer:
+    """A server in the test's loop; does with each question what the test says."""
+
+    def __init__(self, reply: Reply, host: str = "127.0.0.1") -> None:
+        self.sock = socket.socket(
+            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+        )
+        self.sock.setblocking(False)
+        self.sock.bind((host, 0))
+        self.address = Address(Protocol.UDP, host, self.sock.getsockname()[1])
+        self.questions: list[tuple[bytes, tuple[str, int]]] = []
+        self._reply = reply
+        asyncio.get_running_loop().add_reader(self.sock, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                message, client = self.sock.recvfrom(4096)
+                self.questions.append((message, client))
+                self._reply(self, message, client)
+
+    def close(self) -> None:
+        if self.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.sock)
+            self.sock.close()
+
+
+class Caller:
+    """Asks, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, bytes]] = []
+        self.failed: list[tuple[int, str]] = []
+        self.then: Callable[[], object] = lambda: None
+
+    def deliver(self, token: int, message: bytes) -> bool:
+        if message[12:] != QUESTION[12:]:
+            return False
+        self.replies.append((token, message))
+        self.then()
+        return True
+
+    def fail(self, token: int, why: str) -> None:
+        self.failed.append((token, why))
+        self.then()
+
+    @property
+    def tokens(self) -> list[int]:
+        return sorted(token for token, _ in self.replies)
+
+    @property
+    def failed_tokens(self) -> list[int]:
+        return sorted(token for token, _ in self.failed)
+
+
+def echo(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+    peer.sock.sendto(message[:2] + b"\x81\x80" + message[4:], client)
+
+
+def silence(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+    """Say nothing."""
+
+
+class World:
+    """One upstream, one caller; whatever was opened is closed at the end."""
+
+    def __init__(self) -> None:
+        self.caller = Caller()
+        self._open: list[Peer | Ports[int]] = []
+
+    def peer(self, reply: Reply, host: str = "127.0.0.1") -> Peer:
+        peer = Peer(reply, host)
+        self._open.append(peer)
+        return peer
+
+    def ports(
+        self, peer: Peer | Address, rng: random.Random = RNG, **settings: float
+    ) -> Ports[int]:
+        address = peer.address if isinstance(peer, Peer) else peer
+        upstream: Ports[int] = Ports(
+            address,
+            self.caller.deliver,
+            self.caller.fail,
+            PortSettings(**settings),  # type: ignore[arg-type]
+            rng,
+        )
+        self._open.append(upstream)
+        return upstream
+
+    def close(self) -> None:
+        for each in reversed(self._open):
+            each.close()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
+    while not condition():  # noqa: ASYNC110 - the condition is a counter
+        await asyncio.sleep(0.001)
+
+
+async def marked(upstream: Ports[int], caller: Caller) -> None:
+    """Wait until a question asked now is answered: whatever was sent before has arrived."""
+    upstream.send(-1, QUESTION)
+    await until(lambda: -1 in caller.tokens)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_each_question_gets_its_own_reply(world: World, host: str) -> None:
+    upstream = world.ports(peer := world.peer(echo, host))
+    for token in range(100):
+        upstream.send(token, QUESTION)
+    await until(lambda: len(world.caller.replies) == 100)
+    assert world.caller.tokens == list(range(100))
+    assert {message[2:] for message, _ in peer.questions} == {QUESTION[2:]}
+    statistics = upstream.statistics()
+    assert (statistics.sent, statistics.received, statistics.dropped) == (100, 100, 0)
+
+
+async def test_questions_come_from_64_ports_with_random_ids(world: World) -> None:
+    upstream = world.ports(peer := world.peer(echo))
+    for token in range(2000):
+        upstream.send(token, QUESTION)
+        if token % 100 == 99:
+            await until(lambda: len(world.caller.replies) == token + 1)  # noqa: B023
+    assert len({client for _, client in peer.questions}) == 64
+    assert upstream.statistics().open == 64
+    ids = [int.from_bytes(message[:2], "big") for message, _ in peer.questions]
+    assert len(set(ids)) > 1900
+    for bit in range(16):
+        assert 700 < sum(number >> bit & 1 for number in ids) < 1300
+    low, high, reserved = ports.source_ports()
+    assert all(low <= port <= high and port not in reserved for port in ids_ports(peer))
+    assert max(ids_ports(peer)) - min(ids_ports(peer)) > (high - low) // 4
+
+
+def ids_ports(peer: Peer) -> set[int]:
+    return {client[1] for _, client in peer.questions}
+
+
+async def test_sockets_are_opened_when_they_are_needed(world: World) -> None:
+    upstream = world.ports(world.peer(echo))
+    assert upstream.statistics().open == 0
+    upstream.send(1, QUESTION)
+    assert upstream.statistics().open == 1
+
+
+async def test_ids_of_one_socket_are_never_repeated(world: World) -> None:
+    class Stuck(random.Random):
+        """Gives few different octets first."""
+
+        def randbytes(self, n: int) -> bytes:
+            return b"\0\1\2" * (n // 3 + 1) if n > 2 else RNG.randbytes(n)
+
+    upstream = world.ports(peer := world.peer(echo), rng=Stuck(), sockets=1, queries=200)
+    for token in range(100):
+        upstream.send(token, QUESTION)
+    await until(lambda: len(world.caller.replies) == 100)
+    assert len({message[:2] for message, _ in peer.questions}) == 100
+
+
+async def test_a_socket_is_renewed_after_so_many_questions(world: World) -> None:
+    upstream = world.ports(peer := world.peer(echo), sockets=1, queries=10)
+    for token in range(100):
+        upstream.send(token, QUESTION)
+        await until(lambda: len(world.caller.replies) == token + 1)  # noqa: B023
+    assert 100 / 13 <= len(ids_ports(peer)) <= 100 / 7
+    upstream.renew(0.0)
+    assert upstream.statistics().open == 1
+
+
+async def test_a_socket_is_renewed_after_a_time_and_idle_ones_are_closed(world: World) -> None:
+    upstream = world.ports(peer := world.peer(echo), sockets=1, renew_s=30)
+    await marked(upstream, world.caller)
+    now = asyncio.get_running_loop().time()
+    upstream.renew(now + 20)
+    assert upstream.statistics().open == 1
+    upstream.renew(now + 40)
+    assert upstream.statistics().open == 0
+    upstream.send(2, QUESTION)
+    await until(lambda: 2 in world.caller.tokens)
+    assert len(ids_ports(peer)) == 2
+
+
+async def test_the_timer_renews_by_itself(world: World) -> None:
+    upstream = world.ports(world.peer(echo), renew_s=0.01)
+    await marked(upstream, world.caller)
+    await until(lambda: upstream.statistics().open == 0)
+
+
+async def test_a_renewed_socket_lives_until_nothing_is_awaited_there(world: World) -> None:
+    upstream = world.ports(peer := world.peer(silence), sockets=1, renew_s=30)
+    handle = upstream.send(1, QUESTION)
+    upstream.send(2, QUESTION)
+    later = asyncio.get_running_loop().time() + 60
+    upstream.renew(later)
+    assert upstream.statistics().open == 1
+    await until(lambda: len(peer.questions) == 2)
+    echo(peer, *peer.questions[1])
+    await until(lambda: world.caller.tokens == [2])
+    upstream.renew(later)
+    assert upstream.statistics().open == 1
+    upstream.forget(handle)
+    upstream.renew(later)
+    assert upstream.statistics().open == 0
+
+
+async def test_silence_is_told_by_nobody(world: World) -> None:
+    upstream = world.ports(peer := world.peer(silence))
+    handle = upstream.send(1, QUESTION)
+    await until(lambda: peer.questions)
+    upstream.forget(handle)
+    assert world.caller.replies == world.caller.failed == []
+
+
+async def test_a_reply_after_the_question_was_forgotten_is_late(world: World) -> None:
+    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    handle = upstream.send(1, QUESTION)
+    await until(lambda: peer.questions)
+    upstream.forget(handle)
+    echo(peer, *peer.questions[0])
+    await until(lambda: upstream.statistics().late == 1)
+    assert world.caller.replies == []
+    assert upstream.statistics().dropped == 1
+
+
+async def test_a_second_reply_is_dropped(world: World) -> None:
+    def twice(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        echo(peer, message, client)
+        echo(peer, message, client)
+
+    upstream = world.ports(world.peer(twice), most_wrong=1)
+    for token in range(50):
+        upstream.send(token, QUESTION)
+    await until(lambda: upstream.statistics().late == 50)
+    assert world.caller.tokens == list(range(50))
+    assert upstream.statistics().received == 50
+    assert upstream.statistics().abandoned == 0
+
+
+async def test_a_reply_from_another_port_never_arrives(world: World) -> None:
+    def elsewhere(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.sendto(message, client)
+        if client in asked:
+            echo(peer, message, client)
+        asked.add(client)
+
+    asked: set[tuple[str, int]] = set()
+    upstream = world.ports(peer := world.peer(elsewhere), sockets=1)
+    upstream.send(1, QUESTION)
+    await until(lambda: peer.questions)
+    await marked(upstream, world.caller)
+    assert world.caller.tokens == [-1]
+    assert upstream.statistics().dropped == 0
+
+
+async def test_what_the_caller_refuses_stays_awaited(world: World) -> None:
+    def other_first(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        peer.sock.sendto(message[:12] + b"\1x\0\0\1\0\1", client)
+        echo(peer, message, client)
+
+    upstream = world.ports(world.peer(other_first))
+    upstream.send(1, QUESTION)
+    await until(lambda: world.caller.replies)
+    assert world.caller.tokens == [1]
+    assert upstream.statistics().refused == 1
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0", b"\0\0", b"x" * 5000])
+async def test_garbage_is_dropped_and_the_reply_behind_it_found(
+    world: World, garbage: bytes
+) -> None:
+    def garbled(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        wrong = bytes((message[0] ^ 1,)) + message[1:2] + garbage if garbage else b""
+        peer.sock.sendto(wrong, client)
+        echo(peer, message, client)
+
+    upstream = world.ports(world.peer(garbled))
+    upstream.send(1, QUESTION)
+    await until(lambda: world.caller.replies)
+    assert upstream.statistics().wrong == 1
+
+
+async def test_a_flood_of_wrong_ids_is_not_accepted_and_ends_at_a_closed_socket(
+    world: World,
+) -> None:
+    def flood(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        right = int.from_bytes(message[:2], "big")
+        for distance in range(1, 101):
+            wrong = (right + distance & 0xFFFF).to_bytes(2, "big")
+            peer.sock.sendto(wrong + message[2:], client)
+
+    upstream = world.ports(peer := world.peer(flood), most_wrong=32)
+    upstream.send(1, QUESTION)
+    await until(lambda: world.caller.failed)
+    assert world.caller.replies == []
+    assert "someone may be guessing" in world.caller.failed[0][1]
+    statistics = upstream.statistics()
+    assert (statistics.wrong, statistics.abandoned, statistics.open) == (32, 1, 0)
+    upstream.send(2, QUESTION)
+    await until(lambda: world.caller.failed_tokens == [1, 2])
+    assert len(ids_ports(peer)) == 2
+
+
+async def test_a_flood_is_read_in_parts_so_that_others_have_their_turn(world: World) -> None:
+    def flood(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        for _ in range(100):
+            peer.sock.sendto(b"\0\0" + message[2:], client)
+
+    upstream = world.ports(peer := world.peer(flood), most_wrong=1000)
+    upstream.send(1, QUESTION)
+    most = seen = 0
+    while seen < 100:
+        await asyncio.sleep(0)
+        now = upstream.statistics().dropped
+        most = max(most, now - seen)
+        seen = now
+    assert 0 < most <= 16
+    assert len(peer.questions) == 1
+
+
+async def test_a_closed_port_is_told_at_once(world: World) -> None:
+    peer = world.peer(silence)
+    peer.close()
+    upstream = world.ports(peer)
+    upstream.send(1, QUESTION)
+    await until(lambda: world.caller.failed)
+    assert world.caller.failed == [(1, "Connection refused")]
+    assert upstream.statistics().errors == 1
+
+
+async def test_a_port_that_is_closed_fails_all_that_wait_on_its_socket(world: World) -> None:
+    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    for token in range(3):
+        upstream.send(token, QUESTION)
+    forgotten = upstream.send(3, QUESTION)
+    await until(lambda: len(peer.questions) == 4)
+    upstream.forget(forgotten)
+    peer.close()
+    upstream.send(4, QUESTION)
+    await until(lambda: len(world.caller.failed) == 4)
+    assert world.caller.failed_tokens == [0, 1, 2, 4]
+
+
+async def test_an_error_of_an_earlier_question_does_not_stop_the_next(world: World) -> None:
+    """The kernel tells of the first question when the second is sent."""
+    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    port = peer.address.port
+    peer.close()
+    upstream.send(1, QUESTION)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        upstream.send(2, QUESTION)
+        assert world.caller.failed == [], "nobody is told from within send"
+        await until(lambda: world.caller.failed)
+        sock.settimeout(10)
+        message, client = sock.recvfrom(4096)
+        sock.sendto(message, client)
+        await until(lambda: world.caller.replies)
+    assert world.caller.failed_tokens == [1]
+    assert world.caller.tokens == [2]
+
+
+async def test_whoever_is_told_may_ask_again_at_once(world: World) -> None:
+    peer = world.peer(silence)
+    peer.close()
+    upstream = world.ports(peer, sockets=1)
+    world.caller.then = lambda: (
+        upstream.send(2, QUESTION) if len(world.caller.failed) < 50 else None
+    )
+    upstream.send(1, QUESTION)
+    await until(lambda: len(world.caller.failed) == 50)
+
+
+async def test_where_there_is_no_way_the_question_fails(world: World) -> None:
+    upstream = world.ports(Address(Protocol.UDP, "fe80::1%nowhere0", 53))
+    handle = upstream.send(1, QUESTION)
+    forgotten = upstream.send(2, QUESTION)
+    upstream.forget(forgotten)
+    assert world.caller.failed == []
+    await until(lambda: world.caller.failed)
+    assert world.caller.failed_tokens == [1]
+    upstream.forget(handle)
+    assert upstream.statistics().open == 0
+
+
+async def test_where_no_socket_can_be_opened_another_serves_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = world.ports(peer := world.peer(echo), sockets=2, queries=3)
+    await marked(upstream, world.caller)
+
+    def refuse(self: Ports[int]) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Ports, "_opened", refuse)
+    for token in range(50):
+        upstream.send(token, QUESTION)
+    await until(lambda: len(world.caller.replies) == 51)
+    assert len(ids_ports(peer)) == 1
+    upstream.close()
+    upstream.send(99, QUESTION)
+    await until(lambda: world.caller.failed)
+    assert world.caller.failed == [(99, "Too many open files")]
+
+
+async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = world.peer(echo)
+    taken = peer.address.port
+    monkeypatch.setattr(ports, "source_ports", lambda: (taken, taken, frozenset()))
+    upstream = world.ports(peer)
+    await marked(upstream, world.caller)
+    assert peer.questions[0][1][1] != taken
+
+
+def test_the_ports_of_the_system_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "range").write_text("2000\t3000\n")
+    (tmp_path / "reserved").write_text("2000,2004-2006\n")
+    monkeypatch.setattr(ports, "_PORT_RANGE", tmp_path / "range")
+    monkeypatch.setattr(ports, "_RESERVED_PORTS", tmp_path / "reserved")
+    assert ports.source_ports() == (2000, 3000, frozenset({2000, 2004, 2005, 2006}))
+    (tmp_path / "reserved").write_text("\n")
+    assert ports.source_ports() == (2000, 3000, frozenset())
+    (tmp_path / "range").unlink()
+    assert ports.source_ports() == (32768, 60999, frozenset())
+
+
+async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
+    peer = world.peer(echo)
+    address = peer.address
+    upstream = world.ports(address, sockets=4)
+    peer.close()
+    for round_number in range(100):
+        upstream.send(round_number, QUESTION)
+        await until(lambda: len(world.caller.failed) == round_number + 1)  # noqa: B023
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((address.host, address.port))
+            sock.settimeout(10)
+            upstream.send(1000 + round_number, QUESTION)
+            sock.sendto(*sock.recvfrom(4096))
+            await until(lambda: len(world.caller.replies) == round_number + 1)  # noqa: B023
+    assert world.caller.failed_tokens == list(range(100))
+    assert world.caller.tokens == list(range(1000, 1100))
+    assert upstream.statistics().open <= 4
+
+
+async def test_after_close_nobody_is_told(world: World) -> None:
+    peer = world.peer(silence)
+    upstream = world.ports(peer)
+    peer.close()
+    handle = upstream.send(1, QUESTION)
+    upstream.close()
+    upstream.forget(handle)
+    await asyncio.sleep(0)
+    assert world.caller.failed == []
+    assert upstream.statistics().open == 0
+
+
+async def test_it_may_be_closed_by_who_is_told(world: World) -> None:
+    upstream = world.ports(world.peer(echo), sockets=1)
+    world.caller.then = upstream.close
+    upstream.send(1, QUESTION)
+    upstream.send(2, QUESTION)
+    await until(lambda: world.caller.replies)
+    assert world.caller.tokens == [1]
