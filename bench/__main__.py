@@ -13,6 +13,9 @@ from bench.api import Api, measure_api
 from bench.api_budgets import judge_api
 from bench.budgets import Samples, judge
 from bench.flat import check_flat
+from bench.forward import Forward, measure_forward
+from bench.forward_budgets import judge_forward
+from bench.forward_peers import ALL_PEERS
 from bench.load import LoadError
 from bench.peers import OURS, PEERS
 from bench.runner import Files, Runner, Settings, say, write_files
@@ -21,6 +24,7 @@ from bench.scenarios import (
     API,
     DEFAULT,
     FILES,
+    FORWARD,
     SCENARIOS,
     SPECIAL,
     START,
@@ -60,13 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> report.Report:
     chosen = choose(options.only)
     settings = _settings(options)
-    peers = _found(options.servers)
+    found = _found(options.servers)
+    peers = [name for name in found if name in PEERS]
     cores = measure.choose_cores()
     facts = measure.machine_facts(cores)
     world = build_world(settings.services, settings.seed)
     with tempfile.TemporaryDirectory(prefix="mcsdns-bench-", ignore_cleanup_errors=True) as folder:
         files = write_files(world, Path(folder), settings)
         by_files, by_api = of_source(chosen, FILES), of_source(chosen, API)
+        elsewhere = of_source(chosen, FORWARD)
         if by_files:
             _write_world(world, files)
         with Runner(settings, cores, files) as runner:
@@ -77,24 +83,30 @@ def _run(options: argparse.Namespace) -> report.Report:
         flat = {kind: check_flat(kind, runner, world) for kind in kinds}
         start = time_start(runner, world) if START in special else None
         api = measure_api(by_api, peers, world, files, settings, cores) if by_api else Api()
+        forward = (
+            measure_forward(elsewhere, found, settings, cores, Path(folder) / FORWARD)
+            if elsewhere
+            else Forward()
+        )
     samples |= api.samples
     return report.Report(
         machine=facts,
         settings=settings,
         world=world.facts(),
-        versions={name: PEERS[name].version() for name in peers},
-        missing=[name for name in options.servers if name not in peers],
+        versions={name: ALL_PEERS[name].version() for name in found},
+        missing=[name for name in options.servers if name not in found],
         samples=samples,
         flat=flat,
         start=start,
         api=api,
-        verdicts=judge(samples, flat, start) + judge_api(api),
+        forward=forward,
+        verdicts=judge(samples, flat, start) + judge_api(api) + judge_forward(forward),
     )
 
 
 def _found(servers: list[str]) -> list[str]:
     """Return the servers that are installed; at least one must be."""
-    peers = [name for name in servers if PEERS[name].found()]
+    peers = [name for name in servers if ALL_PEERS[name].found()]
     if not peers:
         message = f"none of {', '.join(servers)} is on the PATH"
         raise ValueError(message)
@@ -114,7 +126,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure mcsdns beside CoreDNS, Knot DNS and NSD where they are installed.",
+        description="Measure mcsdns beside CoreDNS, Knot DNS, NSD and dnsdist where installed.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     option = parser.add_argument
@@ -138,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     option("--writes", type=_positive, default=100, help="of each kind to the API, each round")
     patterns = list(DEFAULT)
     option("--only", nargs="+", metavar="SCENARIO", default=patterns, help="names or patterns")
-    option("--servers", nargs="+", choices=list(PEERS), default=list(PEERS), help="whom to measure")
+    names = list(ALL_PEERS)
+    option("--servers", nargs="+", choices=names, default=names, help="whom to measure")
     option("--json", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
     option("--strict", action="store_true", help="exit with 1 when a budget is missed")
     option("--list", action="store_true", help="show all scenarios and exit")

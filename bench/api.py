@@ -5,7 +5,7 @@ Each server is pinned to the server core; the API server is on the load core, wi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,7 +13,7 @@ from bench.cluster import cluster, why_not
 from bench.ordinary import Ordinary, measure_ordinary
 from bench.peers import API_PEERS, OURS, has_flag
 from bench.relist import Relist, time_relist
-from bench.runner import Runner, in_turn, say
+from bench.runner import Runner, interleaved
 from bench.scenarios import (
     API,
     API_ORDINARY,
@@ -29,15 +29,10 @@ from bench.world import api_objects, namespace_objects
 from bench.writes import Writes, time_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bench.cluster import Cluster
     from bench.measure import Cores
     from bench.runner import Files, Sample, Settings
     from bench.world import World
-
-
-T = TypeVar("T")
 
 
 class Api(msgspec.Struct, kw_only=True):
@@ -89,21 +84,21 @@ def _measure_world(
 ) -> None:
     """Measure what needs the world, from what leaves it alone to what kills the API server."""
     if API_SYNC in chosen:
-        api.sync = _interleaved(
+        api.sync = interleaved(
             runner, peers, API_SYNC, lambda peer, n: time_sync(runner, peer, world, n)
         )
     queries = [name for name in chosen if name in SCENARIOS]
     api.samples = runner.measure_all(queries, peers)
     runner.stop()
     if API_WRITE in chosen:
-        found = _interleaved(
+        found = interleaved(
             runner, peers, API_WRITE, lambda peer, n: time_writes(runner, one, peer, world, n)
         )
         api.writes = {
             peer: [one for pair in pairs for one in pair] for peer, pairs in found.items()
         }
     if API_RELIST in chosen:
-        api.relist = _interleaved(
+        api.relist = interleaved(
             runner, peers, API_RELIST, lambda peer, n: time_relist(runner, one, peer, world, n)
         )
     if API_SNAPSHOT in chosen and OURS in peers:
@@ -111,15 +106,3 @@ def _measure_world(
             api.snapshot = time_snapshot(runner, one, world)
         else:
             api.skipped.append(f"{API_SNAPSHOT}: this mcsdns has no {FLAG}")
-
-
-def _interleaved(
-    runner: Runner, peers: list[str], what: str, measured: Callable[[str, int], T]
-) -> dict[str, list[T]]:
-    """Measure each server right after the other, in turns."""
-    found: dict[str, list[T]] = {peer: [] for peer in peers}
-    for number in range(runner.settings.rounds):
-        for peer in in_turn(peers, number):
-            found[peer].append(measured(peer, number))
-            say(f"round {number + 1}: {what} {peer}")
-    return found

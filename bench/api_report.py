@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.budgets import ratio
 from bench.peers import OURS
-from bench.tables import Row, number, table
+from bench.tables import Row, median_of, number, titled
 from bench.writes import INTERVAL_S, JUDGED, KINDS, pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bench.api import Api
     from bench.ordinary import Ordinary
@@ -39,12 +39,12 @@ def api_parts(api: Api) -> Iterator[str]:
     """Yield a part of the report for each scenario, and a line for what was not measured."""
     if api.sync:
         headings = ("server", *(heading for heading, _ in SYNC_FIGURES.values()))
-        yield _titled("api/sync: medians, then mcsdns to that server", headings, _sync_rows(api))
+        yield titled("api/sync: medians, then mcsdns to that server", headings, _sync_rows(api))
     if api.writes:
         title = f"api/write: from the acknowledgement; at least {INTERVAL_S * 1e3:g} ms"
-        yield _titled(title, WRITE_HEADINGS, _write_rows(api))
+        yield titled(title, WRITE_HEADINGS, _write_rows(api))
     if api.relist:
-        yield _titled("api/relist: medians", RELIST_HEADINGS, _relist_rows(api))
+        yield titled("api/relist: medians", RELIST_HEADINGS, _relist_rows(api))
     if api.snapshot:
         yield _snapshot_text(api.snapshot)
     if api.ordinary:
@@ -53,14 +53,10 @@ def api_parts(api: Api) -> Iterator[str]:
         yield f"not measured: {reason}"
 
 
-def _titled(title: str, headings: tuple[str, ...], rows: Iterator[Row]) -> str:
-    return f"{title}\n{table(headings, list(rows))}"
-
-
 def _sync_rows(api: Api) -> Iterator[Row]:
     for peer, samples in api.sync.items():
         figures = [
-            number(_median(samples, name), digits) for name, (_, digits) in SYNC_FIGURES.items()
+            number(median_of(samples, name), digits) for name, (_, digits) in SYNC_FIGURES.items()
         ]
         yield [peer, *figures]
         if peer != OURS:
@@ -84,14 +80,14 @@ def _relist_rows(api: Api) -> Iterator[Row]:
     for peer, found in api.relist.items():
         during, before = [one.during for one in found], [one.before for one in found]
         yield [
-            *(peer, number(_median(found, "seconds"), 1), number(_median(found, "cpu_s"), 2)),
-            *(number(_median(during, "gap_ms"), 1), number(max(one.gap_ms for one in found), 1)),
-            *(number(_median(during, "p999_ms"), 1), number(sum(one.wrong for one in during))),
+            *(peer, number(median_of(found, "seconds"), 1), number(median_of(found, "cpu_s"), 2)),
+            *(number(median_of(during, "gap_ms"), 1), number(max(one.gap_ms for one in found), 1)),
+            *(number(median_of(during, "p999_ms"), 1), number(sum(one.wrong for one in during))),
             *(number(sum(one.missing for one in during)), number(sum(one.asked for one in during))),
-            *(number(_median(before, "gap_ms"), 1), number(_median(before, "p999_ms"), 1)),
+            *(number(median_of(before, "gap_ms"), 1), number(median_of(before, "p999_ms"), 1)),
             *(
-                number(_median(during, "sender_gap_ms"), 1),
-                number(_median(found, "core_wait_s"), 2),
+                number(median_of(during, "sender_gap_ms"), 1),
+                number(median_of(found, "core_wait_s"), 2),
             ),
         ]
 
@@ -112,16 +108,12 @@ def _ordinary_text(ordinary: Ordinary) -> str:
     )
     rows = (
         [
-            *(peer, number(_median(memory, "alone_rss_mb"), 1)),
-            number(_median(memory, "alone_pss_mb"), 1),
-            number(_median(memory, "among_rss_mb"), 1),
-            number(_median(memory, "among_pss_mb"), 1),
-            number(_median(memory, "among_rss_mb") / _median(memory, "alone_rss_mb"), 2),
+            *(peer, number(median_of(memory, "alone_rss_mb"), 1)),
+            number(median_of(memory, "alone_pss_mb"), 1),
+            number(median_of(memory, "among_rss_mb"), 1),
+            number(median_of(memory, "among_pss_mb"), 1),
+            number(median_of(memory, "among_rss_mb") / median_of(memory, "alone_rss_mb"), 2),
         ]
         for peer, memory in ordinary.memory.items()
     )
-    return _titled(title, ORDINARY_HEADINGS, rows)
-
-
-def _median(samples: Sequence[Any], name: str) -> float:
-    return float(statistics.median(getattr(sample, name) for sample in samples))
+    return titled(title, ORDINARY_HEADINGS, rows)

@@ -26,10 +26,11 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Cores(msgspec.Struct, frozen=True):
-    """The core that servers are pinned to and the one that load comes from."""
+    """The cores for servers, for load, and for what servers forward to: load's where no third."""
 
     server: int
     load: int
+    upstream: int
 
     @property
     def shared(self) -> bool:
@@ -38,9 +39,10 @@ class Cores(msgspec.Struct, frozen=True):
 
 
 def choose_cores() -> Cores:
-    """Return the first core that this process may use and the second, or the first twice."""
+    """Return the first three cores that this process may use, the last one again if too few."""
     usable = sorted(os.sched_getaffinity(0))
-    return Cores(server=usable[0], load=usable[min(1, len(usable) - 1)])
+    server, load, upstream = (usable[min(number, len(usable) - 1)] for number in range(3))
+    return Cores(server=server, load=load, upstream=upstream)
 
 
 @contextlib.contextmanager
@@ -107,6 +109,7 @@ def machine_facts(cores: Cores) -> dict[str, str | int | list[float]]:
         "cores": os.cpu_count() or 1,
         "server_core": cores.server,
         "load_core": cores.load,
+        "upstream_core": cores.upstream,
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "kernel": platform.release(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

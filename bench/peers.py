@@ -34,6 +34,8 @@ class Site(msgspec.Struct, frozen=True):
     manifests: Path
     zone_file: Path
     kubeconfig: Path | None = None
+    zone: str = ZONE
+    upstream_port: int = 0
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -146,7 +148,7 @@ log:
   - target: stderr
     any: error
 zone:
-  - domain: {ZONE}
+  - domain: {site.zone}
     file: "{site.zone_file}"
     zonefile-sync: -1
     zonefile-load: whole
@@ -176,7 +178,7 @@ def _nsd(site: Site) -> Command:
 remote-control:
     control-enable: no
 zone:
-    name: {ZONE}
+    name: {site.zone}
     zonefile: "{site.zone_file}"
 """
     )

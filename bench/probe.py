@@ -57,6 +57,7 @@ class Probed(msgspec.Struct, frozen=True):
     held_up: int
     gap_ms: float
     p50_ms: float
+    p99_ms: float
     p999_ms: float
     sender_gap_ms: float
 
@@ -186,6 +187,7 @@ class _Sending:
             held_up=len(self._held_up.intersection(numbers)),
             gap_ms=self._gap_ms(timed),
             p50_ms=statistics.median(delays) if delays else 0.0,
+            p99_ms=statistics.quantiles(delays, n=100)[98] if len(delays) > 1 else 0.0,
             p999_ms=statistics.quantiles(delays, n=1000)[998] if len(delays) > 1 else 0.0,
             sender_gap_ms=max(pauses, default=0) / 1e6,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-TYPE_NUMBERS = {"A": 1, "SRV": 33}
+TYPE_NUMBERS = {"A": 1, "AAAA": 28, "SRV": 33}
 Question = tuple[str, str]
 
 MIX_SHARES = {"clusterip": 50, "headless": 20, "host": 10, "srv": 10, "nxdomain": 10}

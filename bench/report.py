@@ -9,7 +9,9 @@ import msgspec
 
 from bench.api_report import api_parts
 from bench.budgets import ratio
-from bench.peers import OURS, PEERS
+from bench.forward_peers import ALL_PEERS
+from bench.forward_report import forward_parts
+from bench.peers import OURS
 from bench.runner import SATURATED
 from bench.tables import Row, number, table
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from bench.api import Api
     from bench.budgets import Samples, Verdict
     from bench.flat import Flat
+    from bench.forward import Forward
     from bench.runner import Sample, Settings
     from bench.startup import Start
 
@@ -44,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     flat: dict[str, Flat]
     start: Start | None
     api: Api
+    forward: Forward
     verdicts: list[Verdict]
 
     def kept(self) -> bool:
@@ -59,6 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if self.start:
             parts.append(_start_text(self.start))
         parts += api_parts(self.api)
+        parts += forward_parts(self.forward)
         if self.verdicts:
             headings = ("what", "measured", "must", "aim", "verdict", "notes")
             parts.append(table(headings, [_verdict_row(one) for one in self.verdicts]))
@@ -95,7 +100,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def _head(self) -> str:
         machine, world = self.machine, self.world
-        versions = ", ".join(f"{PEERS[name].title} {text}" for name, text in self.versions.items())
+        versions = ", ".join(
+            f"{ALL_PEERS[name].title} {text}" for name, text in self.versions.items()
+        )
         cores = f"servers on core {machine['server_core']}, load on core {machine['load_core']}"
         services = f"{world['services']:,} services in {world['namespaces']} namespaces"
         rounds = f"{self.settings.rounds} rounds of {self.settings.seconds:g} s"

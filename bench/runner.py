@@ -6,7 +6,7 @@ import contextlib
 import random
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bench.scenarios import SCENARIOS
 from bench.servers import free_port, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bench.measure import Cores
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bench.scenarios import Scenario
     from bench.servers import Server
     from bench.world import World
+
+T = TypeVar("T")
 
 SATURATED = "load generator saturated"
 SATURATED_SHARE = 0.9
@@ -80,6 +82,7 @@ class Files(msgspec.Struct, frozen=True):
     zone_file: Path
     known: Question
     kubeconfig: Path | None = None
+    upstream_port: int = 0
 
     def path(self, kind: str, *, cookie: bool = False) -> Path:
         """Return the query file of a kind of names."""
@@ -135,7 +138,8 @@ class Runner:
         folder.mkdir()
         manifests = manifests or self.files.manifests
         site = Site(
-            folder, port, admin_port, manifests, self.files.zone_file, self.files.kubeconfig
+            *(folder, port, admin_port, manifests, self.files.zone_file, self.files.kubeconfig),
+            upstream_port=self.files.upstream_port,
         )
         command = self.peers[peer].configure(site)
         command = msgspec.structs.replace(
@@ -165,7 +169,7 @@ class Runner:
         if scenario.cold:
             with self.fresh(peer) as server:
                 return self._measure(scenario, server, round_number)
-        server = self._kept(peer)
+        server = self.kept(peer)
         if (peer, scenario.name) not in self._warmed:
             self._warmed.add((peer, scenario.name))
             self.run(self._load(scenario, limit_s=WARM_UP_LIMIT_S), server)
@@ -175,7 +179,7 @@ class Runner:
         """Send a load to a server from the load core."""
         return load.run(one, server.port, self.cores.load)
 
-    def _kept(self, peer: str) -> Server:
+    def kept(self, peer: str) -> Server:
         """Return the server of a kind that stays up for all warm scenarios."""
         if peer not in self._servers:
             say(f"starting {self.peers[peer].title}")
@@ -247,6 +251,18 @@ def write_files(world: World, folder: Path, settings: Settings) -> Files:
 def in_turn(peers: list[str], number: int) -> list[str]:
     """Return the servers in the order of a round: another one is first each time."""
     return peers[number % len(peers) :] + peers[: number % len(peers)]
+
+
+def interleaved(
+    runner: Runner, peers: list[str], what: str, measured: Callable[[str, int], T]
+) -> dict[str, list[T]]:
+    """Measure each server right after the other, in turns."""
+    found: dict[str, list[T]] = {peer: [] for peer in peers}
+    for number in range(runner.settings.rounds):
+        for peer in in_turn(peers, number):
+            found[peer].append(measured(peer, number))
+            say(f"round {number + 1}: {what} {peer}")
+    return found
 
 
 def say(text: str) -> None:

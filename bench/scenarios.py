@@ -1,6 +1,7 @@
 """What can be measured, by name: `<kind of names>/<transport>/<shape of the query>`.
 
-Those that begin with `api/` have their objects from an API server, and go over UDP.
+Those that begin with `api/` have their objects from an API server, and go over UDP; those that
+begin with `forward/` ask for names that the servers look up elsewhere.
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ SHAPES = ("plain", "edns", "cookie")
 UNKNOWN = "unknown"
 ANY_SHAPE = "shapes"
 START = "start"
-FILES, API = "files", "api"
+FILES, API, FORWARD = "files", "api", "forward"
 API_SYNC = "api/sync"
 API_WRITE = "api/write"
 API_RELIST = "api/relist"
 API_SNAPSHOT = "api/snapshot"
 API_ORDINARY = "api/ordinary"
 API_SPECIAL = (API_SYNC, API_WRITE, API_RELIST, API_SNAPSHOT, API_ORDINARY)
-SPECIAL = (UNKNOWN, ANY_SHAPE, START, *API_SPECIAL)
+HIT = "forward/hit"
+HIT_FEW = "forward/hit-few"
+MISS = "forward/miss"
+LATENCY = "forward/latency"
+MEMORY = "forward/memory"
+SILENT = "forward/silent"
+FORWARD_SPECIAL = (HIT, HIT_FEW, MISS, LATENCY, MEMORY, SILENT)
+SPECIAL = (UNKNOWN, ANY_SHAPE, START, *API_SPECIAL, *FORWARD_SPECIAL)
 
 DEFAULT = (
     *("mix/*", "*/udp/plain", "*/udp/edns", "*/tcp/plain"),
@@ -92,5 +100,8 @@ def choose(patterns: list[str]) -> list[str]:
 
 
 def of_source(names: list[str], source: str) -> list[str]:
-    """Return those scenarios and special checks whose objects come from files, or from an API."""
-    return [name for name in names if name.startswith(f"{API}/") is (source == API)]
+    """Return those scenarios and special checks that are of files, of an API, or of forwarding."""
+    others = tuple(f"{one}/" for one in (API, FORWARD))
+    if source == FILES:
+        return [name for name in names if not name.startswith(others)]
+    return [name for name in names if name.startswith(f"{source}/")]

@@ -166,6 +166,7 @@ class Pending(msgspec.Struct, gc=False, eq=False):
         for attempt in self.tries:
             if not attempt.is_over:
                 attempt.upstream.forget(attempt)
+                attempt.end()
         waiters, self.waiters, self.tries, self.current = self.waiters, [], [], None
         return waiters
 
@@ -188,6 +189,11 @@ class Try(msgspec.Struct, gc=False, eq=False):
     is_over: bool = False
     handle: "Handle[Try] | None" = None
     question: "Question[Try] | None" = None
+
+    def end(self) -> None:
+        """Note that nothing more will be learned, and break the circle: no collector sees it."""
+        self.is_over = True
+        self.handle = self.question = None
 
     @property
     def tells_health(self) -> bool:

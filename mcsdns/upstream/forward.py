@@ -220,7 +220,7 @@ class Forwarder:
         except ReplyError:
             return False
         now_s = self._clock()
-        attempt.is_over = True
+        attempt.end()
         upstream = attempt.upstream
         if attempt.tells_health and upstream.health.answer(now_s - attempt.sent_s, now_s):
             _tell_up(upstream)
@@ -232,7 +232,7 @@ class Forwarder:
         """Learn that a try will not be answered."""
         now_s = self._clock()
         self._note_failure(attempt, why, now_s)
-        attempt.is_over = True
+        attempt.end()
         pending = attempt.pending
         if pending.current is not attempt or pending.is_done:
             return

@@ -552,3 +552,19 @@ async def test_a_full_house_of_silent_tries_is_looked_at_by_and_by(make: Make) -
     for _ in range(20):
         world.forwarder.tick()
     assert not world.pending
+
+
+async def test_what_is_over_holds_nothing(make: Make) -> None:
+    """A try and its handle hold each other, and the collector sees neither."""
+    world = make(FIRST, SECOND, settings=NO_CACHE)
+    world.ask("answered.example")
+    world.udp().answer()
+    world.ask("refused.example")
+    world.udp().fail()
+    world.udp(1).answer()
+    world.ask("silent.example")
+    world.pass_s(3)
+    sent = [attempt for at in (0, 1) for attempt, _ in world.udp(at).sent]
+    tries = [attempt for attempt in sent if attempt.pending.is_done]
+    assert len(tries) > 4
+    assert [(each.handle, each.question) for each in tries] == [(None, None)] * len(tries)
