@@ -128,9 +128,12 @@ class Loops:
         return any((zone, upstream) in self._looped for zone in zones_of(name))
 
     def _is_news(self, zone: Name, now_s: float) -> bool:
-        if zone in self._told or len(self._told) >= _MAX_ZONES:
-            self._told = _still(self._told, now_s)
-        if zone in self._told or len(self._told) >= _MAX_ZONES:
+        """Say whether nothing of a zone, nor of one above or below it, was told for a while."""
+        self._told = _still(self._told, now_s)
+        if ROOT in self._told or len(self._told) >= _MAX_ZONES:
+            return False
+        above = zones_of(zone)
+        if any(told in above or zone in zones_of(told) for told in self._told):
             return False
         self._told[zone] = now_s + _TOLD_S
         return True
