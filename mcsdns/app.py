@@ -143,6 +143,7 @@ async def serve(settings: Settings, reread: Callable[[], Settings]) -> None:
         ConfigError: an address cannot be bound, there is no source, or it is not described well.
         SourceError: the source cannot be read.
     """
+    gc.set_threshold(*_FIRST_THRESHOLDS)
     make_origin = _origin_of(settings)
     server = Server(settings)
     with contextlib.closing(server):
@@ -204,11 +205,10 @@ class NoOrigin:
 
 def _origin_of(settings: Settings) -> Callable[[Server], Origin]:
     """Return what makes the origin that the settings name, once there is a server."""
-    gc.set_threshold(*_FIRST_THRESHOLDS)
+    access = settings.access()
     if settings.is_sourceless:
-        settings.access()
         return NoOrigin
-    if settings.access() is None:
+    if access is None:
         return lambda server: _manifest_source(settings, server.feed)
     from mcsdns.upkeep import Upkeep  # noqa: PLC0415 - takes 0.2 s: before a socket is open
 

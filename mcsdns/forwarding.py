@@ -9,9 +9,10 @@ from typing import Final
 import anyio
 
 from mcsdns.config import Settings
-from mcsdns.names import ROOT, to_text
+from mcsdns.names import ROOT, Name, to_text
 from mcsdns.server.allow import Allowed, own_networks
 from mcsdns.server.relay import Relay
+from mcsdns.upstream.address import Address
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.resolvconf import ResolvConf, is_own
 
@@ -27,19 +28,20 @@ def make(settings: Settings) -> "Forwarding | None":
     Raises:
         ConfigError: an upstream or a network is not usable.
     """
-    return Forwarding(settings) if settings.upstreams() else None
+    zones = settings.upstreams()
+    return Forwarding(settings, zones) if zones else None
 
 
 class Forwarding:
     """The forwarder, and what changes around it while it runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, zones: dict[Name, list[Address]]) -> None:
         """Open nothing yet.
 
         Raises:
             ConfigError: as `make`.
         """
-        self._zones = settings.upstreams()
+        self._zones = zones
         self._path = settings.upstream_from
         self._resolv_conf: ResolvConf | None = None
         self._logged: set[str] = set()

@@ -71,11 +71,11 @@ class Store:
 
     def object(self, kind: Kind, key: ObjectKey) -> Object | None:
         """Return one object."""
-        return (self._imports if kind is Kind.SERVICE_IMPORT else self._slices).get(key)
+        return self._of(kind).get(key)
 
     def objects(self, kind: Kind) -> Iterable[Object]:
         """Return all objects of a kind; not to be held while events come."""
-        return (self._imports if kind is Kind.SERVICE_IMPORT else self._slices).values()
+        return self._of(kind).values()
 
     def get(self, key: ServiceKey) -> Service | None:
         """Return a service with its slices in order of their names; None without an import."""
@@ -110,8 +110,11 @@ class Store:
         return Statistics(len(self._imports), len(self._slices), endpoints)
 
     def _keys(self, kind: Kind, namespace: str) -> set[ObjectKey]:
-        keys = self._imports if kind is Kind.SERVICE_IMPORT else self._slices
+        keys = self._of(kind)
         return {key for key in keys if key[0] == namespace} if namespace else set(keys)
+
+    def _of(self, kind: Kind) -> Mapping[ObjectKey, Object]:
+        return self._imports if kind is Kind.SERVICE_IMPORT else self._slices
 
     def _put(self, thing: Object) -> set[ServiceKey]:
         if self.namespaces and thing.namespace not in self.namespaces:

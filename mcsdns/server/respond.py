@@ -90,7 +90,6 @@ class Responder:
         """
         self.kept = kept
         self._relay = relay
-        self._ra = relay is not None
         self._answerer = answerer
         self._tree = tree
         self._tcp = tcp
@@ -156,9 +155,8 @@ class Responder:
                 self._alias(message, query, shaped)
                 return _echo(query.id, query.question, behind_id(shaped.value))
         decision = self._answerer.answer_query(query)
-        relay = self._relay if decision.is_outside and asker is not None else None
-        if relay is not None and asker is not None and relay.serves(query):
-            return relay.ask(query, message, asker, limit)
+        if decision.is_outside and self._relay and asker and self._relay.serves(query):
+            return self._relay.ask(query, message, asker, limit)
         return self._render(message, query, key, decision)
 
     def _limit_for(self, query: Query) -> int:
@@ -174,7 +172,7 @@ class Responder:
         records = len(response.answer.rdatas) if response.answer else 1
         self._turn += _STRIDE
         start = self._turn % records
-        reply = write_response(query, response, limit, ra=self._ra, start=start)
+        reply = write_response(query, response, limit, ra=self._relay is not None, start=start)
         is_subset = response is not decision.response
         if key is not None and self.kept.asked_before(key) and not is_subset:
             self._keep(message, query, key, decision)
@@ -192,7 +190,7 @@ class Responder:
         if raw is None and not self._tcp and query.edns is not None:
             limit = MAX_UDP_BYTES
         plain = _in_lower_case(query)
-        write = partial(write_response, plain, decision.response, limit, ra=self._ra)
+        write = partial(write_response, plain, decision.response, limit, ra=self._relay is not None)
         first = write()
         replies = [
             first if not start else write(start=start) for start in _rotations(decision, first)

@@ -77,7 +77,8 @@ class UdpListener:
         self._sock = sock
         self._responder = responder
         self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
-        self._outbox = mmsg.Batch(sock, wildcard=wildcard) if self._batch else None
+        self._wildcard = wildcard
+        self._outbox: mmsg.Batch | None = None
         self._letters: list[tuple[bytes, bytes]] = []
         self._slot = 0
         self._peer: tuple[str, int] = ("", 0)
@@ -117,8 +118,10 @@ class UdpListener:
 
     def _post_all(self) -> None:
         letters, self._letters = self._letters, []
-        if self._outbox is None or self._sock.fileno() < 0:
+        if not letters or self._sock.fileno() < 0:
             return
+        if self._outbox is None:  # half a megabyte, for those who forward
+            self._outbox = mmsg.Batch(self._sock, wildcard=self._wildcard)
         for begin in range(0, len(letters), mmsg.SLOTS):
             self._send_errors += self._outbox.post(letters[begin : begin + mmsg.SLOTS])
 

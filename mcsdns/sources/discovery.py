@@ -14,6 +14,7 @@ import msgspec
 from mcsdns.errors import ObjectError
 from mcsdns.index.decode import IMPORT_GROUP, IMPORT_VERSIONS, SLICE_GROUP, SLICE_VERSIONS
 from mcsdns.index.objects import Kind
+from mcsdns.sources.responses import UNREADABLE
 
 _NEEDED_VERBS: Final = {"list", "watch"}
 PLURALS: Final = {
@@ -94,5 +95,5 @@ _Form = TypeVar("_Form", _Group, _Resources)
 def _decode(octets: bytes, form: type[_Form]) -> _Form:
     try:
         return msgspec.json.decode(octets, type=form)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ObjectError(f"the answer to discovery is not understood: {error}") from None

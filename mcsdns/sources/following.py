@@ -247,9 +247,7 @@ class Follower:
             parameters["continue"] = token
         else:
             self._lists += 1
-        limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
-        async with self._get(parameters) as response, limit:
-            octets = await response.read()
+        octets = await self._read_whole(parameters)
         self._succeed()
         page = read_page(octets)
         for item in page.items or []:
@@ -263,10 +261,13 @@ class Follower:
 
     async def _compare(self) -> Step:
         """Read the newest resource version, with no more objects than need be."""
+        page = read_page(await self._read_whole({"limit": "1"}))
+        return self._feed(Newest(page.metadata.resource_version or ""))
+
+    async def _read_whole(self, parameters: dict[str, str]) -> bytes:
         limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
-        async with self._get({"limit": "1"}) as response, limit:
-            octets = await response.read()
-        return self._feed(Newest(read_page(octets).metadata.resource_version or ""))
+        async with self._get(parameters) as response, limit:
+            return await response.read()
 
     async def _read_watch(self, parameters: dict[str, str]) -> Step:
         """Read a watch until something else is to be asked."""

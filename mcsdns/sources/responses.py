@@ -26,7 +26,7 @@ from mcsdns.sources.reflector import Bookmark, Gone, Seen, Trouble
 MAX_RETRY_AFTER_S: Final = 60.0
 _END_OF_LIST: Final = "k8s.io/initial-events-end"
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """Whatever msgspec raises for octets that are not the JSON that is wanted."""
 _TROUBLE_OF_CODE: Final = {
     400: Trouble.NOT_SUPPORTED,
@@ -149,7 +149,7 @@ def read_page(octets: bytes) -> Page:
     """
     try:
         return _pages.decode(octets)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ObjectError(f"the answer is not a list: {error}") from None
 
 
@@ -157,7 +157,7 @@ def read_status(octets: bytes, code: int) -> Status:
     """Read the body of a failure, which may be plain text; `code` is that of HTTP."""
     try:
         status = _statuses.decode(octets)
-    except _UNREADABLE:
+    except UNREADABLE:
         text = octets[:200].decode(errors="replace").strip()
         return Status(code, message=text)
     return msgspec.structs.replace(status, code=code)
@@ -180,7 +180,7 @@ class Decoder:
         """Read an object of a page."""
         try:
             return self._decoded(self._items.decode(octets))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return self._wrong(octets, str(error))
 
     def line(self, octets: bytes) -> Reading:
@@ -193,7 +193,7 @@ class Decoder:
             fast = self._lines.decode(octets)
         except msgspec.ValidationError:
             return self._odd_line(octets)  # a bookmark, an error, or a wrong type
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ObjectError(f"a line of the watch is not JSON: {error}") from None
         if fast.type == "DELETED":
             meta = fast.object.metadata
@@ -212,7 +212,7 @@ class Decoder:
             if line.type == "DELETED":
                 meta = _things.decode(line.object).metadata
                 return _gone(meta.namespace, meta.name, meta.resource_version)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ObjectError(f"a line of the watch is no watch event: {error}") from None
         if line.type in {"ADDED", "MODIFIED"}:
             return self.item(line.object)
@@ -236,7 +236,7 @@ class Decoder:
         text, _, path = error.rpartition(" - at `")
         try:
             meta = _things.decode(octets).metadata
-        except _UNREADABLE:
+        except UNREADABLE:
             meta = _Name()
         key: ObjectKey = (meta.namespace or "default", meta.name)
         problem = self._problem(key, path.rstrip("`") if text else "$", text or error)

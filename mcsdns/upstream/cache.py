@@ -25,7 +25,7 @@ from mcsdns.upstream.fitting import (
     bounded,
     write_error_option,
 )
-from mcsdns.upstream.replies import UpstreamReply
+from mcsdns.upstream.replies import UpstreamReply, failed_reply
 from mcsdns.wire import HEADER_BYTES, Query
 
 _CACHED_ERROR: Final = 13
@@ -238,14 +238,14 @@ class Cache:
         return reply
 
     def put_failure(
-        self, key: bytes, now_s: float, errors: bytes = b"", most_s: float = _MAX_FAILURE_S
+        self, key: bytes, now_s: float, errors: bytes = b"", most_s: float | None = None
     ) -> None:
         """Keep that no upstream could answer; an older reply stays for who takes it stale.
 
-        For `most_s` seconds at most: what was told at once may be over at once.
+        For `most_s` seconds, where it is given: what was told at once may be over at once.
         """
-        reply = UpstreamReply(Rcode.SERVFAIL, False, False, b"", 0, 0, 0, (), 0, False, errors)
-        failure_s = min(self._settings.failure_s, most_s)
+        reply = failed_reply(errors)
+        failure_s = self._settings.failure_s if most_s is None else most_s
         kept = _Kept(reply, now_s, failure_s, _size_bytes(key, reply))
         self._failures.put(key, kept)
 

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from mcsdns.rrset import EdeCode, Rcode
+from mcsdns.rrset import EdeCode
 from mcsdns.upstream.fitting import Fitted, write_error_option
-from mcsdns.upstream.replies import UpstreamReply
+from mcsdns.upstream.replies import failed_reply
 
 TOO_MANY: Final = write_error_option(EdeCode.OTHER, "too many questions wait for upstreams")
 SILENT: Final = write_error_option(EdeCode.NO_REACHABLE_AUTHORITY, "no upstream answered in time")
@@ -22,5 +22,4 @@ LOOP: Final = write_error_option(
 
 def failure(errors: bytes) -> Fitted:
     """Return SERVFAIL with the errors."""
-    reply = UpstreamReply(Rcode.SERVFAIL, False, False, b"", 0, 0, 0, (), 0, False, errors)
-    return Fitted(reply)
+    return Fitted(failed_reply(errors))

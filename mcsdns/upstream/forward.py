@@ -46,7 +46,6 @@ _TELL_EVERY_S: Final = 60.0
 _ROUNDS_WHEN_BROKEN: Final = 2
 _REFUSED_S: Final = 1.0
 """How long it is kept that upstreams refuse connections: one that restarts is back soon."""
-_NO_ANSWER_S: Final = 5.0
 _NO_EDNS_S: Final = 600.0
 _NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value)
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
@@ -99,7 +98,7 @@ class Asker(Protocol):
     """Who asked, and the way back."""
 
     def detach(self) -> Callable[[bytes], None]:
-        """Return what sends the reply later."""
+        """Return what sends a whole message there later; it does nothing if nobody is there."""
         ...
 
 
@@ -462,8 +461,8 @@ class Forwarder:
         if stale is not None:
             return stale.fitted
         if keep:
-            most_s = _REFUSED_S if errors is failures.BROKEN else _NO_ANSWER_S
-            self.cache.put_failure(key, now_s, errors, most_s)
+            is_refused = errors is failures.BROKEN
+            self.cache.put_failure(key, now_s, errors, _REFUSED_S if is_refused else None)
         return failures.failure(errors)
 
     def _hand_out(self, pending: Pending, reply: UpstreamReply) -> None:

@@ -132,6 +132,11 @@ def read_upstream_reply(message: bytes, question: bytes) -> UpstreamReply:
     )
 
 
+def failed_reply(errors: bytes) -> UpstreamReply:
+    """Return SERVFAIL of our own, with Extended DNS Error options."""
+    return UpstreamReply(Rcode.SERVFAIL, False, False, b"", 0, 0, 0, (), 0, False, errors)
+
+
 class _Records:
     """Walks the records of a message."""
 
