@@ -16,6 +16,8 @@ import dnslib
 import pytest
 
 DEADLINE_S = 20.0
+os.environ.setdefault("MCSDNS_ADMIN", "none")  # many servers run at once
+os.environ.setdefault("MCSDNS_LAMEDUCK", "0")
 READY = re.compile(
     r"ready: (?P<services>\d+) services, (?P<endpoints>\d+) endpoints from (?P<source>.+), "
     r"listening on (?P<addresses>.+)\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mcsdns import cli, config, log
-from mcsdns.config import LogFormat, LogLevel, schema
-from mcsdns.config.schema import SourceChoice
+from mcsdns.config import LogFormat, LogLevel, place
+from mcsdns.config.schema import ReadyWhen, SourceChoice
 from mcsdns.errors import ConfigError
 from mcsdns.index.decode import SliceProfile
 from mcsdns.upstream.health import Policy
@@ -112,6 +112,12 @@ VALUES: list[tuple[str, str, object]] = [
     ("cache_max_ttl", "60", 60),
     ("cache_max_negative_ttl", "5", 5),
     ("serve_stale", "0", 0.0),
+    ("upstream_ca", "ca.pem", "ca.pem"),
+    ("admin", "[::1]:8053", "[::1]:8053"),
+    ("probes", ":8080", ":8080"),
+    ("ready_when", "synced", ReadyWhen.SYNCED),
+    ("lameduck", "1.5", 1.5),
+    ("query_log", "100", 100),
     ("log_format", "json", LogFormat.JSON),
     ("log_level", "error", LogLevel.ERROR),
 ]
@@ -358,9 +364,9 @@ def test_name_server_has_the_addresses_of_the_host_name(monkeypatch: pytest.Monk
 
     for variable in ("POD_IP", "POD_IPS"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(schema.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(place.socket, "getaddrinfo", resolve)
     assert len(name_server(monkeypatch, KUBERNETES_SERVICE_HOST="10.0.0.1")) == 2
-    monkeypatch.setattr(schema.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(place.socket, "getaddrinfo", fail)
     assert name_server(monkeypatch, KUBERNETES_SERVICE_HOST="10.0.0.1") == []
 
 

@@ -1,7 +1,9 @@
 """Settings: flags, `MCSDNS_*`, a YAML file and defaults, in that order, by one schema."""
 
+from mcsdns.config.checks import split_address
+from mcsdns.config.describe import fields
 from mcsdns.config.merge import add_flags, from_mapping, load
-from mcsdns.config.schema import LogFormat, LogLevel, Settings, fields, split_address
+from mcsdns.config.schema import LogFormat, LogLevel, Settings
 
 __all__ = [
     "LogFormat",

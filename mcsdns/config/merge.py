@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns.config.schema import CHECKS, ENVIRONMENT_PREFIX, Field, Settings, fields
+from mcsdns.config.checks import CHECKS
+from mcsdns.config.describe import ENVIRONMENT_PREFIX, Field, fields
+from mcsdns.config.schema import Settings
 from mcsdns.errors import ConfigError, InvalidNameError
 from mcsdns.sources import texts
 from mcsdns.sources.parts import Part, is_mapping
@@ -166,7 +168,7 @@ def _convert(field: Field, given: object, where: str) -> object:
     try:
         value: object = msgspec.convert(given, field.type, strict=False)
         if field.name in CHECKS:
-            for each in typing.cast("list[str]", value):
+            for each in typing.cast("list[str]", value if field.repeats else [value]):
                 CHECKS[field.name](each)
     except msgspec.ValidationError as error:
         why = str(error).partition(" - at `")[0]

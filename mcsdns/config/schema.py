@@ -4,23 +4,19 @@ Every room gets a small struct of its own built from here.
 """
 
 import enum
-import os
-import re
-import socket
-import typing
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from mcsdns import names
+from mcsdns.config.checks import split_address, split_listen, split_stub_zone
+from mcsdns.config.place import in_pod, own_addresses
 from mcsdns.errors import ConfigError, NoSourceError
 from mcsdns.index import addresses
 from mcsdns.index.decode import SliceProfile
 from mcsdns.index.guard import GuardSettings
 from mcsdns.names import Name
-from mcsdns.server import allow
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.identity import Access, has_kubeconfig
 from mcsdns.sources.settings import KubernetesSettings
@@ -29,14 +25,13 @@ from mcsdns.upstream.address import Address
 from mcsdns.upstream.health import Policy
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
-ENVIRONMENT_PREFIX: Final = "MCSDNS_"
 DEFAULT_ZONE: Final = "clusterset.local"
 DEFAULT_LISTEN: Final = ["127.0.0.1:1053"]
 POD_LISTEN: Final = ["0.0.0.0:5353", "[::]:5353"]
 """`[::]` is IPv6 only, so both; a family the system lacks is passed over (see `app`)."""
-
-
-_PORT = re.compile("[0-9]{1,5}")
+DEFAULT_ADMIN: Final = "127.0.0.1:8053"
+POD_PROBES: Final = ":8080"
+_NOWHERE: Final = "none"
 _MISSING_S: Final = 60.0
 """Without a guard a missing CRD still has this long to come back."""
 
@@ -62,6 +57,14 @@ class SourceChoice(enum.StrEnum):
 
     AUTO = "auto"
     NONE = "none"
+
+
+class ReadyWhen(enum.StrEnum):
+    """What must be so before `/readyz` says yes."""
+
+    AUTO = "auto"
+    SYNCED = "synced"
+    SERVING = "serving"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -305,6 +308,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["SECONDS"],
         ),
     ] = 3600.0
+    upstream_ca: Annotated[
+        str,
+        Meta(
+            description="file of the authorities that upstreams over TLS are verified by (default "
+            "the system's)",
+            examples=["FILE"],
+        ),
+    ] = ""
+    admin: Annotated[
+        str,
+        Meta(
+            description="where the status page and its API are; none for nowhere (default "
+            "127.0.0.1:8053)",
+            examples=["ADDR:PORT"],
+        ),
+    ] = ""
+    probes: Annotated[
+        str,
+        Meta(
+            description="where /healthz, /readyz and /metrics are for a kubelet; :PORT for all "
+            "addresses, none for nowhere (default nowhere; in a pod :8080)",
+            examples=["ADDR:PORT"],
+        ),
+    ] = ""
+    ready_when: Annotated[
+        ReadyWhen,
+        Meta(
+            description="what /readyz waits for: synced, everything is read or a snapshot is "
+            "served; serving, the sockets are open; auto, serving where there is an upstream",
+            examples=["WHEN"],
+        ),
+    ] = ReadyWhen.AUTO
+    lameduck: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="seconds for which answers go on after SIGTERM, while not ready any more",
+            examples=["SECONDS"],
+        ),
+    ] = 5.0
+    query_log: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="log one of so many requests; 0 for none",
+            examples=["N"],
+        ),
+    ] = 0
     log_format: Annotated[LogFormat, Meta(description="text or json", examples=["FORMAT"])] = (
         LogFormat.TEXT
     )
@@ -319,7 +371,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ttl=self.ttl,
             per_cluster=self.per_cluster,
             clusterset_ips=self.clusterset_ips,
-            name_server=tuple(map(addresses.pack, self.ns_address)) or _own_addresses(),
+            name_server=tuple(map(addresses.pack, self.ns_address)) or own_addresses(),
             namespaces=frozenset(map(names.wire_label, self.namespace)),
         )
 
@@ -405,161 +457,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Build what the TCP listeners need."""
         return TcpSettings(idle_s=self.tcp_idle, max_connections=self.tcp_connections)
 
+    def admin_address(self) -> tuple[str, int] | None:
+        """Return where the status page is; None for nowhere."""
+        text = self.admin or DEFAULT_ADMIN
+        return None if text == _NOWHERE else split_address(text)
+
+    def probe_addresses(self) -> list[tuple[str, int]]:
+        """Return where the probes are; the default depends on where we run."""
+        text = self.probes or (POD_PROBES if in_pod() else _NOWHERE)
+        return [] if text == _NOWHERE else split_listen(text)
+
+    @property
+    def is_ready_when_serving(self) -> bool:
+        """Whether readiness waits for no source: upstreams have answers without one."""
+        if self.ready_when is ReadyWhen.AUTO:
+            return bool(self.upstreams())
+        return self.ready_when is ReadyWhen.SERVING
+
     def listen_addresses(self) -> list[tuple[str, int]]:
         """Return host and port of each socket; the defaults depend on where we run."""
         listen = self.listen or (POD_LISTEN if in_pod() else DEFAULT_LISTEN)
         return [split_address(address) for address in listen]
 
 
-class Field(msgspec.Struct, frozen=True):
-    """One setting, as flags and documentation need it.
-
-    Attributes:
-        repeats: whether it is a list. is_switch: whether the flag takes no value.
-        bounds: such as `0 to 3600`, or empty.
-    """
-
-    name: str
-    type: Any
-    repeats: bool
-    is_switch: bool
-    default: Any
-    description: str
-    placeholder: str
-    bounds: str
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-    @property
-    def default_text(self) -> str:
-        """The default for people; empty where there is none, or the description tells it."""
-        if self.default in ([], None, "", False) or "(default" in self.description:
-            return ""
-        if isinstance(self.default, float):
-            return f"{self.default:g}"
-        return ", ".join(map(str, self.default)) if self.repeats else str(self.default)
-
-
-def fields() -> Iterator[Field]:
-    """Iterate over the schema."""
-    hints = typing.get_type_hints(Settings, include_extras=True)
-    for field in msgspec.structs.fields(Settings):
-        base, meta = typing.get_args(hints[field.name])
-        default = field.default
-        if field.default_factory is not msgspec.NODEFAULT:
-            default = typing.cast("Callable[[], Any]", field.default_factory)()
-        yield Field(
-            field.name,
-            hints[field.name],
-            typing.get_origin(base) is list,
-            base is bool,
-            default,
-            meta.description,
-            meta.examples[0],
-            _bounds(meta),
-        )
-
-
-def _bounds(meta: Meta) -> str:
-    least = meta.ge if meta.gt is None else f"above {meta.gt}"
-    most = meta.le
-    if least is None:
-        return ""
-    return f"{least} to {most}" if most is not None else f"at least {least}"
-
-
-def in_pod() -> bool:
-    """Say whether this process runs in a Kubernetes pod."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Split `ADDR:PORT`, IPv6 in brackets.
-
-    Raises:
-        ConfigError: there is no port, or the address is none.
-    """
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
-    try:
-        packed = addresses.pack(bare)
-    except ValueError:
-        packed = b""
-    if not (colon and packed and _PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004
-        raise ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
-    if bracketed != (len(packed) == 16):  # noqa: PLR2004
-        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
-    return bare, int(port)
-
-
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def split_stub_zone(text: str) -> tuple[Name, list[Address]]:
-    """Read ZONE=UPSTREAM+UPSTREAM.
-
-    Raises:
-        ConfigError, InvalidNameError: it is not of this form.
-    """
-    zone, equals, rest = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} is not ZONE=UPSTREAM, such as corp.example=10.0.0.53")
-    return names.from_text(zone), [address.parse(each) for each in rest.split("+")]
-
-
-def _check_zone(text: str) -> None:
-    zone = names.from_text(text)
-    if zone == names.ROOT:
-        raise ValueError("the root cannot be served; name a zone such as clusterset.local")
-    if len(zone) > 128:  # noqa: PLR2004 - <svc>.<ns>.svc must find room
-        raise ValueError(f"{text!r} leaves no room for names below it (at most 128 octets)")
-
-
-def _check_allow(text: str) -> None:
-    if text != "default":
-        allow.parse(text)
-
-
-def _check_namespace(text: str) -> None:
-    if not names.is_dns_label(text):
-        raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and hyphens")
-
-
-CHECKS: Final[dict[str, Callable[[str], object]]] = {
-    "listen": split_address,
-    "upstream": address.parse,
-    "stub_zone": split_stub_zone,
-    "allow": _check_allow,
-    "zone": _check_zone,
-    "namespace": _check_namespace,
-    "ns_address": addresses.pack,
-}
-
-
-def _own_addresses() -> tuple[bytes, ...]:
-    """Return the pod's own addresses, from the downward API or its host name; none elsewhere.
-
-    Raises:
-        ConfigError: the variables of the downward API hold no addresses.
-    """
-    variable = "POD_IPS" if os.environ.get("POD_IPS") else "POD_IP"
-    found = [address for address in os.environ.get(variable, "").split(",") if address]
-    if not found and in_pod():
-        try:
-            found = [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)]
-        except OSError:
-            found = []
-    try:
-        return tuple(dict.fromkeys(addresses.pack(each.partition("%")[0]) for each in found))
-    except ValueError as error:
-        raise ConfigError(f"{variable}: {error}; set it from status.podIPs") from None

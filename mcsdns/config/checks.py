@@ -1,0 +1,100 @@
+"""What texts of settings must look like, and what they mean."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from mcsdns import names
+from mcsdns.errors import ConfigError
+from mcsdns.index import addresses
+from mcsdns.names import Name
+from mcsdns.server import allow
+from mcsdns.upstream import address
+from mcsdns.upstream.address import Address
+
+_ALL: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what `:PORT` asks for
+_PORT = re.compile("[0-9]{1,5}")
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split `ADDR:PORT`, IPv6 in brackets.
+
+    Raises:
+        ConfigError: there is no port, or the address is none.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if bracketed else host
+    try:
+        packed = addresses.pack(bare)
+    except ValueError:
+        packed = b""
+    if not (colon and packed and _PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004
+        raise ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
+    if bracketed != (len(packed) == 16):  # noqa: PLR2004
+        raise ConfigError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+    return bare, int(port)
+
+
+def split_listen(text: str) -> list[tuple[str, int]]:
+    """Split `ADDR:PORT`; `:PORT` stands for all addresses of both families.
+
+    Raises:
+        ConfigError: as `split_address`.
+    """
+    if text.startswith(":"):
+        return [split_address(host + text) for host in _ALL]
+    return [split_address(text)]
+
+
+def split_stub_zone(text: str) -> tuple[Name, list[Address]]:
+    """Read ZONE=UPSTREAM+UPSTREAM.
+
+    Raises:
+        ConfigError, InvalidNameError: it is not of this form.
+    """
+    zone, equals, rest = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not ZONE=UPSTREAM, such as corp.example=10.0.0.53")
+    return names.from_text(zone), [address.parse(each) for each in rest.split("+")]
+
+
+def _check_zone(text: str) -> None:
+    zone = names.from_text(text)
+    if zone == names.ROOT:
+        raise ValueError("the root cannot be served; name a zone such as clusterset.local")
+    if len(zone) > 128:  # noqa: PLR2004 - <svc>.<ns>.svc must find room
+        raise ValueError(f"{text!r} leaves no room for names below it (at most 128 octets)")
+
+
+def _check_allow(text: str) -> None:
+    if text != "default":
+        allow.parse(text)
+
+
+def _check_namespace(text: str) -> None:
+    if not names.is_dns_label(text):
+        raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and hyphens")
+
+
+def _check_admin(text: str) -> None:
+    if text not in ("", "none"):
+        split_address(text)
+
+
+def _check_probes(text: str) -> None:
+    if text not in ("", "none"):
+        split_listen(text)
+
+
+CHECKS: Final[dict[str, Callable[[str], object]]] = {
+    "listen": split_address,
+    "upstream": address.parse,
+    "stub_zone": split_stub_zone,
+    "allow": _check_allow,
+    "zone": _check_zone,
+    "namespace": _check_namespace,
+    "ns_address": addresses.pack,
+    "admin": _check_admin,
+    "probes": _check_probes,
+}

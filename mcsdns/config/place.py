@@ -1,0 +1,31 @@
+"""Where this process runs, as far as defaults depend on it."""
+
+import os
+import socket
+
+from mcsdns.errors import ConfigError
+from mcsdns.index import addresses
+
+
+def in_pod() -> bool:
+    """Say whether this process runs in a Kubernetes pod."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def own_addresses() -> tuple[bytes, ...]:
+    """Return the pod's own addresses, from the downward API or its host name; none elsewhere.
+
+    Raises:
+        ConfigError: the variables of the downward API hold no addresses.
+    """
+    variable = "POD_IPS" if os.environ.get("POD_IPS") else "POD_IP"
+    found = [address for address in os.environ.get(variable, "").split(",") if address]
+    if not found and in_pod():
+        try:
+            found = [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)]
+        except OSError:
+            found = []
+    try:
+        return tuple(dict.fromkeys(addresses.pack(each.partition("%")[0]) for each in found))
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}; set it from status.podIPs") from None
