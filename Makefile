@@ -33,7 +33,7 @@ bench: $(VENV)/.run
 # The lock files name every version with its hashes; `make lock` resolves them anew.
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
-	for set in run dev build; do sh requirements/compile $$set $(BIN)/uv; done
+	for set in run dev docs build; do sh requirements/compile $$set $(BIN)/uv; done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
