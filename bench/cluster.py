@@ -11,7 +11,7 @@ from bench.measure import pinned
 from bench.peers import COREDNS
 from bench.runner import say
 from tests.apiserver.build import NotBuiltError, apiserver_binary
-from tests.kube import ApiServer
+from tests.apiserver.process import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,8 +3,10 @@
 With DEMO_SECONDS it ends by itself after that many seconds.
 """
 
+import contextlib
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,15 +29,21 @@ MISTYPED = "rebel-bse.default.svc.clusterset.local"
 def main() -> int:
     """Run the demo from the root of the project."""
     os.chdir(Path(__file__).resolve().parent.parent)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     address = f"{HOST}:{_free_port()}"
     _show(f"mcsdns serve --manifests {MANIFESTS} --listen {address}")
     command = [sys.executable, "-m", "mcsdns", "serve", "--manifests", MANIFESTS]
-    with subprocess.Popen([*command, "--listen", address], stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        [*command, "--listen", address],
+        stdout=subprocess.PIPE,
+        process_group=0,  # else Ctrl-C is a first signal, and ours a second one that cuts its stop
+    ) as server:
         try:
             ready = server.stdout.readline().decode() if server.stdout else ""
             if not ready.startswith("ready: "):
                 return server.wait() or 1
-            print(ready, flush=True)
+            print(ready, end="", flush=True)
             _ask_everything(address)
             _serve_on(server, address)
         except KeyboardInterrupt:
@@ -46,14 +54,20 @@ def main() -> int:
 
 
 def _free_port() -> int:
-    """Take the usual port where it is free, else any."""
-    for port in (PORT, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.bind((HOST, port))
-            except OSError:
-                continue
-            return int(sock.getsockname()[1])
+    """Take the usual port where it is free for UDP and TCP, else any that is."""
+    for port in (PORT, *[0] * 10):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            contextlib.suppress(OSError),
+        ):
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            udp.bind((HOST, port))
+            found = int(udp.getsockname()[1])
+            tcp.bind((HOST, found))
+            return found
+        if port == PORT:
+            print(f"# port {PORT} is in use: this is on another one")
     raise SystemExit("no free port on 127.0.0.1")
 
 
@@ -77,10 +91,14 @@ def _show(command: str) -> None:
 
 
 def _serve_on(server: subprocess.Popen[bytes], address: str) -> None:
+    command = Path(sys.executable).with_name("mcsdns")
+    if command.is_relative_to(Path.cwd()):
+        command = command.relative_to(Path.cwd())
     host, _, port = address.rpartition(":")
-    print("\nAsk it yourself; examples/README.md has more questions:")
+    ask = f"dig @{host} -p {port}" if shutil.which("dig") else f"{command} query --server {address}"
+    print(f"\nAsk it yourself (mcsdns is {command}); examples/README.md has more questions:")
     for question, _ in QUESTIONS[:3]:
-        print(f"  dig @{host} -p {port} {question}")
+        print(f"  {ask} {question}")
     seconds = os.environ.get("DEMO_SECONDS")
     if seconds:
         print(f"\nServing for {seconds} seconds more.", flush=True)

@@ -18,12 +18,12 @@ from aiohttp import web
 from mcsdns.sources.cluster import ApiError, Cluster
 from mcsdns.sources.identity import Access
 from tests.certificates import Authority, Certificate
+from tests.scripted.runner import Handle, runner_of
 
 SECRET = "hush"
 """Every token and password of these tests has this in it."""
 
 Plain = dict[str, Any]
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Make = Callable[..., Access]
 
 
@@ -54,7 +54,7 @@ class Secured:
         self._host = host
         self.port = 0
         self.requests: list[Request] = []
-        self.answer: Answer = ok
+        self.answer: Handle = ok
         self.token: str | None = None
 
     @property
@@ -62,12 +62,7 @@ class Secured:
         return f"http{'s' if self._context else ''}://{self._host}:{self.port}"
 
     async def __aenter__(self) -> "Secured":
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(
-            application, handler_cancellation=True, shutdown_timeout=0.1, access_log=None
-        )
-        await self._runner.setup()
+        self._runner = await runner_of(self._handle)
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._context)
         await site.start()
         self.port = self._runner.addresses[0][1]

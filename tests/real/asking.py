@@ -1,5 +1,6 @@
 """Asking a server that runs: by `dig`, once and for all names, or without end."""
 
+import contextlib
 import re
 import shutil
 import socket
@@ -7,14 +8,15 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import dnslib
 import pytest
 
-from tests.conftest import DEADLINE_S, ServeProcess, ask, rcode, wait_until
-from tests.real.services import Heard, Question, question
+from tests.conftest import ServeProcess, ask, rcode
+from tests.real.services import Heard, Question, Service, answers_of, question
+from tests.waiting import DEADLINE_S, wait_until
 
 STATUS = re.compile(r"status: (\w+)")
 ERROR = re.compile(r"^; EDE: (\d+)(?: \([^)]*\))?(?:: \((.*)\))?$", re.MULTILINE)
@@ -163,8 +165,10 @@ class Prober:
             for code in extended_errors(dnslib.DNSRecord.parse(b"\0\0" + wire))
         }
 
-    def check(self) -> None:
-        """Fail if one reply was wrong or missing; show what was seen."""
+    def check(self, *, rounds: int = 0) -> None:
+        """Fail if one reply was wrong or missing; show what was seen. Ask on before, if told."""
+        if rounds:
+            self.wait_rounds(rounds)
         wrong = self.wrong()
         shown = f"{len(wrong)} kinds of wrong answers in {self.asked}, first {wrong[:5]}"
         assert not wrong, shown
@@ -195,6 +199,14 @@ class Prober:
         self.longest_s = max(self.longest_s, time.monotonic() - sent_s)
         self._first_s.setdefault((asked, reply), sent_s - began_s)
         self._seen[asked, reply] += 1
+
+
+@contextlib.contextmanager
+def unbroken(server: ServeProcess, services: Iterable[Service]) -> Iterator[Prober]:
+    """Ask all of services without end meanwhile; not one reply may be wrong or missing."""
+    with Prober(server, answers_of(services)) as prober:
+        yield prober
+    prober.check()
 
 
 def request(asked: Question) -> bytes:

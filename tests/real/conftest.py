@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.apiserver.process import ApiServer
 from tests.conftest import Serve, ServeProcess
-from tests.kube import ApiServer, apiserver, apiserver_data, apiservers
+from tests.kube import apiserver, apiserver_data, apiservers
 from tests.real.gate import Gate
+from tests.real.services import Service, export, fleet
 
 __all__ = ["apiserver", "apiserver_data", "apiservers"]
 
@@ -27,6 +29,12 @@ def follow(serve: Serve) -> Follow:
         return serve(*given, ready=ready)
 
     return start
+
+
+@pytest.fixture
+def services(apiserver: ApiServer) -> list[Service]:
+    """Twenty services at the API server of this test."""
+    return export(apiserver, fleet(20))
 
 
 @pytest.fixture

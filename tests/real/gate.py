@@ -5,7 +5,7 @@ import socket
 import threading
 from pathlib import Path
 
-from tests.kube import ApiServer
+from tests.apiserver.process import ApiServer
 
 
 class Gate:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.kube import ApiServer
+from tests.apiserver.process import ApiServer
 
 GROUP = "multicluster.x-k8s.io"
 BETA, ALPHA = f"{GROUP}/v1beta1", f"{GROUP}/v1alpha1"
@@ -124,6 +124,7 @@ def answers_of(services: Iterable[Service]) -> dict[Question, Heard]:
     return {asked: said for service in services for asked, said in service.answers.items()}
 
 
-def export(apiserver: ApiServer, services: Iterable[Service]) -> None:
-    """Create all objects of services."""
+def export(apiserver: ApiServer, services: list[Service]) -> list[Service]:
+    """Create all objects of services; return these."""
     apiserver.create_many(objects_of(services))
+    return services

@@ -14,17 +14,18 @@ import pytest
 from tests import kube
 from tests.apiserver.build import NotBuiltError, apiserver_binary
 from tests.apiserver.client import RequestFailedError
-from tests.conftest import addresses, ask, free_port
-from tests.kube import (
+from tests.apiserver.process import (
     ALL_RULES,
     IMPORTS,
     IMPORTS_V1ALPHA1,
     MCS,
     SLICES,
+    START_S,
     ApiServer,
-    ApiServers,
-    wait_for,
 )
+from tests.conftest import addresses, ask
+from tests.kube import ApiServers
+from tests.waiting import free_port, wait_until
 
 READ_IMPORTS = {
     "apiGroups": ["multicluster.x-k8s.io"],
@@ -374,7 +375,7 @@ def test_a_starting_server_never_says_that_a_crd_is_missing(apiserver: ApiServer
 def test_it_ends_when_its_test_run_ends(apiserver: ApiServer) -> None:
     assert apiserver.process.stdin is not None
     apiserver.process.stdin.close()
-    assert apiserver.process.wait(kube.START_S) == 0
+    assert apiserver.process.wait(START_S) == 0
 
 
 def test_a_program_that_is_not_built_is_named(
@@ -447,7 +448,7 @@ def test_coredns_answers_from_the_same_objects(
         except OSError:
             return []
 
-    wait_for(lambda: answer("web") == ["10.0.0.1"], "web")
-    wait_for(lambda: answer("db") == ["10.1.0.1"], "db")
+    wait_until(lambda: answer("web") == ["10.0.0.1"], "web", within_s=START_S)
+    wait_until(lambda: answer("db") == ["10.1.0.1"], "db", within_s=START_S)
     server.apply(service_import("web", ips=["10.0.0.2"]))
-    wait_for(lambda: answer("web") == ["10.0.0.2"], "the change")
+    wait_until(lambda: answer("web") == ["10.0.0.2"], "the change", within_s=START_S)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.kube import ApiServer
+from tests.apiserver.process import ApiServer
 from tests.real.asking import dig, wait_dig
 from tests.real.conftest import Follow
 from tests.real.services import ALPHA, BETA, db, slice_of, web

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mcsdns import cli
-from tests.kube import ApiServer, ApiServers
+from tests.apiserver.process import ApiServer
+from tests.kube import ApiServers
 from tests.real.asking import dig
 from tests.real.conftest import Follow
 from tests.real.services import BETA, export, fleet, question

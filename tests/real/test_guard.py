@@ -1,24 +1,16 @@
 """The guard against mass deletion: what it holds, what it says, and when it follows."""
 
-import pytest
-
-from tests.conftest import ServeProcess, wait_until
-from tests.kube import ApiServer
-from tests.real.asking import Prober, answers, dig, wait_answers, wait_dig
+from tests.apiserver.process import ApiServer
+from tests.conftest import ServeProcess
+from tests.real.asking import Prober, answers, dig, unbroken, wait_answers, wait_dig
 from tests.real.conftest import Follow
 from tests.real.gate import Gate
 from tests.real.services import Heard, Question, Service, answers_of, export, fleet, heard, web
+from tests.waiting import wait_until
 
 HELD = "mass deletion held: "
 FOLLOWED = "mass deletion followed: "
 CANCELLED = "mass deletion no longer held: all that was lost is back"
-
-
-@pytest.fixture
-def services(apiserver: ApiServer) -> list[Service]:
-    made = fleet(20)
-    export(apiserver, made)
-    return made
 
 
 def delete_imports(apiserver: ApiServer, services: list[Service]) -> None:
@@ -43,8 +35,7 @@ def test_mass_deletion_is_held_and_then_followed(
         server.wait_log(HELD)
         apiserver.create(web("new", "10.97.0.1"))
         wait_dig(server, "new.shop", "10.97.0.1")
-        prober.wait_rounds(20)
-        prober.check()
+        prober.check(rounds=20)
         assert FOLLOWED not in server.log
     wait_answers(server, gone(services[:15]) | answers_of(services[15:]))
     (held, followed) = warnings(server)
@@ -63,8 +54,7 @@ def test_list_without_most_services_is_held(
         apiserver.restart()
         gate.mend()
         server.wait_log(HELD)
-        prober.wait_rounds(20)
-        prober.check()
+        prober.check(rounds=20)
     assert "15 of 20 services lost their last answer" in server.log
     wait_answers(server, gone(services[:15]) | answers_of(services[15:]))
 
@@ -81,9 +71,8 @@ def test_slices_that_are_all_gone_are_held_too(
             apiserver.delete(piece)
     server.wait_log(HELD)
     wait_answers(server, answers_of(headless))  # those that went first are put back
-    with Prober(server, answers_of(headless)) as prober:
+    with unbroken(server, headless) as prober:
         prober.wait_rounds(20)
-    prober.check()
     assert FOLLOWED not in server.log
     wait_answers(server, gone(headless))
 
@@ -92,13 +81,12 @@ def test_what_comes_back_is_not_lost(
     apiserver: ApiServer, follow: Follow, services: list[Service]
 ) -> None:
     server = follow(apiserver, "--guard-grace", 60)
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services) as prober:
         delete_imports(apiserver, services[:15])
         server.wait_log(HELD)
         apiserver.create_many(service.imported for service in services[:15])
         server.wait_log(CANCELLED)
         prober.wait_rounds(20)
-    prober.check()
     apiserver.delete(services[0].imported)
     wait_answers(server, gone(services[:1]) | answers_of(services[1:]))
     assert len(warnings(server)) == 2
@@ -117,11 +105,10 @@ def test_imports_that_are_deleted_and_created_anew_leave_no_gap(
     apiserver: ApiServer, follow: Follow, services: list[Service]
 ) -> None:
     server = follow(apiserver)
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services):
         for service in services:
             apiserver.delete(service.imported)
             apiserver.create(service.imported)
-    prober.check()
     assert not warnings(server), server.log
 
 

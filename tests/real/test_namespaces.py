@@ -1,11 +1,11 @@
 """`--namespace`: Roles of those namespaces are enough, and nothing else is asked for."""
 
-from tests.conftest import free_port
 from tests.kube import ApiServers
-from tests.real.asking import Prober, dig, wait_dig, wait_up
+from tests.real.asking import dig, unbroken, wait_dig, wait_up
 from tests.real.conftest import Follow
-from tests.real.services import answers_of, export, fleet, web
+from tests.real.services import export, fleet, web
 from tests.real.test_permissions import READ_IMPORTS, READ_SLICES, Rule
+from tests.waiting import free_port
 
 
 def role(namespace: str) -> Rule:
@@ -20,11 +20,10 @@ def test_roles_of_the_namespaces_are_enough(apiservers: ApiServers, follow: Foll
     export(apiserver, [*services, *fleet(2, "c")])
     server = follow(apiserver, "--namespace", "a", "--namespace", "b")
     assert server.out.startswith("ready: 8 services")
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services):
         for namespace, address in (("a", "10.97.0.1"), ("b", "10.97.0.2")):
             apiserver.create(web("new", address, namespace=namespace))
             wait_dig(server, f"new.{namespace}", address)
-    prober.check()
     for name in ("web-0.c", "db-1.c", "c", "nothing.c"):
         found = dig(server, name)
         assert (found.status, found.data) == ("NXDOMAIN", [])

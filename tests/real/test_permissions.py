@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ServeProcess, free_port, wait_until
-from tests.kube import ApiServer, ApiServers
-from tests.real.asking import Prober, dig, wait_dig, wait_up
+from tests.apiserver.process import ApiServer
+from tests.conftest import ServeProcess
+from tests.kube import ApiServers
+from tests.real.asking import dig, unbroken, wait_dig, wait_up
 from tests.real.conftest import Follow, GateTo
 from tests.real.gate import Gate
-from tests.real.services import answers_of, db, export, fleet, slice_of, web
+from tests.real.services import db, export, fleet, slice_of, web
+from tests.waiting import free_port, wait_until
 
 Rule = Mapping[str, Any]
 
@@ -120,10 +122,9 @@ def test_permission_that_is_taken_and_given_back(
     apiservers: ApiServers, follow: Follow, how: str, count: int
 ) -> None:
     apiserver = apiservers(auth=True)
-    services = fleet(count)
-    export(apiserver, services)
+    services = export(apiserver, fleet(count))
     server = follow(apiserver)
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services) as prober:
         if how == "401":
             apiserver.set_permissions([READ_IMPORTS, READ_SLICES], token="another")
         else:
@@ -136,5 +137,4 @@ def test_permission_that_is_taken_and_given_back(
         apiserver.set_permissions([READ_IMPORTS, READ_SLICES])
         wait_dig(server, "new.shop", "10.97.0.1")
         server.wait_log("the API server answers again")
-    prober.check()
     assert failures(server, "serviceimports") == 1, server.log

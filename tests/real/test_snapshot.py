@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ServeProcess, ask, free_port, wait_until
-from tests.kube import ApiServer
+from tests.apiserver.process import ApiServer
+from tests.conftest import ServeProcess, ask
 from tests.real.asking import Prober, dig, read, wait_answers, wait_dig, wait_up
 from tests.real.conftest import Follow, GateTo
 from tests.real.services import (
     ZONE,
     Service,
     answers_of,
-    export,
-    fleet,
     heard,
     question,
     web,
 )
+from tests.waiting import free_port, wait_until
 
 SERVED = "is served until the API server answers"
 IGNORED = "it is ignored, and written anew after the first sync"
@@ -29,13 +28,6 @@ Refuses = Callable[..., ServeProcess]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "zone.snapshot"
-
-
-@pytest.fixture
-def services(apiserver: ApiServer) -> list[Service]:
-    made = fleet(20)
-    export(apiserver, made)
-    return made
 
 
 def leave_snapshot(apiserver: ApiServer, follow: Follow, file: Path, *arguments: object) -> None:
@@ -91,8 +83,7 @@ def test_first_list_without_most_services_is_held(
     server = follow(apiserver, "--snapshot", file, "--guard-grace", 3)
     with Prober(server, answers_of(services)) as prober:
         server.wait_log("mass deletion held: 15 of 20 services lost their last answer")
-        prober.wait_rounds(20)
-        prober.check()
+        prober.check(rounds=20)
     names = [question(f"web-{number}.shop") for number in range(0, 15, 2)]
     wait_answers(server, dict.fromkeys(names, heard(rcode="NXDOMAIN")))
 

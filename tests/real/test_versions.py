@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.conftest import free_port
-from tests.kube import IMPORTS, ApiServer, ApiServers
-from tests.real.asking import Prober, dig, wait_dig, wait_up
+from tests.apiserver.process import IMPORTS, ApiServer
+from tests.kube import ApiServers
+from tests.real.asking import Prober, dig, unbroken, wait_dig, wait_up
 from tests.real.conftest import Follow
 from tests.real.services import ALPHA, BETA, Service, answers_of, export, fleet, web
+from tests.waiting import free_port
 
 SIZES = pytest.mark.parametrize("count", [20, 5])
 """More services than the guard lets go at once, and fewer."""
@@ -40,10 +41,9 @@ def test_crd_that_comes_late(apiservers: ApiServers, follow: Follow) -> None:
 def test_crd_is_removed_and_installed_again(
     apiserver: ApiServer, follow: Follow, count: int
 ) -> None:
-    services = fleet(count)
-    export(apiserver, services)
+    services = export(apiserver, fleet(count))
     server = follow(apiserver)
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services) as prober:
         apiserver.remove_crd()
         server.wait_log("mass deletion held: the API server has no ServiceImports")
         prober.wait_rounds(20)
@@ -52,36 +52,31 @@ def test_crd_is_removed_and_installed_again(
         apiserver.create(web("new", "10.97.0.1"))
         wait_dig(server, "new.shop", "10.97.0.1")
         server.wait_log("mass deletion no longer held")
-    prober.check()
 
 
 def test_crd_flips_from_one_version_to_the_other(apiserver: ApiServer, follow: Follow) -> None:
     apiserver.install_crds("v1alpha1")
-    services = [service.as_version(ALPHA) for service in fleet(20)]
-    export(apiserver, services)
+    services = export(apiserver, [service.as_version(ALPHA) for service in fleet(20)])
     server = follow(apiserver)
     assert ALPHA in server.out
-    with Prober(server, answers_of(services)) as prober:
+    with unbroken(server, services):
         for version in ("v1beta1", "v1alpha1", "both"):
             apiserver.install_crds(version)
             moved = f"10.97.0.{len(version)}"
             name = ALPHA if version == "v1alpha1" else BETA
             apiserver.apply(web("moved", moved, version=name))
             wait_dig(server, "moved.shop", moved)
-    prober.check()
 
 
 def test_crd_that_stays_away_is_an_empty_list_after_the_grace_time(
     apiserver: ApiServer, follow: Follow
 ) -> None:
-    services = fleet(12)
-    export(apiserver, services)
+    services = export(apiserver, fleet(12))
     server = follow(apiserver, "--guard-grace", 2)
     with Prober(server, answers_of(services)) as prober:
         apiserver.remove_crd()
         server.wait_log("mass deletion held")
-        prober.wait_rounds(10)
-        prober.check()
+        prober.check(rounds=10)
     wait_dig(server, "web-0.shop", status="NXDOMAIN")
     wait_dig(server, "db-1.shop", status="NXDOMAIN")
     assert apiserver.get(IMPORTS).status == 404

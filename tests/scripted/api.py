@@ -14,6 +14,7 @@ from tests.scripted.asked import Asked
 from tests.scripted.faults import Action, Fault
 from tests.scripted.history import SERVICE_IMPORT, Change, History, Plain
 from tests.scripted.pages import Pages
+from tests.scripted.runner import runner_of
 from tests.scripted.serving import Serving
 from tests.scripted.watches import Watch
 from tests.scripted.wire import KINDS
@@ -192,13 +193,8 @@ class FakeApi:
         return f"http://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> "FakeApi":
-        server = web.Application()
-        server.router.add_route("*", "/{path:.*}", self._handle)
         self._serving = Serving(self, self._pages)
-        self._runner = web.AppRunner(
-            server, handler_cancellation=True, shutdown_timeout=0.1, access_log=None
-        )
-        await self._runner.setup()
+        self._runner = await runner_of(self._handle)
         await self.accept()
         return self
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -15,11 +14,11 @@ from mcsdns.upstream import flight
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.forward import Forwarder, Settings
 from mcsdns.upstream.loops import OPTION_CODE
+from tests.upstream.callers import RNG, until
 
 EDE = 15
 A = 1
 TXT = 16
-RNG = random.SystemRandom()
 
 
 class Asker:
@@ -61,12 +60,6 @@ def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
 async def replied(*askers: Asker) -> None:
     """Wait until all have a reply."""
     await until(lambda: all(asker.replies for asker in askers))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110 - the condition is a counter
-        await asyncio.sleep(0.001)
 
 
 def question_end(message: bytes) -> int:

@@ -15,6 +15,7 @@ from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.forward import Forwarder, Settings
 from mcsdns.upstream.health import Policy
 from mcsdns.upstream.loops import Loops, zones_of, zones_to_probe
+from tests.upstream.callers import until
 from tests.upstream.scripted import (
     Server,
     addresses,
@@ -26,7 +27,6 @@ from tests.upstream.scripted import (
     rcode,
     replied,
     request,
-    until,
     without_options,
 )
 

@@ -13,9 +13,7 @@ import pytest
 from mcsdns.upstream import ports
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.ports import Ports, PortSettings
-
-QUESTION = b"\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
-RNG = random.SystemRandom()
+from tests.upstream.callers import QUESTION, RNG, Caller, until
 
 Reply = Callable[["Peer", bytes, tuple[str, int]], None]
 
@@ -45,34 +43,6 @@ class Peer:
         if self.sock.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self.sock)
             self.sock.close()
-
-
-class Caller:
-    """Asks, and notes what it is told."""
-
-    def __init__(self) -> None:
-        self.replies: list[tuple[int, bytes]] = []
-        self.failed: list[tuple[int, str]] = []
-        self.then: Callable[[], object] = lambda: None
-
-    def deliver(self, token: int, message: bytes) -> bool:
-        if message[12:] != QUESTION[12:]:
-            return False
-        self.replies.append((token, message))
-        self.then()
-        return True
-
-    def fail(self, token: int, why: str) -> None:
-        self.failed.append((token, why))
-        self.then()
-
-    @property
-    def tokens(self) -> list[int]:
-        return sorted(token for token, _ in self.replies)
-
-    @property
-    def failed_tokens(self) -> list[int]:
-        return sorted(token for token, _ in self.failed)
 
 
 def echo(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
@@ -119,12 +89,6 @@ async def world() -> AsyncIterator[World]:
     made = World()
     yield made
     made.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110 - the condition is a counter
-        await asyncio.sleep(0.001)
 
 
 async def marked(upstream: Ports[int], caller: Caller) -> None:

@@ -1,0 +1,46 @@
+"""Who asks over `Ports` and `Stream`, and what is asked."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+QUESTION = b"\0\0\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
+RNG = random.SystemRandom()
+
+
+class Caller:
+    """Asks, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, bytes]] = []
+        self.failed: list[tuple[int, str]] = []
+        self.then: Callable[[], object] = lambda: None
+
+    def deliver(self, token: int, message: bytes) -> bool:
+        if message[12:] != QUESTION[12:]:
+            return False
+        self.replies.append((token, message))
+        self.then()
+        return True
+
+    def fail(self, token: int, why: str) -> None:
+        self.failed.append((token, why))
+        self.then()
+
+    @property
+    def tokens(self) -> list[int]:
+        return sorted(token for token, _ in self.replies)
+
+    @property
+    def failed_tokens(self) -> list[int]:
+        return sorted(token for token, _ in self.failed)
+
+    @property
+    def whys(self) -> set[str]:
+        return {why for _, why in self.failed}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
+    while not condition():  # noqa: ASYNC110 - the condition is a counter
+        await asyncio.sleep(0.001)
