@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 BENCH ?=
 DOCS_PORT ?= 8000
 
-.PHONY: demo test check static format bench lock clean
+.PHONY: demo test check static format bench docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.docs
 	@$(BIN)/python -m tests.kube build
+	@$(BIN)/python -m tests.deploy build
 	$(BIN)/python -m pytest $(PYTEST)
 
 check: static test
@@ -29,6 +30,13 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	$(BIN)/python -m bench $(BENCH)
+
+# The site of docs/, in build/site; `make docs-serve` shows it while you write.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+
+docs-serve: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --no-strict --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 # The lock files name every version with its hashes; `make lock` resolves them anew.
 lock: $(VENV)/.dev
@@ -51,6 +59,11 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VEN
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	  -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements/docs.txt
 	@touch $@
 
 clean:

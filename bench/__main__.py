@@ -17,7 +17,7 @@ from bench.forward import Forward, measure_forward
 from bench.forward_budgets import judge_forward
 from bench.forward_peers import ALL_PEERS
 from bench.load import LoadError
-from bench.peers import OURS, PEERS
+from bench.peers import OURS, PEERS, UNCOUNTED
 from bench.runner import Files, Runner, Settings, say, write_files
 from bench.scenarios import (
     ANY_SHAPE,
@@ -151,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     patterns = list(DEFAULT)
     option("--only", nargs="+", metavar="SCENARIO", default=patterns, help="names or patterns")
     names = list(ALL_PEERS)
-    option("--servers", nargs="+", choices=names, default=names, help="whom to measure")
+    usual = [name for name in names if name != UNCOUNTED]
+    option("--servers", nargs="+", choices=names, default=usual, help="whom to measure")
     option("--json", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
     option("--strict", action="store_true", help="exit with 1 when a budget is missed")
     option("--list", action="store_true", help="show all scenarios and exit")

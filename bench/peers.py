@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OURS = "mcsdns"
+UNCOUNTED = "uncounted"
+"""mcsdns without request metrics; measured where it is asked for."""
 COREDNS = "coredns"
 KNOT = "knotd"
 NSD = "nsd"
@@ -68,6 +70,10 @@ class Peer(msgspec.Struct, frozen=True):
 
 def _mcsdns(site: Site) -> Command:
     return _mcsdns_from(site, "--manifests", str(site.manifests))
+
+
+def _mcsdns_uncounted(site: Site) -> Command:
+    return _mcsdns_from(site, "--manifests", str(site.manifests), "--request-metrics", "off")
 
 
 def _mcsdns_api(site: Site) -> Command:
@@ -192,6 +198,12 @@ PEERS = {
         Peer(COREDNS, "coredns (file; kubernetes in api/)", _coredns, [COREDNS, "-version"]),
         Peer(KNOT, KNOT, _knotd, [KNOT, "--version"]),
         Peer(NSD, NSD, _nsd, [NSD, "-v"]),
+        Peer(
+            UNCOUNTED,
+            "mcsdns without request metrics",
+            _mcsdns_uncounted,
+            [sys.executable, "-m", "mcsdns", "--version"],
+        ),
     )
 }
 

@@ -157,11 +157,20 @@ def _settings(flags: dict[str, Any]) -> config.Settings:
     return settings
 
 
-def _server(flags: dict[str, Any]) -> Asker:
+def leave_out(flag: str, flags: dict[str, Any]) -> None:
+    """Refuse settings of a source where a server is asked.
+
+    Raises:
+        ConfigError: there are some.
+    """
     given = sorted(name for name in {"config", *SOURCE_SETTINGS} if flags.get(name) is not None)
     if given:
         text = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise ConfigError(f"--server asks a server as it runs; leave out {text}")
+        raise ConfigError(f"{flag} asks a server as it runs; leave out {text}")
+
+
+def _server(flags: dict[str, Any]) -> Asker:
+    leave_out("--server", flags)
     timeout_s = flags["timeout"] if flags["timeout"] is not None else TIMEOUT_S
     if not 0 < timeout_s <= _MAX_TIMEOUT_S:
         raise ConfigError(f"--timeout: {timeout_s:g} is not more than 0 and at most 3600 seconds")

@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mcsdns import __version__, asking, config
+from mcsdns import __version__, asking, checking, config, stubbing
 from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
+
+if TYPE_CHECKING:
+    from mcsdns.explain.facts import Explanation
 
 USAGE_STATUS = 2
 
@@ -64,6 +67,10 @@ def _build_parser() -> argparse.ArgumentParser:
     asking.add_query(commands.add_parser("query", help="ask a question, show the answer"))
     asking.add_test(commands.add_parser("test", help="compare answers with case files"))
     _add_explain(commands.add_parser("explain", help="say why a name is answered as it is"))
+    checking.add_check(commands.add_parser("check", help="find what is wrong with an installation"))
+    stubbing.add_stub(
+        commands.add_parser("stub", help="print what points a platform's DNS at mcsdns")
+    )
     return parser
 
 
@@ -72,6 +79,9 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
     parser.add_argument("--json", action="store_true", help="show one JSON document")
+    parser.add_argument(
+        "--admin", dest="admin_url", metavar="URL", help="ask the server whose status page is there"
+    )
     config.add_flags(parser, asking.SOURCE_SETTINGS)
     parser.set_defaults(run=_explain)
 
@@ -96,16 +106,25 @@ def _serve(flags: dict[str, Any]) -> int:
 
     settings = _settings(flags)
     log.configure(settings.log_format, settings.log_level)
-    anyio.run(app.serve, settings, partial(_settings, flags))
+    anyio.run(app.serve, settings, partial(_settings, flags), config.file_of(flags, os.environ))
     return 0
 
 
 def _explain(flags: dict[str, Any]) -> int:
+    from mcsdns.explain.text import to_json, to_text  # noqa: PLC0415
+
+    url = flags.pop("admin_url")
+    explanation = _explain_here(flags) if url is None else _explain_there(flags, url)
+    sys.stdout.write(to_json(explanation) if flags["json"] else to_text(explanation))
+    return 0
+
+
+def _explain_here(flags: dict[str, Any]) -> "Explanation":
+    """Read the source once and explain by that."""
     import anyio  # noqa: PLC0415
 
     from mcsdns import app, log, names, rdata  # noqa: PLC0415
     from mcsdns.explain.decision import explain  # noqa: PLC0415
-    from mcsdns.explain.text import to_json, to_text  # noqa: PLC0415
 
     settings = _settings(flags)
     try:
@@ -115,8 +134,17 @@ def _explain(flags: dict[str, Any]) -> int:
         raise ConfigError(f"{error}; write NAME TYPE") from None
     log.configure(settings.log_format, settings.log_level)
     world = anyio.run(app.offline_world, settings)
-    explanation = explain(
-        world.store, world.tree, world.answerer, flags["name"], qtype, world.problems
-    )
-    sys.stdout.write(to_json(explanation) if flags["json"] else to_text(explanation))
-    return 0
+    return explain(world.store, world.tree, world.answerer, flags["name"], qtype, world.problems)
+
+
+def _explain_there(flags: dict[str, Any], url: str) -> "Explanation":
+    """Have a running server explain.
+
+    Raises:
+        ConfigError: a setting of a source is given too, or the server says what is wrong.
+        NoReplyError: there is no such server.
+    """
+    from mcsdns.explain import remote  # noqa: PLC0415
+
+    asking.leave_out("--admin", flags)
+    return remote.ask(url, flags["name"], flags["type"])

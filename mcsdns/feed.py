@@ -3,16 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import anyio
+import msgspec
 
-from mcsdns.index.events import Event, InitDone
+from mcsdns import histogram
+from mcsdns.histogram import Histogram
+from mcsdns.index.events import Apply, Event, InitDone
+from mcsdns.index.objects import EndpointSlice, Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.world import World
 from mcsdns.zone.question import APEX_OWNER
-from mcsdns.zone.tree import NOT_READ, Readiness
+from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
 
 logger = logging.getLogger(__name__)
 
@@ -20,22 +24,86 @@ _SLICE_S: Final = 0.002
 """Longest turn of the loop that publishing takes."""
 _FIRST_SLICE_S: Final = 0.02
 """The same while there is nothing to answer from yet."""
+_PROGRAMMING_S: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+)
+"""Controllers often write whole seconds, so an honest one is off by up to a second."""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot.
+
+    Attributes:
+        waiting: services that are to be published. programming: seconds from a change in its
+            cluster to the answers that show it. undated: changes that do not tell when they were.
+        negative: those that came, by the clock of their cluster, before they were; they count as 0.
+    """
+
+    waiting: int
+    programming: histogram.Statistics
+    undated: int
+    negative: int
+
+
+class _Programming:
+    """Measures how long changes take from their cluster to our answers."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seconds = Histogram(_PROGRAMMING_S)
+        self.undated = self.negative = 0
+        self._clock = clock
+        self._waiting: dict[bytes, list[float]] = {}
+
+    def note(self, piece: EndpointSlice, before: Object | None) -> None:
+        """Take a slice that a watch shows, and what was known of it before."""
+        if not piece.triggered_s:
+            self.undated += 1
+        elif not isinstance(before, EndpointSlice) or before.triggered_s != piece.triggered_s:
+            owner = labels_of_key((piece.namespace, piece.service))
+            self._waiting.setdefault(owner, []).append(piece.triggered_s)
+
+    def publish(self, owner: bytes) -> None:
+        """A service is answered for as its slices say."""
+        if self._waiting:
+            for triggered_s in self._waiting.pop(owner, ()):
+                self._observe(self._clock() - triggered_s)
+
+    def publish_all(self) -> None:
+        """So are all, also those whose answers came out equal."""
+        for owner in tuple(self._waiting):
+            self.publish(owner)
+
+    def _observe(self, seconds: float) -> None:
+        self.negative += seconds < 0
+        self.seconds.observe(max(seconds, 0.0))
 
 
 class Feed:
-    """Takes events from sources, publishes them in short turns, and forgets what changed."""
+    """Takes events from sources, publishes them in short turns, and forgets what changed.
 
-    def __init__(self, world: World, kept: Iterable[Kept]) -> None:
-        """Tell who holds replies that a change makes wrong."""
+    Attributes:
+        synced: set once everything was read. is_alone: whether nobody else answers meanwhile, so
+            that the turns may be longer until then.
+    """
+
+    def __init__(
+        self, world: World, kept: Iterable[Kept], clock: Callable[[], float] = time.time
+    ) -> None:
+        """Tell who holds replies that a change makes wrong; `clock` is Unix time."""
         self._world = world
+        self._programming = _Programming(clock)
         self._kept = tuple(kept)
         self._scheduled = self._is_readable = False
         self._outdated: list[bytes] = []
         self._serial_timer: asyncio.TimerHandle | None = None
         self.synced = anyio.Event()
+        self.is_alone = True
 
     def __call__(self, event: Event) -> None:
         """Take one event; its effect shows within this turn of the loop or the next ones."""
+        if isinstance(event, Apply) and self.synced.is_set():
+            self._note_change(event.object)
         self._world.publisher.apply(event)
         if self._is_readable or isinstance(event, InitDone):
             self._look_and_schedule()
@@ -53,6 +121,24 @@ class Feed:
             self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
             self._schedule()
 
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        measured = self._programming
+        return Statistics(
+            self._world.publisher.pending,
+            measured.seconds.statistics(),
+            measured.undated,
+            measured.negative,
+        )
+
+    def _note_change(self, thing: Object) -> None:
+        """Measure a slice that there are answers from; what stands in a file tells no time."""
+        if not isinstance(thing, EndpointSlice) or thing.malformed or thing.origin:
+            return
+        store = self._world.store
+        if (thing.namespace, thing.service) in store.imports:
+            self._programming.note(thing, store.object(Kind.ENDPOINT_SLICE, thing.key))
+
     def _look_and_schedule(self) -> None:
         """Publish, once there is anything to answer from; before, it would be done twice."""
         self._is_readable = self._is_readable or self._world.is_readable
@@ -67,12 +153,16 @@ class Feed:
     def _publish(self) -> None:
         """Publish for a short turn; come back for the rest."""
         self._scheduled = False
-        is_first = self._world.tree.readiness is Readiness.NOT_SYNCED
+        is_first = self.is_alone and self._world.tree.readiness is Readiness.NOT_SYNCED
         deadline = time.monotonic() + (_FIRST_SLICE_S if is_first else _SLICE_S)
         for owners in self._world.publisher.publish():
             self._forget(*owners)
+            if owners:
+                self._programming.publish(owners[0])
             if time.monotonic() > deadline:
                 break
+        if not self._world.publisher.pending:
+            self._programming.publish_all()
         while self._outdated and time.monotonic() < deadline:
             self._forget(self._outdated.pop())
         if self._world.publisher.pending or self._outdated:

@@ -12,6 +12,7 @@ from mcsdns.config import Settings
 from mcsdns.names import ROOT, Name, to_text
 from mcsdns.server.allow import Allowed, own_networks
 from mcsdns.server.relay import Relay
+from mcsdns.tally import TRANSPORTS, Tally
 from mcsdns.upstream.address import Address
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.resolvconf import ResolvConf, is_own
@@ -20,22 +21,28 @@ logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 5.0
 _NETWORKS_EVERY_S: Final = 60.0
+_DRAIN_LOOK_S: Final = 0.01
 
 
-def make(settings: Settings) -> "Forwarding | None":
-    """Make what forwards, if the settings name an upstream.
+def make(settings: Settings, tallies: Sequence[Tally] = ()) -> "Forwarding | None":
+    """Make what forwards, if the settings name an upstream; `tallies` count for UDP and for TCP.
 
     Raises:
         ConfigError: an upstream or a network is not usable.
     """
     zones = settings.upstreams()
-    return Forwarding(settings, zones) if zones else None
+    return Forwarding(settings, zones, tallies) if zones else None
 
 
 class Forwarding:
     """The forwarder, and what changes around it while it runs."""
 
-    def __init__(self, settings: Settings, zones: dict[Name, list[Address]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        zones: dict[Name, list[Address]],
+        tallies: Sequence[Tally] = (),
+    ) -> None:
         """Open nothing yet.
 
         Raises:
@@ -49,10 +56,30 @@ class Forwarding:
         self.forwarder = Forwarder(
             settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom()
         )
+        self._relays = [
+            self._make_relay(tally, tcp=bool(is_tcp))
+            for is_tcp, tally in enumerate(tallies or map(Tally, TRANSPORTS))
+        ]
+        self._scope: anyio.CancelScope | None = None
 
     def relay(self, *, tcp: bool) -> Relay:
-        """Make the way to the forwarder for one transport."""
-        return Relay(self.forwarder, self._allowed, time.monotonic, tcp=tcp, logged=self._logged)
+        """Return the way to the forwarder for one transport, with what is ready for its second."""
+        return self._relays[tcp]
+
+    def _make_relay(self, tally: Tally, *, tcp: bool) -> Relay:
+        return Relay(
+            self.forwarder,
+            self._allowed,
+            time.monotonic,
+            tcp=tcp,
+            tally=tally,
+            logged=self._logged,
+        )
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight; new questions count too."""
+        while self.forwarder.statistics().pending:  # noqa: ASYNC110 - only while others take over
+            await anyio.sleep(_DRAIN_LOOK_S)
 
     def start(self, own: Sequence[tuple[str, int]]) -> None:
         """Begin, now that our own sockets are known: none of them may be an upstream."""
@@ -71,7 +98,11 @@ class Forwarding:
         self.forwarder.start()
 
     async def run(self) -> None:
-        """Follow the resolv.conf and our own networks until cancelled."""
+        """Follow the resolv.conf and our own networks until `close`."""
+        with anyio.CancelScope() as self._scope:
+            await self._follow()
+
+    async def _follow(self) -> None:
         networks_s = time.monotonic()
         while True:
             await anyio.sleep(_LOOK_EVERY_S)
@@ -82,6 +113,8 @@ class Forwarding:
 
     def close(self) -> None:
         """Close all sockets."""
+        if self._scope:
+            self._scope.cancel()
         self.forwarder.close()
 
     def look(self) -> None:

@@ -4,13 +4,19 @@ import errno
 import logging
 import resource
 import socket
-from typing import Final
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
 from mcsdns.server import tcp, udp
+from mcsdns.server.respond import Responder
+
+if TYPE_CHECKING:
+    from mcsdns.querylog import QueryLog
 
 logger = logging.getLogger(__name__)
 
@@ -19,29 +25,40 @@ _SPARE_FILES: Final = 64
 """File descriptors kept free for everything but TCP connections."""
 
 
-def bind_all(settings: Settings) -> list[tuple[str, socket.socket, socket.socket]]:
-    """Bind UDP and TCP of each address, on one port where the port is 0.
+Address: TypeAlias = tuple[str, int]
+Responders: TypeAlias = tuple[Responder, Responder]
+"""Who answers over UDP, and who over TCP."""
+T = TypeVar("T")
+
+
+def bind_each(
+    flag: str, addresses: Sequence[Address], bind: Callable[[str, int], T], *, is_last: bool
+) -> Iterator[tuple[Address, T]]:
+    """Bind one address after the other.
+
+    `::` is passed over where IPv6 is off, unless `is_last`: there is no other address.
 
     Raises:
-        ConfigError: an address cannot be bound; says why and what to do.
+        ConfigError: an address cannot be bound; says why and what to do about `flag`.
     """
-    listen = settings.listen_addresses()
-    bound: list[tuple[str, socket.socket, socket.socket]] = []
-    for host, port in listen:
+    for host, port in addresses:
         try:
-            bound.append((host, *_bind_pair(host, port)))
+            bound = bind(host, port)
         except OSError as error:
-            if host == "::" and len(listen) > 1 and error.errno in _NO_SUCH_FAMILY:
+            if host == "::" and not is_last and error.errno in _NO_SUCH_FAMILY:
                 logger.info("IPv6 is off here, [::]:%d is passed over", port)
                 continue
-            for _, *sockets in bound:
-                for each in sockets:
-                    each.close()
-            raise ConfigError(_why_not_bound(host, port, error)) from None
-    return bound
+            raise ConfigError(_why_not_bound(flag, host, port, error)) from None
+        yield (host, port), bound
+
+
+def text_of(host: str, port: int) -> str:
+    """Return ADDR:PORT, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Bind UDP and TCP on one port, also where that is 0."""
     for attempt in range(20):
         udp_socket = udp.bind(host, port)
         try:
@@ -53,12 +70,12 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     raise AssertionError("unreachable")
 
 
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
-    what = f"--listen {f'[{host}]' if ':' in host else host}:{port}: "
+def _why_not_bound(flag: str, host: str, port: int, error: OSError) -> str:
+    what = f"{flag} {text_of(host, port)}: "
     if error.errno == errno.EADDRINUSE:
         return what + (
             f"the port is in use; `ss -lnp sport = :{port}` shows by whom, "
-            "choose another with --listen ADDR:PORT"
+            f"choose another with {flag} ADDR:PORT"
         )
     if error.errno == errno.EACCES:
         return what + "not permitted; choose a port from 1024 on, or allow CAP_NET_BIND_SERVICE"
@@ -67,6 +84,110 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EAFNOSUPPORT:
         return what + "IPv6 is off here; listen on an IPv4 address, or on 0.0.0.0 for all"
     return what + (error.strerror or str(error))
+
+
+class Listener:
+    """One address, over UDP and TCP."""
+
+    def __init__(
+        self,
+        sockets: tuple[socket.socket, socket.socket],
+        responders: Responders,
+        settings: tcp.TcpSettings,
+    ) -> None:
+        """Take two bound sockets; nothing is read before `start`."""
+        host, port = sockets[0].getsockname()[:2]
+        self.address = text_of(host, port)
+        over_udp, over_tcp = responders
+        self.udp = udp.UdpListener(sockets[0], over_udp, wildcard=udp.is_wildcard(host))
+        self.tcp = tcp.TcpListener(sockets[1], over_tcp, settings, time.monotonic)
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self.udp.start()
+        await self.tcp.start()
+
+    def close(self) -> None:
+        """Answer what has arrived and close both sockets."""
+        self.udp.close()
+        self.tcp.close()
+
+
+class Listening:
+    """All addresses that are listened on, by what the settings call them."""
+
+    def __init__(self, settings: Settings, responders: Responders) -> None:
+        """Bind them.
+
+        Raises:
+            ConfigError: an address cannot be bound; says why and what to do.
+        """
+        self._listeners: dict[Address, Listener] = {}
+        self._listeners = self.bind(settings, responders)
+
+    def bind(self, settings: Settings, responders: Responders) -> dict[Address, Listener]:
+        """Bind what the settings add, and return these listeners with those that stay.
+
+        Raises:
+            ConfigError: an address cannot be bound; none of the new ones is then.
+        """
+        wanted = settings.listen_addresses()
+        known = {each: self._listeners[each] for each in wanted if each in self._listeners}
+        limits = within_file_limit(settings.tcp_settings())
+        added: dict[Address, Listener] = {}
+        try:
+            missing = [each for each in wanted if each not in known]
+            is_last = len(wanted) == 1
+            for address, sockets in bind_each("--listen", missing, _bind_pair, is_last=is_last):
+                added[address] = Listener(sockets, responders, limits)
+        except ConfigError:
+            for listener in added.values():
+                listener.close()
+            raise
+        both = known | added
+        return {each: both[each] for each in wanted if each in both}
+
+    def new_among(self, listeners: Mapping[Address, Listener]) -> list[Listener]:
+        """Return those that are not listened on so far."""
+        return [each for address, each in listeners.items() if address not in self._listeners]
+
+    def adopt(
+        self, listeners: dict[Address, Listener], responders: Responders, settings: tcp.TcpSettings
+    ) -> list[Listener]:
+        """Answer on these from now on, in this way; return those that are to be closed."""
+        gone = [each for address, each in self._listeners.items() if address not in listeners]
+        self._listeners = listeners
+        limits = within_file_limit(settings)
+        for each in [*listeners.values(), *gone]:
+            each.udp.responder, each.tcp.responder = responders
+            each.tcp.settings = limits
+        return gone
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        for listener in self._listeners.values():
+            await listener.start()
+
+    def close(self) -> None:
+        """Answer what has arrived and close all sockets."""
+        for listener in self._listeners.values():
+            listener.close()
+
+    def observe(self, query_log: "QueryLog | None", *, is_counting: bool) -> None:
+        """Note some of the requests, or none, and count them, or not."""
+        for each in self._listeners.values():
+            each.udp.query_log = each.tcp.query_log = query_log
+            each.udp.is_counting = each.tcp.is_counting = is_counting
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where we listen, for people."""
+        return [each.address for each in self._listeners.values()]
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """Those that answer."""
+        return list(self._listeners.values())
 
 
 def within_file_limit(settings: tcp.TcpSettings) -> tcp.TcpSettings:

@@ -5,7 +5,7 @@ import datetime
 import gc
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import anyio
@@ -17,8 +17,10 @@ from mcsdns.feed import Feed
 from mcsdns.index.events import Event, Init, InitApply, InitDone
 from mcsdns.index.guard import Guard
 from mcsdns.index.objects import Kind, Object
+from mcsdns.origin import SourceState, Statistics
 from mcsdns.sources import snapshot
 from mcsdns.sources.cluster import Cluster
+from mcsdns.sources.documents import Located
 from mcsdns.sources.keeper import Keeper, KeeperSettings, Known
 from mcsdns.sources.kubernetes import KubernetesSource, Standing
 from mcsdns.world import World
@@ -54,7 +56,10 @@ class Upkeep:
 
     Attributes:
         source: what follows it. guard: what stands between it and the index.
+        keeper: what writes the snapshot, where one is wanted.
     """
+
+    is_guarded = True
 
     def __init__(self, settings: Settings, world: World, feed: Feed) -> None:
         """Read where the API server is; nothing is asked before `run`.
@@ -71,6 +76,9 @@ class Upkeep:
         self._timer: asyncio.TimerHandle | None = None
         self._crd_gone = False
         self._restored = ""
+        self._restored_as_of_s = 0.0
+        self._in_force = anyio.Event()
+        self._is_over = False
 
     @property
     def name(self) -> str:
@@ -78,28 +86,93 @@ class Upkeep:
         return self.source.name if self.source.synced else self._restored or self.source.name
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled.
+
+        A snapshot is served only by who answers from the start: what is in force while others
+        take over knows better.
+        """
         if self._settings.snapshot:
-            self._restore(self._settings.snapshot)
+            if self._in_force.is_set():
+                self._restore(self._settings.snapshot)
             self.keeper = self._make_keeper(self._settings.snapshot)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.source.run)
                 group.start_soon(self._watch_age)
                 if self.keeper:
-                    group.start_soon(self.keeper.run)
+                    group.start_soon(self._keep, self.keeper)
         finally:
-            with anyio.move_on_after(_FLUSH_S, shield=True):
-                if self.keeper:
-                    await self.keeper.flush()
+            await self._end()
 
     async def rescan(self) -> None:
         """Do nothing: an API server tells of changes by itself."""
 
+    def take_over(self) -> None:
+        """Begin to write the snapshot."""
+        self._in_force.set()
+
+    def step_down(self) -> None:
+        """Leave the snapshot to another one."""
+        self._is_over = True
+
+    def problems(self) -> Iterable[Located]:
+        """Iterate over what is wrong with objects now."""
+        return self.source.located_problems()
+
+    def states(self) -> list[SourceState]:
+        """Return how the API server is, and the snapshot where one is served in its place."""
+        source, followers = self.source, self.source.statistics()
+        state = SourceState(
+            name=source.name,
+            kind="kubernetes",
+            synced=source.synced,
+            connected=all(each.connected for each in followers),
+            fresh_s=max(each.heard_age_s for each in followers),
+            reasons=self.reasons(),
+        )
+        if source.synced or not self._restored:
+            return [state]
+        return [state, self._restored_state()]
+
+    def _restored_state(self) -> SourceState:
+        return SourceState(
+            name=self._restored,
+            kind="snapshot",
+            synced=True,
+            connected=False,
+            fresh_s=time.time() - self._restored_as_of_s,
+            reasons=[f"{self._restored} is served until the API server answers"],
+        )
+
+    def statistics(self) -> Statistics:
+        """Return the counters of source, guard and keeper."""
+        return Statistics(
+            watches=self.source.statistics(),
+            guard=self.guard.statistics(),
+            keeper=self.keeper.statistics() if self.keeper else None,
+        )
+
     def reasons(self) -> list[str]:
         """Return what is not as it should be, a line each, for people."""
         held = self.guard.statistics().why
-        return [*self.source.standing.reasons, *([f"deletion is held: {held}"] if held else [])]
+        problem = self.keeper.statistics().problem if self.keeper else ""
+        return [
+            *self.source.standing.reasons,
+            *([f"deletion is held: {held}"] if held else []),
+            *([problem] if problem else []),
+        ]
+
+    async def _keep(self, keeper: Keeper) -> None:
+        """Write the snapshot as soon as answers come from this world."""
+        await self._in_force.wait()
+        await keeper.run()
+
+    async def _end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        with anyio.move_on_after(_FLUSH_S, shield=True):
+            if self.keeper and self._in_force.is_set() and not self._is_over:
+                await self.keeper.flush()
 
     def _restore(self, path: str) -> None:
         """Serve what was known when this file was written, until the first lists are complete."""
@@ -117,6 +190,7 @@ class Upkeep:
         for kind in Kind:
             self._feed(InitDone(kind))
         self._restored = f"snapshot {path} of {_time_text(found.as_of_s)}"
+        self._restored_as_of_s = found.as_of_s
         self.source.restored = True
         self._feed.mark_stale(stale=self._settings.stale_after > 0)
         logger.warning("%s is served until the API server answers", self._restored)

@@ -1,6 +1,7 @@
 """The index, the zone and its only writer, put together: all that answers are made from."""
 
 import logging
+from collections.abc import Callable, Iterable
 
 from mcsdns.config import Settings
 from mcsdns.index.objects import Kind, Problem
@@ -17,7 +18,7 @@ class World:
     """The index, the zone and who writes to it: all that answers are made from.
 
     Attributes:
-        problems: what a source that was read once found wrong, for `explain`.
+        find_problems: iterates over what the source finds wrong with objects now.
         imports_only: whether slices cannot be read at all, so that imports have to do.
     """
 
@@ -27,7 +28,7 @@ class World:
         self.tree = Tree(settings.zone_settings())
         self.publisher = Publisher(self.store, self.tree, _log_problem)
         self.answerer = Answerer(self.tree)
-        self.problems: tuple[Located, ...] = ()
+        self.find_problems: Callable[[], Iterable[Located]] = tuple
         self.imports_only = False
 
     def publish_all(self, now_s: int) -> list[bytes]:
@@ -36,6 +37,11 @@ class World:
         self.note_synced()
         self.publisher.step_serial(now_s)
         return changed
+
+    @property
+    def problems(self) -> tuple[Located, ...]:
+        """What the source finds wrong with objects now."""
+        return tuple(self.find_problems())
 
     @property
     def is_readable(self) -> bool:

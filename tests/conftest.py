@@ -148,15 +148,17 @@ Serve = Callable[..., ServeProcess]
 
 @pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Start `mcsdns serve`, by default on a free port of 127.0.0.1; each is ended at the end.
+    """Start `mcsdns serve`, on a free port of 127.0.0.1 unless told otherwise, or not told at all.
 
-    No server may have written a traceback.
+    Each is ended at the end, and may not have written a traceback.
     """
     started: list[ServeProcess] = []
 
-    def start(*arguments: object, ready: bool = True, **options: object) -> ServeProcess:
+    def start(
+        *arguments: object, ready: bool = True, listen: bool = True, **options: object
+    ) -> ServeProcess:
         texts = [str(argument) for argument in arguments]
-        if "--listen" not in texts:
+        if listen and "--listen" not in texts:
             texts += ["--listen", "127.0.0.1:0"]
         process = ServeProcess(tmp_path_factory.mktemp("serve"), texts, **options)
         started.append(process)

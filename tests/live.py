@@ -1,6 +1,7 @@
 """Servers for tests: real sockets on loopback, their event loop in a thread beside the test."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 import anyio.from_thread
@@ -10,6 +11,7 @@ import msgspec
 from mcsdns import app, config
 from mcsdns.client import Server, server_from_text
 from mcsdns.sources.manifests import ManifestSource
+from mcsdns.tally import Kind
 
 
 @contextlib.contextmanager
@@ -35,6 +37,17 @@ class Starter:
         settings = msgspec.structs.replace(settings, listen=["127.0.0.1:0"])
         address = self._portal.call(self._start, settings)
         return Server(*server_from_text(address))
+
+    def counts(self) -> Counter[tuple[str, str, str, str, Kind]]:
+        """The replies of all servers so far: transport, zone, type, rcode and kind."""
+        return self._portal.call(self._counts)
+
+    async def _counts(self) -> Counter[tuple[str, str, str, str, Kind]]:
+        found: Counter[tuple[str, str, str, str, Kind]] = Counter()
+        for server in self._servers:
+            for each in server.snapshot().replies:
+                found[each.transport, each.zone, each.qtype, each.rcode, each.kind] += each.number
+        return found
 
     async def _start(self, settings: config.Settings) -> str:
         server = app.Server(settings)

@@ -13,7 +13,7 @@ import pytest
 
 from mcsdns import cli, config, log
 from mcsdns.config import LogFormat, LogLevel, place
-from mcsdns.config.schema import ReadyWhen, SourceChoice
+from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
 from mcsdns.errors import ConfigError
 from mcsdns.index.decode import SliceProfile
 from mcsdns.upstream.health import Policy
@@ -117,6 +117,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("probes", ":8080", ":8080"),
     ("ready_when", "synced", ReadyWhen.SYNCED),
     ("lameduck", "1.5", 1.5),
+    ("request_metrics", "off", Switch.OFF),
     ("query_log", "100", 100),
     ("log_format", "json", LogFormat.JSON),
     ("log_level", "error", LogLevel.ERROR),

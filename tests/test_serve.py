@@ -331,26 +331,6 @@ def next_message(stream: "socket.SocketIO | object") -> bytes:
     return stream.read(int.from_bytes(size, "big"))  # type: ignore[union-attr, no-any-return]
 
 
-def test_hangup_rereads_manifests_and_checks_the_settings(serve: Serve, folder: Path) -> None:
-    settings = write(folder.parent / "settings.yaml", f"manifests: ['{folder}']\nttl: 7\n")
-    server = serve("--config", settings)
-    assert server.ask("web.shop").rr[0].ttl == 7
-    server.process.send_signal(signal.SIGHUP)
-    server.wait_log("INFO the settings have not changed")
-    write(settings, f"manifests: ['{folder}']\nttl: 8\nlog_level: debug\n")
-    server.process.send_signal(signal.SIGHUP)
-    server.wait_log("WARNING restart to apply what changed: ttl, log_level")
-    write(settings, "ttl: x\n")
-    server.process.send_signal(signal.SIGHUP)
-    server.wait_log(f'ERROR {settings}:1: ttl: "x": Expected `int`, got `str`; wanted: seconds')
-    assert "the settings in force stay" in server.log
-    write(folder / "web.yaml", service("web", "10.0.0.2"))
-    server.process.send_signal(signal.SIGHUP)
-    server.wait_for("web.shop", ["10.0.0.2"])
-    assert server.ask("web.shop").rr[0].ttl == 7
-    assert server.end() == 0
-
-
 def taken(family: int, kind: int, host: str) -> socket.socket:
     """A socket of somebody else."""
     sock = socket.socket(family, kind)

@@ -2,7 +2,7 @@
 
 from mcsdns.config.checks import split_address
 from mcsdns.config.describe import fields
-from mcsdns.config.merge import add_flags, from_mapping, load
+from mcsdns.config.merge import add_flags, file_of, from_mapping, load
 from mcsdns.config.schema import LogFormat, LogLevel, Settings
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Settings",
     "add_flags",
     "fields",
+    "file_of",
     "from_mapping",
     "load",
     "split_address",

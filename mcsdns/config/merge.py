@@ -63,12 +63,17 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
         ConfigError: says which setting, where it was given, and what would be right.
     """
     values: dict[str, Any] = {}
-    path = flags.get("config") or environment.get(_CONFIG_VARIABLE)
+    path = file_of(flags, environment)
     if path:
         values.update(_from_file(path))
     values.update(_from_environment(environment))
     values.update(_from_flags(flags))
     return Settings(**values)
+
+
+def file_of(flags: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return which file of settings is read; empty for none."""
+    return flags.get("config") or environment.get(_CONFIG_VARIABLE) or ""
 
 
 def from_mapping(plain: Mapping[str, object], where: str) -> Settings:

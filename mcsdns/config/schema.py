@@ -23,6 +23,7 @@ from mcsdns.sources.settings import KubernetesSettings
 from mcsdns.upstream import address, cache, forward
 from mcsdns.upstream.address import Address
 from mcsdns.upstream.health import Policy
+from mcsdns.upstream.streams import StreamSettings
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 DEFAULT_ZONE: Final = "clusterset.local"
@@ -57,6 +58,13 @@ class SourceChoice(enum.StrEnum):
 
     AUTO = "auto"
     NONE = "none"
+
+
+class Switch(enum.StrEnum):
+    """Whether something is done."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class ReadyWhen(enum.StrEnum):
@@ -349,6 +357,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["SECONDS"],
         ),
     ] = 5.0
+    request_metrics: Annotated[
+        Switch,
+        Meta(
+            description="on or off: count and time requests for /metrics and the status page",
+            examples=["SWITCH"],
+        ),
+    ] = Switch.ON
     query_log: Annotated[
         int,
         Meta(
@@ -444,6 +459,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return forward.Settings(
             policy=self.upstream_policy,
             max_pending=self.forward_limit,
+            streams=StreamSettings(ca_file=self.upstream_ca or None),
             cache=cache.Settings(
                 max_entries=self.cache_entries,
                 max_bytes=self.cache_bytes,

@@ -6,6 +6,7 @@ object or a part of it is returned as problems, so that one bad address never st
 Spec: spec.md 4; discovery.k8s.io/v1; multicluster.x-k8s.io v1alpha1 and v1beta1.
 """
 
+import datetime
 import enum
 from collections.abc import Iterator
 from typing import Final
@@ -29,6 +30,7 @@ from mcsdns.index.objects import (
 
 SERVICE_NAME_LABEL: Final = "multicluster.kubernetes.io/service-name"
 SOURCE_CLUSTER_LABEL: Final = "multicluster.kubernetes.io/source-cluster"
+TRIGGER_ANNOTATION: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 _LIGHTHOUSE_NAMESPACE_LABEL: Final = "lighthouse.submariner.io/sourceNamespace"
 _MANAGED_BY_LABEL: Final = "endpointslice.kubernetes.io/managed-by"
 _KUBERNETES_SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -80,6 +82,20 @@ class _RawMetadata(msgspec.Struct, gc=False, rename="camel"):
     creation_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+
+
+class _RawTrigger(msgspec.Struct, gc=False):
+    """The one annotation of slices that is read; all others are passed over unread."""
+
+    time: str | None = msgspec.field(default=None, name=TRIGGER_ANNOTATION)
+
+
+class _RawSliceMetadata(msgspec.Struct, gc=False, rename="camel"):
+    name: str
+    namespace: str | None = None
+    resource_version: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: _RawTrigger | None = None
 
 
 class _RawPort(msgspec.Struct, gc=False):
@@ -135,7 +151,7 @@ class _RawEndpoint(msgspec.Struct, gc=False, rename="camel"):
 class RawEndpointSlice(msgspec.Struct, gc=False, rename="camel"):
     """An EndpointSlice as the API writes it; unknown fields are passed over."""
 
-    metadata: _RawMetadata
+    metadata: _RawSliceMetadata
     address_type: str | None = None
     endpoints: list[_RawEndpoint] | None = None
     ports: list[_RawPort] | None = None
@@ -254,6 +270,7 @@ def decode_slice(
         resource_version=meta.resource_version or "",
         malformed=malformed,
         origin=origin,
+        triggered_s=_unix_time(meta.annotations.time) if meta.annotations else 0.0,
     )
     return Decoded(decoded, problems.found())
 
@@ -298,7 +315,18 @@ class _Problems:
         return tuple(self._found or ())
 
 
-def _identity(meta: _RawMetadata) -> tuple[str, str]:
+def _unix_time(text: str | None) -> float:
+    """Return the Unix time of an RFC 3339 text, 0 for what is none; it is measured by, no more."""
+    if not text:
+        return 0.0
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return max(moment.timestamp(), 0.0) if moment.tzinfo else 0.0
+
+
+def _identity(meta: _RawMetadata | _RawSliceMetadata) -> tuple[str, str]:
     namespace = meta.namespace or "default"
     if not names.is_dns_label(namespace):
         raise ObjectError(f"{namespace!r} is not a DNS label", "$.metadata.namespace")

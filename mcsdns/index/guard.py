@@ -378,7 +378,7 @@ class Guard:
         back = self._memory.pop(service)
         for thing in back:
             self._withheld.add(kind_of(thing), thing.key)
-        return [Apply(thing) for thing in back]
+        return [InitApply(thing) for thing in back]  # no news: what `Apply` would be
 
     def _cancel(self, service: ServiceKey) -> list[Event]:
         """A service is back: really remove what is still withheld of it."""

@@ -112,6 +112,8 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         service: the ServiceImport's name (label `multicluster.kubernetes.io/service-name`).
         cluster: source cluster ID, lower case, of one or two DNS labels.
         malformed: why the slice is not served at all, or empty.
+        triggered_s: Unix time of the change that the slice shows, by the clock of its own cluster;
+            0 where it does not say. Only measured by.
     """
 
     namespace: str
@@ -124,6 +126,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     resource_version: str
     malformed: str
     origin: str
+    triggered_s: float = 0.0
 
     @property
     def key(self) -> tuple[str, str]:

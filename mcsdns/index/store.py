@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from mcsdns.index.census import Census
 from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.index.objects import EndpointSlice, Kind, Object, ServiceImport
 
@@ -26,11 +27,19 @@ class Service(msgspec.Struct, frozen=True, gc=False):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of the store's size."""
+    """An immutable snapshot of the store's size.
+
+    Attributes:
+        endpoints: those of slices whose service is imported. ready_endpoints: among them.
+        slices_of: slices by source cluster, of at most `census.MOST_CLUSTERS` each alone; under no
+            name those of no usable cluster.
+    """
 
     service_imports: int
     endpoint_slices: int
     endpoints: int
+    ready_endpoints: int = 0
+    slices_of: Mapping[str, int] = {}
 
 
 class Store:
@@ -44,6 +53,7 @@ class Store:
         self._slices: dict[ObjectKey, EndpointSlice] = {}
         self._slices_of: dict[ServiceKey, dict[str, EndpointSlice]] = {}
         self._unseen: dict[tuple[Kind, str], set[ObjectKey]] = {}
+        self._census = Census()
 
     def apply(self, event: Event) -> set[ServiceKey]:
         """Take one event and return the services it may have changed."""
@@ -101,13 +111,12 @@ class Store:
         return MappingProxyType(self._imports)
 
     def statistics(self) -> Statistics:
-        """Count the objects; endpoints are those of slices whose service is imported."""
-        endpoints = sum(
-            len(piece.endpoints)
-            for piece in self._slices.values()
-            if (piece.namespace, piece.service) in self._imports
+        """Return the counts, which are kept up to date: nothing is walked."""
+        census, slices = self._census, len(self._slices)
+        ready = census.endpoints - census.unready
+        return Statistics(
+            len(self._imports), slices, census.endpoints, ready, census.slices(slices)
         )
-        return Statistics(len(self._imports), len(self._slices), endpoints)
 
     def _keys(self, kind: Kind, namespace: str) -> set[ObjectKey]:
         keys = self._of(kind)
@@ -121,8 +130,12 @@ class Store:
             return set()
         if isinstance(thing, ServiceImport):
             self._saw(Kind.SERVICE_IMPORT, thing.key)
-            if self._imports.get(thing.key) == thing:
+            before = self._imports.get(thing.key)
+            if before == thing:
                 return set()
+            if before is None:
+                for piece in self._slices_of.get(thing.key, {}).values():
+                    self._census.serve(piece)
             self._imports[thing.key] = thing
             return {thing.key}
         self._saw(Kind.ENDPOINT_SLICE, thing.key)
@@ -142,19 +155,25 @@ class Store:
         self._slices[piece.key] = piece
         service = (piece.namespace, piece.service)
         self._slices_of.setdefault(service, {})[piece.name] = piece
+        self._census.add(piece, imported=service in self._imports)
         changed.add(service)
         return changed
 
     def _remove(self, kind: Kind, key: ObjectKey) -> set[ServiceKey]:
         self._saw(kind, key)
         if kind is Kind.SERVICE_IMPORT:
-            return {key} if self._imports.pop(key, None) else set()
-        piece = self._slices.pop(key, None)
-        if piece is None:
+            if self._imports.pop(key, None) is None:
+                return set()
+            for piece in self._slices_of.get(key, {}).values():
+                self._census.drop(piece)
+            return {key}
+        if key not in self._slices:
             return set()
+        piece = self._slices.pop(key)
         service = (piece.namespace, piece.service)
         siblings = self._slices_of[service]
         del siblings[piece.name]
         if not siblings:
             del self._slices_of[service]
+        self._census.remove(piece, imported=service in self._imports)
         return {service}

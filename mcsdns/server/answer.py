@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.names import to_text
+from mcsdns.names import Name, is_at_or_below, to_text
 from mcsdns.rrset import Ede, EdeCode, Rcode, RRClass, RRType
+from mcsdns.tally import Kind
 from mcsdns.wire import NegativeTail, Query, Response
 from mcsdns.zone.lookup import (
     Answer,
@@ -38,8 +39,10 @@ PER_CLUSTER_REFUSED: Final = Response(
         "or <hostname>.<cluster>.<service>.<ns>.svc.<zone> for one pod",
     ),
 )
+_IN: Final = RRClass.IN.value
 _TRANSFERS = (RRType.AXFR, RRType.IXFR)
 _NOT_A_QTYPE = (RRType.OPT, RRType.TKEY, RRType.TSIG)
+_NEVER_FORWARDED: Final = frozenset(each.value for each in (*_TRANSFERS, *_NOT_A_QTYPE))
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -48,13 +51,15 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         shape: the name's shape in our zone; None where the name did not count.
         outcome: what the zone said; None where it was not asked.
-        is_outside: the name is in none of our zones.
+        zone: the apex of the name's zone; None where it is in none, or did not count.
+        kind: what it counts as.
     """
 
     response: Response
     shape: Shape | None = None
     outcome: Outcome | None = None
-    is_outside: bool = False
+    zone: Name | None = None
+    kind: Kind = Kind.REJECTED
 
 
 class Answerer:
@@ -62,14 +67,25 @@ class Answerer:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._zones = tuple(tail.zone for tail in tree.tails)
         zones = ", ".join(to_text(tail.zone) for tail in tree.tails) or "no zone"
         self._outside = Decision(
             Response(
                 rcode=Rcode.REFUSED,
                 ede=Ede(EdeCode.NOT_AUTHORITATIVE, f"only {zones} is served here"),
             ),
-            is_outside=True,
+            kind=Kind.OUTSIDE,
         )
+
+    def is_foreign(self, query: Query) -> bool:
+        """Say whether a query is one that others may answer: in none of our zones, and common."""
+        if query.qclass != _IN or query.qtype in _NEVER_FORWARDED:
+            return False
+        if query.edns is not None and query.edns.version:
+            return False
+        if not query.name.endswith(self._zones):
+            return True
+        return not any(is_at_or_below(query.name, zone) for zone in self._zones)
 
     def answer_query(self, query: Query) -> Decision:
         """Decide the response to a well-formed query."""
@@ -85,8 +101,22 @@ class Answerer:
             shape = parse(query.name, query.labels, tail.zone)
             if shape is not None:
                 outcome = lookup(self._tree, tail, shape, query.qtype)
-                return Decision(self._respond(outcome, tail), shape, outcome)
+                kind = self._kind_of(outcome)
+                return Decision(self._respond(outcome, tail), shape, outcome, tail.zone, kind)
         return self._outside
+
+    def _kind_of(self, outcome: Outcome) -> Kind:
+        match outcome:
+            case PerClusterForm():
+                return Kind.PER_CLUSTER
+            case NotReady():
+                return Kind.NOT_READY
+            case _ if self._tree.stale:
+                return Kind.STALE
+            case Answer():
+                return Kind.CLUSTERSET
+            case _:
+                return Kind.NEGATIVE
 
     def _respond(self, outcome: Outcome, tail: NegativeTail) -> Response:
         match outcome:

@@ -8,8 +8,9 @@ takes, and the zone. Keys are of two forms, which cannot meet since a request ha
   octets folds the name alone;
 - `shape_key`: question and flags after parsing, for requests of odd sizes.
 
-Values are what stands behind the ID: octets; an endless iterator over up to 8 rotations; or a
-negative reply, whose SOA is taken from the zone's shared list at the moment of sending.
+Values are what stands behind the ID, with the mark of `tally` in front: octets; an endless iterator
+over up to 8 rotations; or a negative reply, whose SOA is taken from the zone's shared list at the
+moment of sending.
 
 Names that exist are held apart from all others, so that unknown names never push out known ones;
 a reply is kept when it is asked for the second time, so that a scan leaves nothing behind.
@@ -45,7 +46,7 @@ class Negative(msgspec.Struct, frozen=True, gc=False):
     """A kept reply with the zone's SOA in it.
 
     Attributes:
-        head: from the flags to the end of the question. opt: the OPT record or nothing.
+        head: the mark, and from the flags to the end of the question. opt: the OPT record, if any.
         tails: the zone's SOA records by offset, shared with all others. at: which one.
     """
 
@@ -234,19 +235,21 @@ def shape_key(query: Query) -> bytes | None:
     return bytes((flags,)) + query.name + query.question[-4:]
 
 
-def value_of(replies: list[Reply], tails: list[bytes] | None) -> Value:
+def value_of(replies: list[Reply], tails: list[bytes] | None, mark: bytes) -> Value:
     """Turn rendered replies, one per rotation, into what is kept."""
     first = replies[0]
     if first.soa_at and tails is not None:
         pointer = int.from_bytes(first.wire[first.soa_at : first.soa_at + 2], "big") & 0x3FFF
-        return Negative(first.wire[2 : first.soa_at], tails, pointer, first.wire[first.opt_at :])
+        return Negative(
+            mark + first.wire[2 : first.soa_at], tails, pointer, first.wire[first.opt_at :]
+        )
     if len(replies) == 1:
-        return first.wire[2:]
-    return itertools.cycle([reply.wire[2:] for reply in replies])
+        return mark + first.wire[2:]
+    return itertools.cycle([mark + reply.wire[2:] for reply in replies])
 
 
-def behind_id(value: Value) -> bytes:
-    """Return the octets to send behind the ID, with the question in lower case."""
+def marked(value: Value) -> bytes:
+    """Return the mark and the octets to send behind the ID, with the question in lower case."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, Negative):

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 SLOTS: Final = 64
@@ -61,8 +62,8 @@ class Batch:
     """Slots for datagrams of one socket.
 
     Attributes:
-        requests: slot i begins at i * SLOT_BYTES. replies: the same, for what goes behind the
-            ID; the ID itself is sent from the request's slot.
+        requests: slot i begins at i * SLOT_BYTES. replies: the same, for a mark that is not sent
+            and what goes behind the ID; the ID itself is sent from the request's slot.
         reply_sizes: item 4 * i + 3 is how many octets of reply i there are behind the ID.
     """
 
@@ -82,7 +83,7 @@ class Batch:
         self._sent = (_Mmsghdr * SLOTS)()
         self.reply_sizes = memoryview(self._reply_iovecs).cast("B").cast("Q")
         self._sizes = memoryview(self._received).cast("B").cast("I")[_Mmsghdr.len.offset // 4 :]
-        self._lay_out()
+        self._lay_out(_Layout(sock, wildcard, self._addresses, self._controls))
         self._received_at = ctypes.addressof(self._received)
         self._sent_at = ctypes.addressof(self._sent)
 
@@ -103,19 +104,9 @@ class Batch:
 
     def send(self, begin: int, end: int) -> int:
         """Send the replies of slots `begin` to `end`; return how many the kernel did not take."""
-        assert _libc is not None
         if self._wildcard:
             self._clear_interfaces(begin, end)
-        refused = 0
-        while begin < end:
-            at = self._sent_at + begin * ctypes.sizeof(_Mmsghdr)
-            count = _libc.sendmmsg(self._fd, at, end - begin, _MSG_DONTWAIT)
-            if count > 0:
-                begin += count
-            elif ctypes.get_errno() != errno.EINTR:
-                refused += 1  # this one cannot be sent; those behind it may
-                begin += 1
-        return refused
+        return _send_all(self._fd, self._sent_at, begin, end)
 
     def address(self, slot: int) -> bytes:
         """Return the address that a request came from, 4 or 16 octets."""
@@ -125,59 +116,24 @@ class Batch:
         )
 
     def envelope(self, slot: int) -> bytes:
-        """Return the way back of a request, for `post`."""
-        at, control = slot * _ADDRESS_BYTES, slot * _CONTROL_BYTES
-        if self._wildcard:
-            self._clear_interfaces(slot, slot + 1)
-        return bytes(
-            self._addresses[at : at + _ADDRESS_BYTES]
-            + self._controls[control : control + _CONTROL_BYTES]
-        )
+        """Return the way back of a request, for an `Outbox`."""
+        at = slot * _ADDRESS_BYTES
+        address = self._addresses[at : at + _ADDRESS_BYTES]
+        if not self._wildcard:
+            return bytes(address)
+        self._clear_interfaces(slot, slot + 1)
+        control = slot * _CONTROL_BYTES
+        return bytes(address + self._controls[control : control + _CONTROL_BYTES])
 
-    def post(self, letters: list[tuple[bytes, bytes]]) -> int:
-        """Send messages on their way back, as many as there are slots; return those not taken.
-
-        For a batch of its own: what lies in the slots is overwritten.
-        """
-        for slot, (envelope, message) in enumerate(letters):
-            at, control = slot * _ADDRESS_BYTES, slot * _CONTROL_BYTES
-            self._addresses[at : at + _ADDRESS_BYTES] = envelope[:_ADDRESS_BYTES]
-            self._controls[control : control + _CONTROL_BYTES] = envelope[_ADDRESS_BYTES:]
-            begin, size = slot * SLOT_BYTES, len(message) - 2
-            self._request_octets[begin : begin + 2] = message[:2]
-            self.replies[begin : begin + size] = message[2:]
-            self.reply_sizes[4 * slot + 3] = size
-        return self.send(0, len(letters))
-
-    def _lay_out(self) -> None:
-        requests = _address_of(self._request_octets)
-        replies = _address_of(self.replies)
-        addresses, controls = _address_of(self._addresses), _address_of(self._controls)
+    def _lay_out(self, layout: "_Layout") -> None:
+        requests, replies = _address_of(self._request_octets), _address_of(self.replies)
         for slot in range(SLOTS):
             request = requests + slot * SLOT_BYTES
             self._request_iovecs[slot] = _Iovec(request, SLOT_BYTES)
             self._reply_iovecs[2 * slot] = _Iovec(request, 2)
-            self._reply_iovecs[2 * slot + 1] = _Iovec(replies + slot * SLOT_BYTES, 0)
-            where = (addresses + slot * _ADDRESS_BYTES, controls + slot * _CONTROL_BYTES)
-            self._received[slot].hdr = self._header(*where, self._request_iovecs, slot, 1)
-            self._sent[slot].hdr = self._header(*where, self._reply_iovecs, 2 * slot, 2)
-
-    def _header(
-        self,
-        address: int,
-        control: int,
-        iovecs: "ctypes.Array[_Iovec]",
-        first: int,
-        count: int,
-    ) -> _Msghdr:
-        return _Msghdr(
-            name=address,
-            namelen=28 if self._ipv6 else 16,
-            iov=ctypes.addressof(iovecs) + first * ctypes.sizeof(_Iovec),
-            iovlen=count,
-            control=control if self._wildcard else None,
-            controllen=(40 if self._ipv6 else 32) if self._wildcard else 0,
-        )
+            self._reply_iovecs[2 * slot + 1] = _Iovec(replies + slot * SLOT_BYTES + 1, 0)
+            self._received[slot].hdr = layout.header(slot, self._request_iovecs, slot, 1)
+            self._sent[slot].hdr = layout.header(slot, self._reply_iovecs, 2 * slot, 2)
 
     def _clear_interfaces(self, begin: int, end: int) -> None:
         """Leave the way back to the routing table, but for link-local addresses (ip(7)).
@@ -192,6 +148,91 @@ class Batch:
                 controls[at : at + 4] = b"\0\0\0\0"
             elif controls[at] != 0xFE or controls[at + 1] & 0xC0 != 0x80:  # noqa: PLR2004
                 controls[at + 16 : at + 20] = b"\0\0\0\0"
+
+
+class Outbox:
+    """Sends messages on their way back, as many with one call as there are slots."""
+
+    def __init__(self, sock: socket.socket, *, wildcard: bool) -> None:
+        """Prepare for a socket whose requests a `Batch` reads, with the same `wildcard`."""
+        self._fd = sock.fileno()
+        self._wildcard = wildcard
+        self._messages = bytearray(SLOTS * SLOT_BYTES)
+        self._addresses = bytearray(SLOTS * _ADDRESS_BYTES)
+        self._controls = bytearray(SLOTS * _CONTROL_BYTES)
+        self._iovecs = (_Iovec * SLOTS)()
+        self._headers = (_Mmsghdr * SLOTS)()
+        self._sizes = memoryview(self._iovecs).cast("B").cast("Q")
+        self._headers_at = ctypes.addressof(self._headers)
+        layout = _Layout(sock, wildcard, self._addresses, self._controls)
+        messages = _address_of(self._messages)
+        for slot in range(SLOTS):
+            self._iovecs[slot] = _Iovec(messages + slot * SLOT_BYTES, 0)
+            self._headers[slot].hdr = layout.header(slot, self._iovecs, slot, 1)
+
+    def send(self, letters: Sequence[tuple[bytes, bytes]]) -> int:
+        """Send each message by its envelope; return how many the kernel did not take."""
+        refused = 0
+        for begin in range(0, len(letters), SLOTS):
+            refused += self._send(letters[begin : begin + SLOTS])
+        return refused
+
+    def _send(self, letters: Sequence[tuple[bytes, bytes]]) -> int:
+        messages, addresses, sizes = self._messages, self._addresses, self._sizes
+        begin = at = 0
+        item = 1
+        for envelope, message in letters:
+            size = len(message)
+            addresses[at : at + _ADDRESS_BYTES] = envelope[:_ADDRESS_BYTES]
+            messages[begin : begin + size] = message
+            sizes[item] = size
+            begin += SLOT_BYTES
+            at += _ADDRESS_BYTES
+            item += 2
+        if self._wildcard:
+            self._controls[: len(letters) * _CONTROL_BYTES] = b"".join(
+                envelope[_ADDRESS_BYTES:] for envelope, _ in letters
+            )
+        return _send_all(self._fd, self._headers_at, 0, len(letters))
+
+
+class _Layout:
+    """Where addresses and packet information of each slot are, as the kernel wants to know it."""
+
+    def __init__(
+        self, sock: socket.socket, wildcard: bool, addresses: bytearray, controls: bytearray
+    ) -> None:
+        ipv6 = sock.family == socket.AF_INET6
+        self._addresses = _address_of(addresses)
+        self._controls = _address_of(controls)
+        self._address_bytes = 28 if ipv6 else 16
+        self._control_bytes = (40 if ipv6 else 32) if wildcard else 0
+
+    def header(self, slot: int, iovecs: "ctypes.Array[_Iovec]", first: int, count: int) -> _Msghdr:
+        """Return the header of a slot whose octets are in some of the iovecs."""
+        return _Msghdr(
+            name=self._addresses + slot * _ADDRESS_BYTES,
+            namelen=self._address_bytes,
+            iov=ctypes.addressof(iovecs) + first * ctypes.sizeof(_Iovec),
+            iovlen=count,
+            control=self._controls + slot * _CONTROL_BYTES if self._control_bytes else None,
+            controllen=self._control_bytes,
+        )
+
+
+def _send_all(fd: int, headers_at: int, begin: int, end: int) -> int:
+    """Send messages by their headers; return how many the kernel did not take."""
+    assert _libc is not None
+    refused = 0
+    while begin < end:
+        at = headers_at + begin * ctypes.sizeof(_Mmsghdr)
+        count = _libc.sendmmsg(fd, at, end - begin, _MSG_DONTWAIT)
+        if count > 0:
+            begin += count
+        elif ctypes.get_errno() != errno.EINTR:
+            refused += 1  # this one cannot be sent; those behind it may
+            begin += 1
+    return refused
 
 
 def _address_of(octets: bytearray) -> int:

@@ -10,6 +10,7 @@ from mcsdns.rrset import Ede, EdeCode, Rcode
 from mcsdns.server.allow import Allowed, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import raw_key
+from mcsdns.tally import TRANSPORTS, Kind, Tally
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.wire import Query, Response, write_response
 
@@ -44,6 +45,7 @@ class Relay:
         clock: Callable[[], float],
         *,
         tcp: bool,
+        tally: Tally | None = None,
         logged: set[str] | None = None,
     ) -> None:
         """Share a forwarder, its kept replies, and what was logged, with the other transport."""
@@ -51,13 +53,14 @@ class Relay:
         self._allowed = allowed
         self._clock = clock
         self._tcp = tcp
+        self.tally = tally or Tally(TRANSPORTS[tcp])
         self._ready: dict[bytes, tuple[bytes, float]] = {}
         self._logged: set[str] = set() if logged is None else logged
         self._refused: set[bytes] = set()
         self._ready_bytes = self._not_allowed = self._found_ready = 0
 
     def recall(self, key: bytes, asker: Asker) -> bytes | None:
-        """Return what to send behind the ID for a request asked within this second."""
+        """Return the mark and what to send behind the ID for a request asked within this second."""
         ready = self._ready.get(key)
         if ready is None:
             return None
@@ -75,22 +78,24 @@ class Relay:
         return self._forwarder.serves(query)
 
     def ask(self, query: Query, message: bytes, asker: Asker, limit: int) -> bytes | None:
-        """Return the reply, or None where it comes later."""
+        """Return the mark and the reply behind its ID, or None where it comes later."""
         if not self._allowed.allows(asker.address()):
             return self._refuse(query, asker.address(), limit)
         reply = self._forwarder.ask(query, message, asker, limit, tcp=self._tcp)
         if reply is None:
             return None
-        octets, until_s = reply
+        octets, until_s, kind = reply
+        mark = self.tally.mark_of(None, query.qtype, octets[3] & 0xF, kind)
+        marked = mark + octets[2:]
         if until_s and len(octets) <= _MAX_READY_BYTES:
-            self._keep_ready(query, message, octets, until_s)
-        return octets
+            self._keep_ready(query, message, marked, until_s)
+        return marked
 
     def statistics(self) -> Statistics:
         """Return the counters."""
         return Statistics(self._not_allowed, self._found_ready)
 
-    def _keep_ready(self, query: Query, message: bytes, octets: bytes, until_s: float) -> None:
+    def _keep_ready(self, query: Query, message: bytes, marked: bytes, until_s: float) -> None:
         key = message[2:]
         if raw_key(message, query) != key:
             return
@@ -98,8 +103,8 @@ class Relay:
         if len(self._ready) >= _MAX_READY or self._ready_bytes >= _MAX_READY_TOTAL_BYTES:
             self._ready.clear()
             self._ready_bytes = 0
-        self._ready[key] = octets[2:], until_s
-        self._ready_bytes += len(octets) - 2
+        self._ready[key] = marked, until_s
+        self._ready_bytes += len(marked)
 
     def _forget_ready(self, key: bytes) -> None:
         octets, _ = self._ready.pop(key, (b"", 0.0))
@@ -109,7 +114,8 @@ class Relay:
         self._not_allowed += 1
         if address not in self._refused:
             self._note_refused(address)
-        return write_response(query, _NOT_ALLOWED, limit, ra=True).wire
+        mark = self.tally.mark_of(None, query.qtype, _NOT_ALLOWED.rcode, Kind.NOT_ALLOWED)
+        return mark + write_response(query, _NOT_ALLOWED, limit, ra=True).wire[2:]
 
     def _note_refused(self, address: bytes) -> None:
         """Log each prefix once; who is refused often costs no more than the reply."""

@@ -20,13 +20,14 @@ from mcsdns.server.kept import (
     Kept,
     Shaped,
     Value,
-    behind_id,
+    marked,
     raw_key,
     shape_key,
     value_of,
     without_options,
 )
 from mcsdns.server.relay import Relay
+from mcsdns.tally import TRANSPORTS, Kind, Tally
 from mcsdns.wire import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
@@ -83,12 +84,15 @@ class Responder:
         tcp: bool,
         clock: Callable[[], float],
         relay: Relay | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Take what to answer from; `clock` gives seconds and only turns subsets around.
 
-        With a `relay` names outside our zones are asked elsewhere.
+        With a `relay`, which counts on the same `tally`, names outside our zones are asked
+        elsewhere.
         """
         self.kept = kept
+        self.tally = tally or (relay.tally if relay else Tally(TRANSPORTS[tcp]))
         self._relay = relay
         self._answerer = answerer
         self._tree = tree
@@ -99,31 +103,35 @@ class Responder:
         self._oversized = self._failures = 0
 
     def respond(self, message: bytes, asker: Asker | None = None) -> bytes | None:
-        """Return the reply to a request, None where there must be none, or none yet."""
+        """Return the reply to a request and count it; None where there is none, or none yet."""
         key = message[2:]
-        if (value := self._find(key)) is not None:
-            return message[:2] + behind_id(value)
-        return self.respond_unkept(message, key, asker)
+        value = self._find(key)
+        reply = self.respond_unkept(message, key, asker) if value is None else marked(value)
+        if reply is None:
+            return None
+        self.tally.numbers[reply[0]] += 1
+        return message[:2] + reply[1:]
 
     def respond_unkept(
         self, message: bytes, key: bytes, asker: Asker | None = None
     ) -> bytes | None:
         """Return the reply to a request for which nothing is kept under its own octets.
 
-        `key` is the request behind its ID; the socket loops look it up themselves. A reply that
-        comes later goes through the `asker`; without one nothing is asked elsewhere.
+        That is the octet by which the sender counts it, and the message behind its ID. `key` is
+        the request behind its ID; the socket loops look it up themselves. A reply that comes later
+        goes through the `asker`; without one nothing is asked elsewhere.
         """
         if self._relay is not None and asker is not None:
             ready = self._relay.recall(key, asker)
             if ready is not None:
-                return message[:2] + ready
+                return ready
         plain = without_options(key)
         if plain is not key and (value := self._find(plain)) is not None:
-            return message[:2] + behind_id(value)
+            return marked(value)
         folded = plain.lower()
         if folded != plain and (value := self._find(folded)) is not None:
             question_end = message.index(b"\0", HEADER_BYTES) + 5
-            return _echo(message[:2], message[HEADER_BYTES:question_end], behind_id(value))
+            return _echo(message[HEADER_BYTES:question_end], marked(value))
         try:
             query = read_query(message)
             if query is None:
@@ -132,10 +140,10 @@ class Responder:
             return self._respond_to(message, query, asker)
         except MessageError as error:
             self._malformed += 1
-            return write_error(message, error)
+            return self._rejected(message, error)
         except Exception as fault:
             self._note(fault, message)
-            return write_error(message, MessageError(Rcode.SERVFAIL, "internal fault"))
+            return self._rejected(message, MessageError(Rcode.SERVFAIL, "internal fault"))
 
     def _find(self, key: bytes) -> Value | None:
         return self.kept.known.get(key) or self.kept.unknown.get(key)
@@ -148,15 +156,17 @@ class Responder:
 
     def _respond_to(self, message: bytes, query: Query, asker: Asker | None) -> bytes | None:
         limit = self._limit_for(query)
+        relay = self._relay
+        if relay is not None and asker is not None:  # noqa: SIM102 - so that it is read
+            if self._answerer.is_foreign(query) and relay.serves(query):
+                return relay.ask(query, message, asker, limit)
         key = shape_key(query)
         if key is not None:
             shaped = self.kept.shaped(key)
             if shaped is not None and shaped.serves(limit):
                 self._alias(message, query, shaped)
-                return _echo(query.id, query.question, behind_id(shaped.value))
+                return _echo(query.question, marked(shaped.value))
         decision = self._answerer.answer_query(query)
-        if decision.is_outside and self._relay and asker and self._relay.serves(query):
-            return self._relay.ask(query, message, asker, limit)
         return self._render(message, query, key, decision)
 
     def _limit_for(self, query: Query) -> int:
@@ -176,7 +186,15 @@ class Responder:
         is_subset = response is not decision.response
         if key is not None and self.kept.asked_before(key) and not is_subset:
             self._keep(message, query, key, decision)
-        return reply.wire
+        return self._mark_of(query, decision) + reply.wire[2:]
+
+    def _mark_of(self, query: Query, decision: Decision) -> bytes:
+        rcode = decision.response.rcode
+        return self.tally.mark_of(decision.zone, query.qtype, rcode, decision.kind)
+
+    def _rejected(self, message: bytes, error: MessageError) -> bytes:
+        mark = self.tally.mark_of(None, 0, error.rcode, Kind.REJECTED)
+        return mark + write_error(message, error)[2:]
 
     def _keep(self, message: bytes, query: Query, key: bytes, decision: Decision) -> None:
         """Keep a reply with its rotations, if together they hold every record of the answer.
@@ -201,7 +219,7 @@ class Responder:
         shaped = Shaped(
             owner_of(decision.shape),
             isinstance(decision.outcome, Answer | NoData),
-            value_of(replies, tail.records if tail else None),
+            value_of(replies, tail.records if tail else None, self._mark_of(query, decision)),
             limit,
             max(len(each.wire) for each in replies),
             all(each.whole for each in replies),
@@ -276,6 +294,6 @@ def _in_lower_case(query: Query) -> Query:
     return msgspec.structs.replace(query, question=query.name + query.question[-4:])
 
 
-def _echo(message_id: bytes, question: bytes, rest: bytes) -> bytes:
+def _echo(question: bytes, reply: bytes) -> bytes:
     """Put the question as it was asked into a kept reply."""
-    return b"".join((message_id, rest[:10], question, rest[10 + len(question) :]))
+    return b"".join((reply[:11], question, reply[11 + len(question) :]))

@@ -7,11 +7,15 @@ number of them, and a client that does not read its replies is not read from.
 import asyncio
 import socket
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 import msgspec
 
+from mcsdns import histogram
+from mcsdns.histogram import Histogram
 from mcsdns.server.kept import Negative
+from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.respond import Responder
 from mcsdns.wire import HEADER_BYTES
 
@@ -43,6 +47,7 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         received: whole requests. accepted, open: connections. idle_closed: closed for silence.
         shed: closed to make room. aborted: closed because the framing cannot be right.
+        seconds: how long requests took that waited for nobody.
     """
 
     received: int
@@ -51,6 +56,7 @@ class Statistics(msgspec.Struct, frozen=True):
     idle_closed: int
     shed: int
     aborted: int
+    seconds: histogram.Statistics
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -75,7 +81,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class TcpListener:
-    """Serves one listening socket."""
+    """Serves one listening socket.
+
+    Attributes:
+        responder, settings: what answers, and the limits; both may be replaced at any time.
+        query_log, is_counting: as those of `udp.UdpListener`.
+        received, aborted: counters. seconds: how long the requests of one turn took.
+    """
 
     def __init__(
         self,
@@ -86,10 +98,13 @@ class TcpListener:
     ) -> None:
         """Take a socket from `bind`; `clock` gives monotonic seconds."""
         self.responder = responder
+        self.query_log: QueryLog | None = None
+        self.is_counting = True
+        self.seconds = Histogram(SECONDS)
         self.clock = clock
         self.received = self.aborted = 0
         self._sock = sock
-        self._settings = settings
+        self.settings = settings
         self._active: dict[_Connection, float] = {}
         self._accepted = self._idle_closed = self._shed = 0
         self._server: asyncio.Server | None = None
@@ -123,7 +138,7 @@ class TcpListener:
         """Take a new connection, at the cost of the least active one where there are too many."""
         self._accepted += 1
         self.touch(connection)
-        if len(self._active) > self._settings.max_connections:
+        if len(self._active) > self.settings.max_connections:
             self._shed += 1
             next(iter(self._active)).abort()
 
@@ -140,10 +155,11 @@ class TcpListener:
             self._idle_closed,
             self._shed,
             self.aborted,
+            self.seconds.statistics(),
         )
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        oldest_allowed = self.clock() - self._settings.idle_s
+        oldest_allowed = self.clock() - self.settings.idle_s
         idle: list[_Connection] = []
         for connection, active in self._active.items():
             if active > oldest_allowed:
@@ -238,12 +254,15 @@ class _Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        begin = perf_counter()
         replies, whole = self._take()
         if whole:
             self._listener.received += whole
             self._listener.touch(self)
         if replies:
             transport.write(b"".join(replies))
+            if self._listener.is_counting:
+                self._listener.seconds.observe(perf_counter() - begin, len(replies) // 3)
         if whole < 0:
             self._listener.aborted += 1
             self.close()
@@ -263,7 +282,8 @@ class _Connection(asyncio.Protocol):
         A message too short for a header cannot be answered nor believed: the count is -1.
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
-        respond, kept = self._listener.responder.respond_unkept, self._listener.responder.kept
+        responder, query_log = self._listener.responder, self._listener.query_log
+        respond, kept, numbers = responder.respond_unkept, responder.kept, responder.tally.numbers
         known, unknown = kept.known.get, kept.unknown.get
         replies: list[bytes] = []
         whole = 0
@@ -279,17 +299,22 @@ class _Connection(asyncio.Protocol):
             key = buffer[begin + 2 : at]
             value = known(key) or unknown(key)
             if value is None:
-                reply = respond(buffer[begin:at], key, self)
-                if reply is not None:
-                    replies += (len(reply).to_bytes(2, "big"), reply)
-                continue
-            if isinstance(value, bytes):
-                rest = value
+                octets = respond(buffer[begin:at], key, self)
+                if octets is None:
+                    continue
+            elif isinstance(value, bytes):
+                octets = value
             elif isinstance(value, Negative):
-                rest = value.head + value.tails[value.at] + value.opt
+                octets = value.head + value.tails[value.at] + value.opt
             else:
-                rest = next(value)
-            replies += ((len(rest) + 2).to_bytes(2, "big"), buffer[begin : begin + 2], rest)
+                octets = next(value)
+            numbers[octets[0]] += 1
+            size = len(octets) + 1  # without the mark, with the ID
+            replies += (size.to_bytes(2, "big"), buffer[begin : begin + 2], octets[1:])
+            if query_log is not None and query_log.due(1):
+                kind = responder.tally.kind_of(octets[0])
+                request = buffer[begin:at]
+                query_log.note(request, request[:2] + octets[1:], self._address, "tcp", kind)
         self._at = at
         if at == end:
             self._buffer, self._at = b"", 0

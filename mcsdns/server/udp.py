@@ -9,13 +9,18 @@ import socket
 import struct
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 import msgspec
 
+from mcsdns import histogram
+from mcsdns.histogram import Histogram
 from mcsdns.server import mmsg
 from mcsdns.server.kept import Negative
+from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.respond import Responder
+from mcsdns.tally import NO_MARK
 
 BATCHES: Final = 2
 """Batches per turn of the loop, so that TCP and the sources get theirs."""
@@ -31,13 +36,15 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         received: datagrams read. send_errors: replies the kernel did not take.
         receive_errors: reads that failed. kernel_drops: datagrams lost because our receive
-            buffer was full.
+            buffer was full. seconds: how long each took that waited for nobody, from the moment
+            its batch was read until that was answered.
     """
 
     received: int
     send_errors: int
     receive_errors: int
     kernel_drops: int
+    seconds: histogram.Statistics
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -70,15 +77,24 @@ def is_wildcard(host: str) -> bool:
 
 
 class UdpListener:
-    """Serves one bound socket."""
+    """Serves one bound socket.
+
+    Attributes:
+        responder: what answers; may be replaced at any time.
+        query_log: takes a note of some requests, if it is there.
+        is_counting: whether replies are counted and timed.
+    """
 
     def __init__(self, sock: socket.socket, responder: Responder, *, wildcard: bool) -> None:
         """Take a socket from `bind`; with `wildcard`, reply from the address that was asked."""
         self._sock = sock
-        self._responder = responder
+        self.responder = responder
+        self.query_log: QueryLog | None = None
+        self.is_counting = True
+        self._seconds = Histogram(SECONDS)
         self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
         self._wildcard = wildcard
-        self._outbox: mmsg.Batch | None = None
+        self._outbox: mmsg.Outbox | None = None
         self._letters: list[tuple[bytes, bytes]] = []
         self._slot = 0
         self._peer: tuple[str, int] = ("", 0)
@@ -120,10 +136,9 @@ class UdpListener:
         letters, self._letters = self._letters, []
         if not letters or self._sock.fileno() < 0:
             return
-        if self._outbox is None:  # half a megabyte, for those who forward
-            self._outbox = mmsg.Batch(self._sock, wildcard=self._wildcard)
-        for begin in range(0, len(letters), mmsg.SLOTS):
-            self._send_errors += self._outbox.post(letters[begin : begin + mmsg.SLOTS])
+        if self._outbox is None:  # a quarter of a megabyte, for those who forward
+            self._outbox = mmsg.Outbox(self._sock, wildcard=self._wildcard)
+        self._send_errors += self._outbox.send(letters)
 
     def _send_to(self, peer: tuple[str, int], message: bytes) -> None:
         try:
@@ -145,14 +160,17 @@ class UdpListener:
             if not sizes:
                 return
             self._received += len(sizes)
+            begin = perf_counter()
             self._answer(self._batch, sizes)
+            if self.is_counting:
+                self._seconds.observe(perf_counter() - begin, len(sizes))
 
     def _answer(self, batch: mmsg.Batch, sizes: list[int]) -> None:
         """Answer the datagrams of a batch; every statement of the loop counts (performance.md)."""
         requests, replies, reply_sizes = batch.requests, batch.replies, batch.reply_sizes
-        kept = self._responder.kept
+        kept = self.responder.kept
         known, unknown = kept.known.get, kept.unknown.get
-        respond = self._responder.respond_unkept
+        respond = self.responder.respond_unkept
         at, item, slot, unsent = 0, 3, 0, 0
         for size in sizes:
             key = requests[at + 2 : at + size].tobytes()
@@ -163,21 +181,38 @@ class UdpListener:
                 if reply is None:
                     self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
-                    octets = b""
+                    octets = NO_MARK
                 else:
-                    octets = reply[2:]
+                    octets = reply
             elif isinstance(value, bytes):
                 octets = value
             elif isinstance(value, Negative):
                 octets = value.head + value.tails[value.at] + value.opt
             else:
                 octets = next(value)
-            reply_sizes[item] = length = len(octets)
+            length = len(octets)
+            reply_sizes[item] = length - 1
             replies[at : at + length] = octets
             at += mmsg.SLOT_BYTES
             item += 4
             slot += 1
         self._send_errors += batch.send(unsent, slot)
+        if self.is_counting:
+            numbers = self.responder.tally.numbers
+            for mark in replies[0 : slot * mmsg.SLOT_BYTES : mmsg.SLOT_BYTES]:
+                numbers[mark] += 1
+        if self.query_log is not None:
+            self._note(self.query_log, batch, sizes)
+
+    def _note(self, query_log: QueryLog, batch: mmsg.Batch, sizes: list[int]) -> None:
+        """Note some of a batch, as it still lies in its slots."""
+        for slot in query_log.due(len(sizes)):
+            at = slot * mmsg.SLOT_BYTES
+            request = batch.requests[at : at + sizes[slot]].tobytes()
+            mark, size = batch.replies[at], batch.reply_sizes[4 * slot + 3]
+            reply = request[:2] + batch.replies[at + 1 : at + 1 + size] if size else b""
+            kind = self.responder.tally.kind_of(mark)
+            query_log.note(request, reply, batch.address(slot), "udp", kind)
 
     def _drain_one_by_one(self) -> None:
         """The same for systems without recvmmsg."""
@@ -191,9 +226,11 @@ class UdpListener:
                 continue
             self._received += 1
             self._peer = peer
-            reply = self._responder.respond(message, self)
+            reply = self.responder.respond(message, self)
             if reply is not None:
                 self._send_to(peer, reply)
+            if self.query_log is not None and self.query_log.due(1):
+                self.query_log.note(message, reply or b"", self.address(), "udp")
 
     def statistics(self) -> Statistics:
         """Return the counters; asks the kernel for its own (SO_MEMINFO, the drops are last)."""
@@ -202,7 +239,13 @@ class UdpListener:
         else:
             meminfo = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
             drops = _MEMINFO.unpack(meminfo)[-1]
-        return Statistics(self._received, self._send_errors, self._receive_errors, drops)
+        return Statistics(
+            self._received,
+            self._send_errors,
+            self._receive_errors,
+            drops,
+            self._seconds.statistics(),
+        )
 
 
 def _ask_for_destination(sock: socket.socket) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import aiohttp
@@ -26,6 +27,7 @@ _CONNECT_S: Final = 10.0
 _TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
+_DONE: Final = (200, 201)
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
 
 
@@ -101,19 +103,25 @@ class _Session:
         self.readers = 0
         self.is_outdated = False
 
-    async def get(self, url: str, parameters: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send a request and wait for the head of the answer."""
+    async def request(
+        self, url: str, parameters: Mapping[str, str], document: bytes
+    ) -> aiohttp.ClientResponse:
+        """Send a request, a POST where there is a document, and wait for the head of the answer."""
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": f"mcsdns/{__version__}",
         }
+        if document:
+            headers["Content-Type"] = "application/json"
         token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token.strip()
-        return await self._session.get(
+        return await self._session.request(
+            "POST" if document else "GET",
             url,
             params=parameters,
+            data=document or None,
             headers=headers,
             allow_redirects=False,
             proxy=self._proxy,
@@ -146,23 +154,34 @@ class Cluster:
         self._session: _Session | None = None
         self._lock = anyio.Lock()
 
-    @contextlib.asynccontextmanager
-    async def get(
+    def get(
         self, path: str, parameters: Mapping[str, str] | None = None, *, within_s: float
-    ) -> AsyncGenerator[Response]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Ask for a path; the headers of the answer must come `within_s`.
 
         Raises:
-            ApiError: no connection, or another status than 200.
+            ApiError: no connection, or it is refused.
         """
+        return self._request(path, parameters or {}, b"", within_s)
+
+    def post(
+        self, path: str, document: bytes, *, within_s: float
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send a JSON document to a path; see `get`."""
+        return self._request(path, {}, document, within_s)
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, path: str, parameters: Mapping[str, str], document: bytes, within_s: float
+    ) -> AsyncGenerator[Response]:
         url = self.place.url
         session = await self._enter()
         try:
             with _failures(url):
                 async with asyncio.timeout(within_s):
-                    response = await session.get(url + path, parameters or {})
+                    response = await session.request(url + path, parameters, document)
             async with contextlib.aclosing(_Closing(response)):
-                if response.status != 200:  # noqa: PLR2004
+                if response.status not in _DONE:
                     raise await _refusal(response, url, path)
                 yield Response(response, url)
         except ApiError as error:

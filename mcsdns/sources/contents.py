@@ -4,6 +4,7 @@ Files may hold a hundred thousand objects, so whatever visits them all lets othe
 """
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final, TypeVar
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _REPORTED_AT_ONCE: Final = 20
 _PER_TURN: Final = 200
+_DUPLICATE: Final = "duplicate"
 
 T = TypeVar("T")
 Objects = dict[Identity, Object]
@@ -33,13 +35,14 @@ async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
 
 
 class File(msgspec.Struct):
-    """What one file said last."""
+    """What one file said last; `wrong` counts the objects with problems, by reason."""
 
     signature: Signature | None
     objects: Objects
     problems: list[Located]
     ignored: int
     unread: bool
+    wrong: Counter[str] = msgspec.field(default_factory=Counter[str])
 
 
 class Contents:
@@ -47,10 +50,13 @@ class Contents:
 
     Attributes:
         reads, failed_reads: how often a file was read; without any result.
+        ignored: objects that are not for us. problem_count: problems in force. wrong: objects
+            with problems, by reason.
     """
 
     def __init__(self) -> None:
-        self.reads = self.failed_reads = 0
+        self.reads = self.failed_reads = self.ignored = self.problem_count = 0
+        self.wrong: Counter[str] = Counter()
         self._files: dict[str, File] = {}
         self._duplicates: dict[Identity, Located] = {}
 
@@ -73,7 +79,10 @@ class Contents:
             if located.problem.reason != reading.EMPTY or is_kept:
                 self.failed_reads += located.problem.subject == "file"
                 file.problems.append(with_consequence(located, kept=is_kept))
+        await _count_wrong(file)
         self._files[path] = file
+        self._count(before, -1)
+        self._count(file, 1)
         known = {located.problem for located in before.problems}
         log_problems(located for located in file.problems if located.problem not in known)
 
@@ -87,12 +96,15 @@ class Contents:
                 if first is not each:
                     duplicates[identity] = _duplicate(each, first)
         log_problems(duplicates[new] for new in duplicates.keys() - self._duplicates.keys())
+        more = len(duplicates) - len(self._duplicates)
+        self.problem_count += more
+        self.wrong[_DUPLICATE] += more
         self._duplicates = duplicates
         return wanted
 
     def drop(self, path: str) -> None:
         """Forget a file that is gone."""
-        del self._files[path]
+        self._count(self._files.pop(path), -1)
 
     def signatures(self) -> dict[str, Signature | None]:
         """Return the files, each with its state when it was read."""
@@ -108,9 +120,24 @@ class Contents:
             yield from file.problems
         yield from self._duplicates.values()
 
-    def ignored(self) -> int:
-        """Count the objects that are not for us."""
-        return sum(file.ignored for file in self._files.values())
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _count(self, file: File, times: int) -> None:
+        self.ignored += times * file.ignored
+        self.problem_count += times * len(file.problems)
+        for reason, number in file.wrong.items():
+            self.wrong[reason] += times * number
+
+
+async def _count_wrong(file: File) -> None:
+    seen: set[tuple[str, str]] = set()
+    async for located in in_turns(file.problems):
+        subject = located.problem.subject
+        which = (subject if "/" in subject else located.origin, located.problem.reason)
+        if which not in seen:
+            seen.add(which)
+            file.wrong[located.problem.reason] += 1
 
 
 def _id_of(each: Object) -> Identity:
@@ -138,7 +165,7 @@ def with_consequence(located: Located, *, kept: bool) -> Located:
 def _duplicate(each: Object, first: Object) -> Located:
     kind, namespace, name = _id_of(each)
     text = f"the same object stands at {first.origin}; that one is served, remove one of them"
-    return Located(each.origin, Problem("duplicate", f"{kind} {namespace}/{name}", "$", text))
+    return Located(each.origin, Problem(_DUPLICATE, f"{kind} {namespace}/{name}", "$", text))
 
 
 def log_problems(problems: Iterable[Located]) -> None:

@@ -10,14 +10,15 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from typing import Final, NoReturn, Protocol
 
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.events import Event, InitDone
-from mcsdns.index.objects import Kind, Problem
+from mcsdns.index.events import Event, Init, InitDone
+from mcsdns.index.objects import Problem
 from mcsdns.index.store import ObjectKey
 from mcsdns.sources.backoff import Backoff
 from mcsdns.sources.cluster import ApiError, Cluster, Response
@@ -43,6 +44,7 @@ from mcsdns.sources.reflector import (
 )
 from mcsdns.sources.responses import Decoder, Reading, Status, read_page
 from mcsdns.sources.settings import Scope
+from mcsdns.sources.watched import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -106,26 +108,6 @@ class Owner(Protocol):
         ...
 
 
-class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of one follower.
-
-    Attributes:
-        lists, watches: begun. lines: of watches. bookmarks: among them.
-        troubles: how often a request failed, by way. problems: objects with something wrong.
-    """
-
-    kind: Kind
-    namespace: str
-    synced: bool
-    connected: bool
-    lists: int
-    watches: int
-    lines: int
-    bookmarks: int
-    problems: int
-    troubles: dict[Trouble, int]
-
-
 class Follower:
     """Keeps its owner told of one scope.
 
@@ -144,7 +126,7 @@ class Follower:
         self.synced = False
         self.refused_version = ""
         self.failure: ApiError | None = None
-        self._fresh_s = timing.clock()
+        self._fresh_s = self._heard_s = timing.clock()
         self.problems: dict[ObjectKey, tuple[Problem, ...]] = {}
         self._cluster = cluster
         self._owner = owner
@@ -159,8 +141,10 @@ class Follower:
         self._turn_ends_s = 0.0
         self._retry_after_s = 0.0
         self._logged = 0
-        self._lists = self._watches = self._lines = self._bookmarks = 0
+        self._lists = self._watches = self._lines = self._bookmarks = self._ended = 0
         self._troubles: dict[Trouble, int] = {}
+        self._skipped: Counter[str] = Counter()
+        self._confirmed: set[ObjectKey] = set()
 
     @property
     def connected(self) -> bool:
@@ -174,6 +158,7 @@ class Follower:
 
     def statistics(self) -> Statistics:
         """Return the counters so far."""
+        now_s = self._timing.clock()
         return Statistics(
             self.scope.kind,
             self.scope.namespace,
@@ -185,6 +170,10 @@ class Follower:
             self._bookmarks,
             len(self.problems),
             dict(self._troubles),
+            self._ended,
+            now_s - self._heard_s,
+            0.0 if self.connected else now_s - self._fresh_s,
+            dict(self._skipped),
         )
 
     async def run(self) -> NoReturn:
@@ -306,6 +295,7 @@ class Follower:
                 raise ObjectError(f"a line of the watch is longer than {_MAX_LINE_BYTES} octets")
         if rest:
             raise ApiError(Trouble.LOST, f"{self._path}: the watch ended within a line")
+        self._ended += 1
         return self._feed(Ended())
 
     async def _read_some(self, response: Response) -> bytes:
@@ -320,7 +310,7 @@ class Follower:
         return chunk
 
     def _hear_anything(self) -> None:
-        now_s = self._timing.clock()
+        now_s = self._heard_s = self._timing.clock()
         self._silence.end(now_s)
         if self.connected:
             self._fresh_s = now_s
@@ -350,6 +340,8 @@ class Follower:
         for event in step.events:
             if isinstance(event, InitDone):
                 return step
+            if isinstance(event, Init):
+                self._confirmed.clear()
             self._owner.take(event)
         return msgspec.structs.replace(step, events=()) if step.events else step
 
@@ -359,6 +351,8 @@ class Follower:
             await self._owner.complete(event)
             self.synced = True
             self._logged = 0
+            for key in self.problems.keys() - self._confirmed:
+                self._note_problems(key, ())  # of objects that went while nobody watched
             self._hear_anything()
             self._owner.changed(self)
 
@@ -400,11 +394,15 @@ class Follower:
     def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
         """Log what is wrong with an object, once, and not without end in one list."""
         known = self.problems.get(key, ())
+        if not problems and not known:
+            return
+        self._skipped.subtract({problem.reason for problem in known})
+        self._skipped.update({problem.reason for problem in problems})
         if not problems:
-            if known:
-                del self.problems[key]
+            del self.problems[key]
             return
         self.problems[key] = problems
+        self._confirmed.add(key)
         for problem in problems:
             if problem not in known:
                 self._logged += self._reflector.state is not State.WATCHING

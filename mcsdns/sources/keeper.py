@@ -3,6 +3,7 @@
 The clock and the waiting are given, so that tests move them.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -154,6 +155,9 @@ class Keeper:
             await snapshot.write(
                 self._path, self._identity, known.as_of_s, known.api_version, self._objects()
             )
+        except asyncio.CancelledError:
+            self._changed = True  # for `flush`
+            raise
         except SourceError as error:
             self._note_failure(str(error))
             return

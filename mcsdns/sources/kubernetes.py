@@ -18,10 +18,12 @@ from mcsdns.index.events import Event, Init, InitDone
 from mcsdns.index.objects import Kind, Problem
 from mcsdns.sources import discovery
 from mcsdns.sources.cluster import ApiError, Cluster
-from mcsdns.sources.following import Follower, Statistics, Timing
+from mcsdns.sources.documents import Located
+from mcsdns.sources.following import Follower, Timing
 from mcsdns.sources.identity import Place
 from mcsdns.sources.reflector import Trouble
 from mcsdns.sources.settings import KubernetesSettings
+from mcsdns.sources.watched import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,10 @@ class KubernetesSource:
         for follower in self._followers:
             for problems in follower.problems.values():
                 yield from problems
+
+    def located_problems(self) -> Iterator[Located]:
+        """Iterate over what is wrong with objects, as sources of files do; they have no place."""
+        return (Located("", problem) for problem in self.problems())
 
     def statistics(self) -> list[Statistics]:
         """Return the counters of all followers."""

@@ -7,7 +7,7 @@ the order of paths, and the other reported.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -36,6 +36,7 @@ _TICK_MS: Final = 500
 _TICKS_PER_LOOK: Final = 10
 """How often to look without a notice: network volumes, and what changed while we set up."""
 _QUIET_MS: Final = 50
+_MISSING: Final = "missing"
 
 Sink = Callable[[Event], None]
 
@@ -46,6 +47,7 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         files: that say something. ignored: objects of kinds or for readers other than us.
         problems: in force. reads: how often a file was read. failed_reads: without any result.
+        wrong: objects with problems, by reason.
     """
 
     files: int
@@ -54,6 +56,7 @@ class Statistics(msgspec.Struct, frozen=True):
     problems: int
     reads: int
     failed_reads: int
+    wrong: Mapping[str, int] = {}
 
 
 class ManifestSource:
@@ -152,13 +155,15 @@ class ManifestSource:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
+        contents, missing = self._contents, len(self._missing)
         return Statistics(
-            len(self._contents.signatures()),
+            len(contents),
             len(self._sent),
-            self._contents.ignored(),
-            sum(1 for _ in self.problems()),
-            self._contents.reads,
-            self._contents.failed_reads,
+            contents.ignored,
+            contents.problem_count + missing,
+            contents.reads,
+            contents.failed_reads,
+            {**contents.wrong, _MISSING: contents.wrong[_MISSING] + missing},
         )
 
     @property
@@ -251,7 +256,7 @@ class ManifestSource:
         before, self._missing = self._missing, {}
         for path, why in self._found.missing.items():
             kept = any(files.is_in(file, path) for file in self._contents.signatures())
-            located = Located(path, Problem("missing", "file", "$", why), lost=ANYTHING)
+            located = Located(path, Problem(_MISSING, "file", "$", why), lost=ANYTHING)
             self._missing[path] = with_consequence(located, kept=kept)
         log_problems(each for path, each in self._missing.items() if path not in before)
         for path in before.keys() - self._missing.keys():

@@ -18,6 +18,7 @@ import msgspec
 
 from mcsdns.errors import ConfigError
 from mcsdns.rrset import EdeCode, Rcode
+from mcsdns.tally import Kind
 from mcsdns.upstream.fitting import (
     MAX_KINDS,
     MAX_RENDERED_BYTES,
@@ -25,9 +26,10 @@ from mcsdns.upstream.fitting import (
     bounded,
     write_error_option,
 )
-from mcsdns.upstream.replies import UpstreamReply, failed_reply
+from mcsdns.upstream.replies import UpstreamReply, failed_reply, has_shared_offsets
 from mcsdns.wire import HEADER_BYTES, Query
 
+_SERVFAIL: Final = Rcode.SERVFAIL.value
 _CACHED_ERROR: Final = 13
 _STALE_TTL_S: Final = 30
 _KEPT_OVERHEAD_BYTES: Final = 512
@@ -38,7 +40,7 @@ _SHARED_NUMBERS: Final = 256
 """CPython has one object for each number up to this."""
 _RECENT_OVERHEAD_BYTES: Final = 768
 _MAX_FAILURE_S: Final = 300.0
-_FLAGS: Final = tuple(bytes((number,)) for number in range(4))
+_FLAGS: Final = tuple(bytes((number,)) for number in range(8))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +101,13 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     until_s: float
     stale: bool = False
     wants_refresh: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What it counts as."""
+        if not self.stale:
+            return Kind.CACHED
+        return Kind.FAILED if self.reply.rcode == _SERVFAIL else Kind.STALE
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -165,10 +174,13 @@ class _Bounded(cachetools.LRUCache[bytes, _Kept]):
 
 
 def key_of(query: Query) -> bytes:
-    """Return what a reply is kept under: name in lower case, type, class, DO and CD."""
+    """Return what a reply is kept under: name in lower case, type, class, DO, CD and RD.
+
+    Whoever clears RD may get a referral or a refusal, which is no reply for all others.
+    """
     edns = query.edns
     do = edns is not None and edns.do
-    return query.name + query.question[-4:] + _FLAGS[do << 1 | query.cd]
+    return query.name + query.question[-4:] + _FLAGS[(not query.rd) << 2 | do << 1 | query.cd]
 
 
 class Cache:
@@ -363,14 +375,12 @@ class Cache:
 
 def _size_bytes(key: bytes, reply: UpstreamReply) -> int:
     """Return what a kept reply takes, close to what Python has allocated for it."""
-    return (
-        _KEPT_OVERHEAD_BYTES
-        + sys.getsizeof(key)
-        + len(reply.records)
-        + len(reply.errors)
-        + _OFFSET_BYTES * len(reply.ttls)
-        + _NUMBER_BYTES * (len(reply.ttls) - bisect.bisect_right(reply.ttls, _SHARED_NUMBERS))
-    )
+    octets = sys.getsizeof(key) + len(reply.records) + len(reply.errors)
+    if has_shared_offsets(reply):
+        return _KEPT_OVERHEAD_BYTES + octets
+    numbers = len(reply.ttls) - bisect.bisect_right(reply.ttls, _SHARED_NUMBERS)
+    offsets = _OFFSET_BYTES * len(reply.ttls) + _NUMBER_BYTES * numbers
+    return _KEPT_OVERHEAD_BYTES + octets + offsets
 
 
 def _recent_bytes(key: bytes, reply: UpstreamReply) -> int:

@@ -12,7 +12,7 @@ from mcsdns.upstream.replies import UpstreamReply
 from mcsdns.wire import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
 
 _QR, _TC, _RA, _AD = 0x8000, 0x0200, 0x0080, 0x0020
-_TC_BIT, _RD_BIT, _CD_BIT = 9, 8, 4
+_RD_BIT, _CD_BIT = 8, 4
 _HEAD: Final = struct.Struct("!HHHHH")
 _HEAD_BYTES: Final = _HEAD.size
 _TTL: Final = struct.Struct("!I")
@@ -61,7 +61,7 @@ def fit(
         ad: the request had the AD bit, so that its sender understands ours (RFC 6840, 5.7).
     """
     records = reply.records if ttl is None and not age_s else aged_records(reply, age_s, ttl)
-    return query.id + _render(reply, records, query, limit, errors, tcp=tcp, ad=ad)
+    return query.id + render(reply, records, query, limit, errors, tcp, ad)
 
 
 class Fitted:
@@ -95,7 +95,7 @@ class Fitted:
         return query.id + _with_question(rest, question)
 
     def _render(self, query: Query, limit: int, kind: int, *, tcp: bool, ad: bool) -> bytes:
-        rest = _render(self.reply, self._records, query, limit, self._errors, tcp=tcp, ad=ad)
+        rest = render(self.reply, self._records, query, limit, self._errors, tcp, ad)
         if len(self._rendered) < MAX_KINDS and len(rest) <= MAX_RENDERED_BYTES:
             question = self._question = self._question or query.question
             self._rendered[kind] = _with_question(rest, question)
@@ -139,31 +139,34 @@ def aged_records(reply: UpstreamReply, age_s: int, ttl: int | None = None) -> by
     return bytes(records)
 
 
-def _render(
+def render(
     reply: UpstreamReply,
     records: bytes,
     query: Query,
     limit: int,
     errors: bytes,
-    *,
     tcp: bool,
     ad: bool,
 ) -> bytes:
-    """Return what stands behind the id."""
+    """Return what stands behind the id, as `fit` does; `records` are those of the reply, aged."""
     edns = query.edns
     rcode = reply.rcode
     if (rcode > 0xF and edns is None) or (tcp and reply.truncated):  # noqa: PLR2004 - 4 bits
         return _failed(query, errors)
-    flags = _flags(query, rcode) | reply.truncated << _TC_BIT
+    flags = _flags(query, rcode)
+    if reply.truncated:
+        flags |= _TC
     if reply.authentic and (ad or (edns is not None and edns.do)):
         flags |= _AD  # only for who shows that it understands the bit (RFC 6840, 5.8)
-    opt = b"" if edns is None else _opt(edns.do, rcode >> 4, reply.errors + errors)
     question = query.question
     additionals = reply.additionals
+    if edns is None:
+        opt = b""
+    else:
+        opt = _opt(edns.do, rcode >> 4, reply.errors + errors)
+        additionals += 1
     if HEADER_BYTES + len(question) + len(records) + len(opt) <= limit:
-        head = _HEAD.pack(
-            flags, 1, reply.answers, reply.authorities, additionals + (edns is not None)
-        )
+        head = _HEAD.pack(flags, 1, reply.answers, reply.authorities, additionals)
         return b"".join((head, question, records, opt))
     return _cut(reply, records, query, limit, errors, flags, tcp=tcp)
 

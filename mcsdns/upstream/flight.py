@@ -65,13 +65,6 @@ class Upstream:
         if address.protocol is Protocol.UDP:
             self.ports = Ports(address, deliver, fail, settings[0], rng)
 
-    def send(self, attempt: "Try", message: bytes) -> None:
-        """Send a question as the try says."""
-        if attempt.is_streamed or self.ports is None:
-            attempt.question = self.stream.send(attempt, message)
-        else:
-            attempt.handle = self.ports.send(attempt, message)
-
     def forget(self, attempt: "Try") -> None:
         """Await no reply to a try."""
         if attempt.question is not None:
@@ -107,12 +100,13 @@ class Group:
 
 
 class Waiter(msgspec.Struct, gc=False):
-    """Who is to get the reply: for which request, in how many octets, and how."""
+    """Who is to get the reply: for which request, in how many octets, how, and since when."""
 
     query: Query
     limit: int
     tcp: bool
     send: Callable[[bytes], None]
+    asked_s: float
 
 
 class Pending(msgspec.Struct, gc=False, eq=False):

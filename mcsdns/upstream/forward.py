@@ -16,23 +16,26 @@ from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from mcsdns import histogram
 from mcsdns.errors import ReplyError
 from mcsdns.names import Name, to_text
 from mcsdns.rrset import Rcode, RRType
+from mcsdns.tally import Count, Kind
 from mcsdns.upstream import cache as caching
 from mcsdns.upstream import failures, flight
 from mcsdns.upstream.address import Address
 from mcsdns.upstream.cache import Cache, key_of
-from mcsdns.upstream.fitting import Fitted, fit
+from mcsdns.upstream.fitting import Fitted, render
 from mcsdns.upstream.flight import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
-from mcsdns.upstream.health import Chooser, Policy
+from mcsdns.upstream.health import ONLY, Chooser, Policy
 from mcsdns.upstream.loops import Loops, Probe, zones_to_probe
 from mcsdns.upstream.ports import PortSettings
 from mcsdns.upstream.replies import UpstreamReply, read_upstream_reply
 from mcsdns.upstream.requests import Requests, query_of
 from mcsdns.upstream.streams import StreamSettings
 from mcsdns.upstream.stub import Stubs
-from mcsdns.wire import Query
+from mcsdns.upstream.told import Told
+from mcsdns.wire import HEADER_BYTES, Query
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +51,11 @@ _REFUSED_S: Final = 1.0
 """How long it is kept that upstreams refuse connections: one that restarts is back soon."""
 _NO_EDNS_S: Final = 600.0
 _NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value)
+_NOERROR: Final = Rcode.NOERROR.value
+_SERVFAIL: Final = Rcode.SERVFAIL.value
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
 """Another upstream may know better, as stub resolvers hold it (res_send of glibc and musl)."""
-_WITHOUT_RD: Final = b"\0"
+_PLAIN_OPT_BYTES: Final = 11
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +83,7 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         asked: questions. joined: those that found the same one in flight. pending: in flight.
         gave_up: without an answer in time. refused: for too many in flight. looped: loops.
+        replies: by class, of those that had to wait. seconds: how long, by transport.
     """
 
     asked: int
@@ -88,10 +94,13 @@ class Statistics(msgspec.Struct, frozen=True):
     looped: int
     cache: caching.Statistics
     upstreams: list[flight.Statistics]
+    replies: list[Count]
+    seconds: dict[str, histogram.Statistics]
 
 
-Answered: TypeAlias = tuple[bytes, float]
-"""A whole message, and until when the same octets behind the ID are right; 0 for this once."""
+Answered: TypeAlias = tuple[bytes, float, Kind]
+"""A whole message, until when the same octets behind the ID are right (0 for this once), and what
+it counts as."""
 
 
 class Asker(Protocol):
@@ -128,10 +137,12 @@ class Forwarder:
         self._chooser = Chooser(settings.policy, rng)
         self._groups = {zone: self._group(zone, addresses) for zone, addresses in zones.items()}
         self._stubs = Stubs(self._groups)
+        self._told = Told()
         self._pending: dict[bytes, Pending] = {}
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._wait_s = settings.total_s - TICK_S
         self._keeps = settings.cache.max_entries > 0
         self._asked = self._joined = self._gave_up = self._refused = self._looped = 0
 
@@ -182,21 +193,23 @@ class Forwarder:
         """Return the reply, or None where it will come through the asker."""
         self._asked += 1
         now_s = self._clock()
-        mark = self._loops.mark_of(message) if query.edns is not None else b""
-        if mark and self._loops.is_loop(mark):
-            self._note_return(query, mark, now_s)
-            return self._tell_loop(query, limit, tcp=tcp), 0.0
-        # Whoever clears RD may get a referral or a refusal, which is no reply for all others.
-        key = key_of(query) if query.rd else key_of(query) + _WITHOUT_RD
+        mark = b""
+        if len(message) > HEADER_BYTES + len(query.question) + _PLAIN_OPT_BYTES:
+            mark = self._loops.mark_of(message)
+            if mark and self._loops.is_loop(mark):
+                self._note_return(query, mark, now_s)
+                return self._tell_loop(query, limit, tcp=tcp), 0.0, Kind.FAILED
+        key = key_of(query)
         found = self.cache.find(key, now_s) if self._keeps else None
         if found is not None:
             if found.wants_refresh:
                 self._refresh(key, query, now_s)
-            return found.fitted.fit(query, limit, tcp=tcp, ad=query.ad), found.until_s
+            octets = found.fitted.fit(query, limit, tcp=tcp, ad=query.ad)
+            return octets, found.until_s, found.kind
         probe = self._loops.probe_of(query.name, now_s)
         if probe is not None:
             self._note_loop(probe, now_s)
-            return self._tell_loop(query, limit, tcp=tcp), 0.0
+            return self._tell_loop(query, limit, tcp=tcp), 0.0, Kind.FAILED
         # What has passed others of our kind shares with its like alone: it may be in a loop.
         pending = self._pending.get(key + mark)
         if pending is not None:
@@ -206,16 +219,17 @@ class Forwarder:
         else:
             pending, refusal = self._begin(key, query, mark, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
-            fitted = self._last_resort(key, refusal or self._too_many(), now_s)
-            return fitted.fit(query, limit, tcp=tcp, ad=query.ad), 0.0
-        pending.waiters.append(Waiter(query, limit, tcp, asker.detach()))
+            fitted, kind = self._last_resort(key, refusal or self._too_many(), now_s)
+            return fitted.fit(query, limit, tcp=tcp, ad=query.ad), 0.0, kind
+        pending.waiters.append(Waiter(query, limit, tcp, asker.detach(), now_s))
         return None
 
     def deliver(self, attempt: Try, message: bytes) -> bool:
         """Take a reply of an upstream; returns whether it is one to what was asked."""
         pending = attempt.pending
+        query = pending.query
         try:
-            reply = read_upstream_reply(message, pending.query.question)
+            reply = read_upstream_reply(message, query.question, query.labels)
         except ReplyError:
             return False
         now_s = self._clock()
@@ -223,7 +237,11 @@ class Forwarder:
         upstream = attempt.upstream
         if attempt.tells_health and upstream.health.answer(now_s - attempt.sent_s, now_s):
             _tell_up(upstream)
-        if not pending.is_done:
+        if pending.is_done:
+            return True
+        if reply.rcode == _NOERROR and attempt.has_edns and not reply.truncated and pending.key:
+            self._finish(pending, reply, now_s)
+        else:
             self._take(pending, attempt, reply, now_s)
         return True
 
@@ -272,6 +290,8 @@ class Forwarder:
             self._looped,
             self.cache.statistics(),
             [upstream.statistics() for _, upstream in self._upstreams()],
+            self._told.counts(),
+            self._told.seconds(),
         )
 
     def _group(
@@ -308,12 +328,15 @@ class Forwarder:
         if len(self._pending) >= self.settings.max_pending:
             return None, self._too_many()
         flight_key = key + mark
-        pending = Pending(key, flight_key, query, mark, group, self._until_s(now_s))
+        pending = Pending(key, flight_key, query, mark, group, now_s + self._wait_s)
         self._pending[flight_key] = pending
-        self._try_next(pending, now_s)
-        if pending.is_done:
-            return None, failures.LOOP
-        if len(group.upstreams) > 1:
+        if len(group.upstreams) == 1 and not self._loops.any:
+            pending.order, pending.step = ONLY, 1
+            self._send(pending, group.upstreams[0], now_s)
+        else:
+            self._try_next(pending, now_s)
+            if pending.is_done:
+                return None, failures.LOOP
             self._explore(pending, now_s)
         if group.is_down and self.cache.find_stale(key, now_s) is not None:
             return None, failures.SILENT
@@ -330,9 +353,6 @@ class Forwarder:
         if at is not None:
             self._ask_aside(group, pending.query, group.upstreams[at], now_s)
 
-    def _until_s(self, now_s: float) -> float:
-        return now_s + self.settings.total_s - TICK_S
-
     def _try_next(self, pending: Pending, now_s: float) -> None:
         """Ask the next upstream in turn, or give up where the time is over."""
         if now_s >= pending.until_s or pending.is_aside:
@@ -344,10 +364,10 @@ class Forwarder:
             self._suspect(pending, now_s)
         upstream = self._next(pending, now_s)
         if upstream is not None:
-            self._send(pending, upstream, now_s, is_streamed=upstream.ports is None)
+            self._send(pending, upstream, now_s)
         elif pending.group.upstreams:
             self._looped += 1
-            self._end(pending, failures.failure(failures.LOOP))
+            self._end(pending, failures.failure(failures.LOOP), Kind.FAILED)
         else:
             self._give_up(pending, failures.NOBODY, now_s)
 
@@ -367,17 +387,22 @@ class Forwarder:
         upstream: Upstream,
         now_s: float,
         *,
-        is_streamed: bool,
+        over_tcp: bool = False,
         has_edns: bool = True,
     ) -> None:
+        ports = None if over_tcp else upstream.ports
         has_edns = has_edns and now_s >= upstream.no_edns_until_s
-        attempt = Try(pending, upstream, now_s, is_streamed, has_edns)
+        attempt = Try(pending, upstream, now_s, ports is None, has_edns)
         pending.current = attempt
         pending.tries.append(attempt)
-        upstream.health.ask()
+        health = upstream.health
+        health.asked += 1
         request = self._requests.render(pending.query, pending.mark, has_edns=has_edns)
-        upstream.send(attempt, request)
-        at_s = now_s + upstream.health.try_s
+        if ports is not None:
+            attempt.handle = ports.send(attempt, request)
+        else:
+            attempt.question = upstream.stream.send(attempt, request)
+        at_s = now_s + health.try_s
         self._deadlines.add(at_s if at_s < pending.until_s else pending.until_s, attempt)
         if self._timer is None:
             self._look_after(TICK_S)
@@ -397,10 +422,10 @@ class Forwarder:
             pending.cut()
         elif reply.truncated and not attempt.is_streamed:
             pending.fallback = reply
-            self._send(pending, upstream, now_s, is_streamed=True, has_edns=attempt.has_edns)
+            self._send(pending, upstream, now_s, over_tcp=True, has_edns=attempt.has_edns)
         elif attempt.has_edns and reply.rcode in _NO_EDNS_RCODES:
-            streamed = attempt.is_streamed
-            self._send(pending, upstream, now_s, is_streamed=streamed, has_edns=False)
+            over_tcp = attempt.is_streamed
+            self._send(pending, upstream, now_s, over_tcp=over_tcp, has_edns=False)
         elif reply.rcode in _POOR_RCODES and len(pending.order) > 1:
             self._take_poor(pending, attempt, reply, now_s)
         else:
@@ -428,7 +453,7 @@ class Forwarder:
     def _finish(self, pending: Pending, reply: UpstreamReply, now_s: float) -> None:
         """Keep a reply and hand it out; what is stale is better than a failure (RFC 8767, 4)."""
         key = pending.key
-        if reply.rcode != Rcode.SERVFAIL:
+        if reply.rcode != _SERVFAIL:
             self._hand_out(pending, self.cache.put(key, reply, now_s) if self._keeps else reply)
             return
         errors = reply.errors
@@ -437,7 +462,10 @@ class Forwarder:
             reply = msgspec.structs.replace(reply, errors=errors)
         self.cache.put_failure(key, now_s, errors)
         stale = self.cache.find_stale(key, now_s)
-        self._end(pending, Fitted(reply) if stale is None else stale.fitted)
+        if stale is None:
+            self._end(pending, Fitted(reply), Kind.FAILED)
+        else:
+            self._end(pending, stale.fitted, Kind.STALE)
 
     def _give_up(self, pending: Pending, errors: bytes, now_s: float) -> None:
         if pending.is_aside:
@@ -446,41 +474,44 @@ class Forwarder:
         self._gave_up += 1
         fallback = pending.fallback
         if fallback is None:
-            fitted = self._last_resort(pending.key, errors, now_s, keep=True)
-            self._end(pending, fitted)
+            self._end(pending, *self._last_resort(pending.key, errors, now_s, keep=True))
         elif fallback.truncated:  # all that is to be had; clients on TCP cannot be told of it
-            self._end(pending, Fitted(fallback, errors=failures.NO_TCP))
+            self._end(pending, Fitted(fallback, errors=failures.NO_TCP), Kind.FORWARDED)
         else:
             self._finish(pending, fallback, now_s)
 
     def _last_resort(
         self, key: bytes, errors: bytes, now_s: float, *, keep: bool = False
-    ) -> Fitted:
+    ) -> tuple[Fitted, Kind]:
         """Return what was true a while ago, else SERVFAIL."""
         stale = self.cache.find_stale(key, now_s)
         if stale is not None:
-            return stale.fitted
+            return stale.fitted, Kind.STALE
         if keep:
             is_refused = errors is failures.BROKEN
             self.cache.put_failure(key, now_s, errors, _REFUSED_S if is_refused else None)
-        return failures.failure(errors)
+        return failures.failure(errors), Kind.FAILED
 
     def _hand_out(self, pending: Pending, reply: UpstreamReply) -> None:
         """Answer with a reply; for one asker, the usual case, no rendering is kept."""
         if len(pending.waiters) != 1:
-            self._end(pending, Fitted(reply))
+            self._end(pending, Fitted(reply), Kind.FORWARDED)
             return
         self._pending.pop(pending.flight_key, None)
         (waiter,) = pending.cut()
         query = waiter.query
-        waiter.send(fit(reply, query, waiter.limit, tcp=waiter.tcp, ad=query.ad))
+        octets = render(reply, reply.records, query, waiter.limit, b"", waiter.tcp, query.ad)
+        waiter.send(query.id + octets)
+        self._told.note(waiter, reply.rcode, Kind.FORWARDED, self._clock())
 
-    def _end(self, pending: Pending, fitted: Fitted) -> None:
+    def _end(self, pending: Pending, fitted: Fitted, kind: Kind) -> None:
         """Answer all who wait, and await nothing more."""
         self._pending.pop(pending.flight_key, None)
+        now_s = self._clock()
         for waiter in pending.cut():
             query = waiter.query
             waiter.send(fitted.fit(query, waiter.limit, tcp=waiter.tcp, ad=query.ad))
+            self._told.note(waiter, fitted.reply.rcode, kind, now_s)
 
     def _too_many(self) -> bytes:
         self._refused += 1
@@ -511,8 +542,8 @@ class Forwarder:
 
     def _ask_aside(self, group: Group, query: Query, upstream: Upstream, now_s: float) -> None:
         """Ask something that nobody waits for."""
-        pending = Pending(b"", b"", query, b"", group, self._until_s(now_s))
-        self._send(pending, upstream, now_s, is_streamed=upstream.ports is None)
+        pending = Pending(b"", b"", query, b"", group, now_s + self._wait_s)
+        self._send(pending, upstream, now_s)
 
     def _suspect(self, pending: Pending, now_s: float) -> None:
         """Look for a loop where the same question comes again while nothing answers it."""

@@ -26,7 +26,8 @@ _FIRST_PROBE_S: Final = 0.5
 _LONGEST_PROBE_S: Final = 10.0
 
 
-_ONLY: Final = [0]
+ONLY: Final = [0]
+"""The order of a lone upstream."""
 
 
 class Policy(enum.StrEnum):
@@ -60,7 +61,7 @@ class Health:
     Attributes:
         address: which one it is. is_down: whether it is left alone. rtt_s: smoothed round trip.
         try_s: for how long one try may wait: three round trips, within bounds.
-        probe_due_s: when to probe it, while it is down.
+        probe_due_s: when to probe it, while it is down. asked: tries, counted by who makes them.
     """
 
     def __init__(self, address: Address) -> None:
@@ -72,11 +73,7 @@ class Health:
         self._probe_pause_s = _FIRST_PROBE_S
         self._failures = 0
         self._answered_s = float("-inf")
-        self._asked = self._answered = self._failed = 0
-
-    def ask(self) -> None:
-        """Count a try."""
-        self._asked += 1
+        self.asked = self._answered = self._failed = 0
 
     def answer(self, rtt_s: float, now_s: float) -> bool:
         """Note an answer; returns whether the upstream was down until now."""
@@ -118,7 +115,7 @@ class Health:
         return Statistics(
             self.address.text,
             self.rtt_s if self._answered else None,
-            self._asked,
+            self.asked,
             self._answered,
             self._failed,
             self.is_down,
@@ -139,7 +136,7 @@ class Chooser:
         The list is not to be changed.
         """
         if len(healths) == 1:
-            return _ONLY
+            return ONLY
         up = [at for at, health in enumerate(healths) if not health.is_down]
         down = [at for at, health in enumerate(healths) if health.is_down]
         return self._arrange(up, healths) + down

@@ -12,12 +12,14 @@ import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from mcsdns.upstream.address import Address
+from mcsdns.upstream.readers import Readers
 
 T = TypeVar("T")
 
@@ -136,6 +138,8 @@ class Ports(Generic[T]):
         self._slots = [self._none] * settings.sockets
         self._count = settings.sockets
         self._retired: list[_Port[T]] = []
+        self._readers = Readers()
+        self._outgoing: list[tuple[Callable[[bytes], int], bytes, Handle[T]]] = []
         self._source_ports = source_ports()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sent = self._received = self._late = self._wrong = self._refused = 0
@@ -160,11 +164,23 @@ class Ports(Generic[T]):
         asked[key] = handle = (port, key, token)
         port.left -= 1
         self._sent += 1
-        try:
-            port.send(key + message[2:])
-        except OSError as error:
-            self._not_sent(handle, message, error)
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._send_all)
+        self._outgoing.append((port.send, key + message[2:], handle))
         return handle
+
+    def _send_all(self) -> None:
+        """Send what was asked in this turn of the loop, in one go.
+
+        Each system call that finds the upstream asleep wakes it, which cost more than the rest of
+        the call (8 us in a virtual machine); of a row of them only the first one does.
+        """
+        outgoing, self._outgoing = self._outgoing, []
+        for send, message, handle in outgoing:
+            try:
+                send(message)
+            except OSError as error:
+                self._not_sent(handle, message, error)
 
     def forget(self, handle: Handle[T]) -> None:
         """Await no reply to a question any longer."""
@@ -272,14 +288,14 @@ class Ports(Generic[T]):
     def _not_sent(self, handle: Handle[T], message: bytes, error: OSError) -> None:
         """Try again: the kernel may have told of an earlier question (ip(7), SO_ERROR)."""
         self._errors += 1
-        port, key, _ = handle
+        port = handle[0]
         try:
-            port.send(key + message[2:])
+            port.send(message)
         except OSError:
             failed = [handle]
         else:
             failed = [each for each in port.awaited() if each is not handle]
-        asyncio.get_running_loop().call_soon(self._tell, failed, _text_of(error))
+        self._tell(failed, _text_of(error))
 
     def _renewed(self, slot: int) -> _Port[T]:
         """Open a socket in place of one that was used up, or never there.
@@ -319,7 +335,7 @@ class Ports(Generic[T]):
         port: _Port[T] = _Port(
             sock, max(1, int(settings.queries * vary)), loop.time() + settings.renew_s * vary
         )
-        loop.add_reader(sock.fileno(), self._read, port)
+        self._readers.add(sock.fileno(), partial(self._read, port))
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
         return port
@@ -345,7 +361,7 @@ class Ports(Generic[T]):
         sock.bind((host, 0))
 
     def _close(self, port: _Port[T]) -> None:
-        asyncio.get_running_loop().remove_reader(port.sock.fileno())
+        self._readers.remove(port.sock.fileno())
         port.sock.close()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:

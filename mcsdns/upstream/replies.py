@@ -8,6 +8,7 @@ Every name that a pointer may lead to is checked here, owners and those in RDATA
 compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
 """
 
+import re
 import struct
 from typing import Final
 
@@ -39,7 +40,8 @@ _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
 _NO_TTL: Final = -1
 _AUTHORITY, _ADDITIONAL = 1, 2
-_IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums cost in the loop
+_IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums are slow
+_NOERROR, _NXDOMAIN = Rcode.NOERROR.value, Rcode.NXDOMAIN.value
 _ADDRESS_BYTES: Final = {RRType.A.value: 4, RRType.AAAA.value: 16}
 
 _LAYOUTS: Final = {
@@ -52,7 +54,24 @@ _LAYOUTS: Final = {
 }
 """RDATA that later names may point into, by type: octets, names, octets."""
 
+_TOO_LONG: Final = "a name is over 255 octets"
 _ANY_LAYOUT: Final = (0, 0, 0)
+
+_ADDRESSES: Final = re.compile(
+    rb"(?:(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
+    rb"(?:\xc0\x0c\x00\x1c\x00\x01[\x00-\x7f].{3}\x00\x10.{16})+)"
+    rb"(?P<opt>\x00\x00\x29..\x00.{3}\x00\x00)?",
+    re.DOTALL,
+)
+"""What most replies are: addresses of the name that was asked, and a bare OPT record."""
+_ADDRESS_RECORD_BYTES: Final = {4: 16, 16: 28}
+_LENGTH_AT: Final = 11
+_MOST_ADDRESSES: Final = 64
+_TTLS_AT: Final = {
+    size: [tuple(range(6, 6 + size * count, size)) for count in range(_MOST_ADDRESSES)]
+    for size in _ADDRESS_RECORD_BYTES.values()
+}
+"""Where TTLs are by the size and number of records: one object for all replies of a form."""
 
 
 class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
@@ -89,10 +108,13 @@ class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
         return at + (self.records[at - 2] << 8 | self.records[at - 1])
 
 
-def read_upstream_reply(message: bytes, question: bytes) -> UpstreamReply:
+def read_upstream_reply(
+    message: bytes, question: bytes, labels: tuple[int, ...] = ()
+) -> UpstreamReply:
     """Read a reply to a question, which must stand in it octet by octet.
 
-    A truncated reply may end anywhere; what is whole of it is taken.
+    A truncated reply may end anywhere; what is whole of it is taken. Pointers to the `labels` of
+    the question, which begin there, are followed without a look.
 
     Raises:
         ReplyError: it is no reply to this question, or malformed.
@@ -108,7 +130,11 @@ def read_upstream_reply(message: bytes, question: bytes) -> UpstreamReply:
             raise ReplyError("it is for another question")
         begin = HEADER_BYTES  # a server without EDNS may repeat nothing (RFC 6891, 7)
     truncated = bool(message[2] & _TC)
-    reader = _Records(message, begin, len(question))
+    if not (truncated or low_rcode):
+        reply = _read_addresses(message, begin)
+        if reply is not None:
+            return reply
+    reader = _Records(message, begin, len(question), labels)
     try:
         reader.read(_COUNTS.unpack_from(message, 6))
     except (IndexError, struct.error, ValueError) as error:
@@ -127,8 +153,36 @@ def read_upstream_reply(message: bytes, question: bytes) -> UpstreamReply:
         additionals,
         tuple(reader.ttls),
         reader.lifetime_s(rcode),
-        rcode == Rcode.NXDOMAIN or reader.soa_ttl != _NO_TTL,
+        rcode == _NXDOMAIN or reader.soa_ttl != _NO_TTL,
         reader.errors,
+    )
+
+
+def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
+    """Read a reply of addresses alone; None where the general way has to look at it."""
+    found = _ADDRESSES.fullmatch(message, begin)
+    if found is None:
+        return None
+    end = found.start("opt")
+    has_opt = end >= 0
+    if not has_opt:
+        end = len(message)
+    size = _ADDRESS_RECORD_BYTES[message[begin + _LENGTH_AT]]
+    count = (end - begin) // size
+    if count >= _MOST_ADDRESSES or _COUNTS.unpack_from(message, 6) != (count, 0, has_opt):
+        return None
+    records = message[begin:end]
+    ttls = _TTLS_AT[size][count]
+    lifetime_s: int = min(_TTL.unpack_from(records, at)[0] for at in ttls)
+    authentic = bool(message[3] & _AD)
+    return UpstreamReply(0, authentic, False, records, count, 0, 0, ttls, lifetime_s, False)
+
+
+def has_shared_offsets(reply: UpstreamReply) -> bool:
+    """Say whether the numbers in `ttls` are one object for many replies, so that they take none."""
+    count = len(reply.ttls)
+    return count < _MOST_ADDRESSES and any(
+        offsets[count] is reply.ttls for offsets in _TTLS_AT.values()
     )
 
 
@@ -140,15 +194,18 @@ def failed_reply(errors: bytes) -> UpstreamReply:
 class _Records:
     """Walks the records of a message."""
 
-    def __init__(self, message: bytes, begin: int, question_bytes: int) -> None:
+    def __init__(
+        self, message: bytes, begin: int, question_bytes: int, labels: tuple[int, ...]
+    ) -> None:
         self.ttls: list[int] = []
         self.counts = [0, 0, 0]
         self.rcode_high = 0
         self.errors = b""
         self.soa_ttl = _NO_TTL
-        self._names = _Names(message, question_bytes - _TWO.size)
+        self._names = _Names(message, question_bytes - _TWO.size, labels)
         self._message = message
-        self._begin = self._end = begin
+        self._begin = begin
+        self._end: int = begin
         self._least_ttl = _MAX_TTL
         self._too_long: list[int] = []
 
@@ -158,32 +215,33 @@ class _Records:
         What stands behind an OPT record is left out: it is Additional, nobody writes so, and its
         names may point behind the octets that we take off.
         """
-        message = self._message
-        names = self._names
+        message, names, begin, ttls = self._message, self._names, self._begin, self.ttls
+        size, unpack, least_ttl = len(message), _RECORD.unpack_from, self._least_ttl
         at = self._end
         for section, count in enumerate(counts):
             for _ in range(count):
                 owner = at
                 to_question = message.startswith(_TO_THE_QUESTION, owner)
                 fixed = owner + 2 if to_question else names.end_of(owner)
-                rtype, rclass, ttl, rdlength = _RECORD.unpack_from(message, fixed)
-                rdata = fixed + _RECORD.size
+                rtype, rclass, ttl, rdlength = unpack(message, fixed)
+                rdata = fixed + 10
                 at = rdata + rdlength
-                if at > len(message):
+                if at > size:
                     raise ValueError("it ends behind the message")
                 if rtype == _OPT:
                     self._read_opt(section, fixed - owner, ttl, rdata, at)
                     return
                 if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
                     names.check(rtype, rdata, at)
+                ttl_at = fixed - begin + _TTL_AT
                 if ttl > _MAX_TTL:
-                    self._too_long.append(fixed + _TTL_AT - self._begin)
+                    self._too_long.append(ttl_at)
                     ttl = 0
-                if ttl < self._least_ttl:
-                    self._least_ttl = ttl
+                if ttl < least_ttl:
+                    self._least_ttl = least_ttl = ttl
                 if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
                     self.soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
-                self.ttls.append(fixed + _TTL_AT - self._begin)
+                ttls.append(ttl_at)
                 self.counts[section] += 1
                 self._end = at
 
@@ -217,18 +275,20 @@ class _Records:
 
         A negative one without an SOA is not to be kept.
         """
-        if rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+        if rcode not in (_NOERROR, _NXDOMAIN):
             return 0
         if self.soa_ttl != _NO_TTL:
             return min(self.soa_ttl, self._least_ttl)
-        return self._least_ttl if rcode == Rcode.NOERROR and self.counts[0] else 0
+        return self._least_ttl if rcode == _NOERROR and self.counts[0] else 0
 
 
 class _Names:
     """Finds where names end, and follows each pointer once."""
 
-    def __init__(self, message: bytes, question_name_bytes: int) -> None:
+    def __init__(self, message: bytes, question_name_bytes: int, labels: tuple[int, ...]) -> None:
         self._message = message
+        self._labels = labels
+        self._question_end = HEADER_BYTES + question_name_bytes
         self._lengths = {HEADER_BYTES: question_name_bytes}
 
     def check(self, rtype: int, at: int, end: int) -> None:
@@ -247,13 +307,18 @@ class _Names:
         while length := message[at]:
             if length >= _POINTER:
                 target = (length & 0x3F) << 8 | message[at + 1]
-                tail = self._lengths.get(target) or self._length_of(target, begin)
-                _check_length(at - begin + tail)
+                if target - HEADER_BYTES in self._labels:
+                    tail = self._question_end - target
+                else:
+                    tail = self._lengths.get(target) or self._length_of(target, begin)
+                if at - begin + tail > MAX_NAME_BYTES:
+                    raise ValueError(_TOO_LONG)
                 return at + 2
             if length > MAX_LABEL_BYTES:
                 raise ValueError("a label is over 63 octets")
             at += length + 1
-        _check_length(at + 1 - begin)
+        if at + 1 - begin > MAX_NAME_BYTES:
+            raise ValueError(_TOO_LONG)
         return at + 1
 
     def _length_of(self, target: int, bound: int) -> int:
@@ -283,14 +348,10 @@ class _Names:
             else:
                 at += length + 1
                 octets += length + 1
-                _check_length(octets)
+                if octets > MAX_NAME_BYTES:
+                    raise ValueError(_TOO_LONG)
                 if not length:
                     break
         for at, ahead in met:
             lengths[at] = octets - ahead
         return lengths[first]
-
-
-def _check_length(octets: int) -> None:
-    if octets > MAX_NAME_BYTES:
-        raise ValueError("a name is over 255 octets")

@@ -465,7 +465,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     except OSError as error:
         why = "it holds no certificates" if isinstance(error, ssl.SSLError) else _text_of(error)
         raise ConfigError(
-            f"{ca_file}: {why}; name a PEM file with the certificates of authorities"
+            f"--upstream-ca {ca_file}: {why}; name a PEM file with the certificates of authorities"
         ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["dot"])
@@ -486,7 +486,7 @@ def _why_untrusted(error: ssl.SSLCertVerificationError) -> str:
         return f"certificate refused: {what}; write behind # the name that it is for"
     if error.verify_code in _OUT_OF_TIME:
         return f"certificate refused: {what}; renew it, or set the clock of this host"
-    return f"certificate refused: {what}; point SSL_CERT_FILE to its authority's certificate"
+    return f"certificate refused: {what}; name its authority's certificate with --upstream-ca"
 
 
 def _text_of(error: OSError) -> str:

@@ -1,11 +1,14 @@
-// The built-in resources that other clients of a cluster follow: namespaces, services, pods, nodes,
-// endpoints. They are stored, listed and watched as in any API server; nothing validates them and
-// no controller acts on them. On demand EndpointSlices are built in too, with protobuf.
+// The built-in resources that other clients of a cluster follow, and those that tell how a cluster
+// looks names up: namespaces, services, pods, nodes, endpoints, config maps, daemon sets. They are
+// stored, listed and watched as in any API server; nothing validates them and no controller acts on
+// them. On demand EndpointSlices are built in too, with protobuf.
 package main
 
 import (
 	"context"
+	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
@@ -42,6 +45,11 @@ var coreResources = []builtin{
 	{"services", "service", true, object[corev1.Service], object[corev1.ServiceList]},
 	{"endpoints", "endpoints", true, object[corev1.Endpoints], object[corev1.EndpointsList]},
 	{"pods", "pod", true, object[corev1.Pod], object[corev1.PodList]},
+	{"configmaps", "configmap", true, object[corev1.ConfigMap], object[corev1.ConfigMapList]},
+}
+
+var appResources = []builtin{
+	{"daemonsets", "daemonset", true, object[appsv1.DaemonSet], object[appsv1.DaemonSetList]},
 }
 
 var sliceResources = []builtin{
@@ -63,7 +71,7 @@ func object[T any, P interface {
 func openAPI() *common.OpenAPIV3Config {
 	describe := func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 		definitions := generatedopenapi.GetOpenAPIDefinitions(ref)
-		for _, resource := range append(coreResources, sliceResources...) {
+		for _, resource := range slices.Concat(coreResources, appResources, sliceResources) {
 			anyObject := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
 			anyObject.AddExtension("x-kubernetes-preserve-unknown-fields", true)
 			definitions[util.GetCanonicalTypeName(resource.one())] = common.OpenAPIDefinition{Schema: anyObject}
@@ -74,12 +82,20 @@ func openAPI() *common.OpenAPIV3Config {
 	return genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(describe), namer)
 }
 
-func installBuiltin(server *genericapiserver.GenericAPIServer, etcd genericoptions.EtcdOptions, slices bool) error {
+func installBuiltin(server *genericapiserver.GenericAPIServer, etcd genericoptions.EtcdOptions, withSlices bool) error {
 	core, err := groupInfo(corev1.SchemeGroupVersion, corev1.AddToScheme, coreResources, etcd)
 	if err != nil {
 		return err
 	}
-	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, core); err != nil || !slices {
+	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, core); err != nil {
+		return err
+	}
+	builtinGroups = append(builtinGroups, appsv1.SchemeGroupVersion)
+	apps, err := groupInfo(appsv1.SchemeGroupVersion, appsv1.AddToScheme, appResources, etcd)
+	if err != nil {
+		return err
+	}
+	if err := server.InstallAPIGroup(apps); err != nil || !withSlices {
 		return err
 	}
 	builtinGroups = append(builtinGroups, discoveryv1.SchemeGroupVersion)

@@ -18,13 +18,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/discovery/aggregated"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
-const reviewPath = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+const (
+	reviews        = "/apis/authorization.k8s.io/v1/"
+	selfReviewPath = reviews + "selfsubjectaccessreviews"
+	reviewPath     = reviews + "subjectaccessreviews"
+)
 
 type front struct {
 	authorizer  authorizer.Authorizer // nil allows everything
@@ -51,6 +56,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/apis" || r.URL.Path == "/apis/":
 		aggregated.WrapAggregatedDiscoveryToHandler(http.HandlerFunc(f.groups), f.aggregated, nil).ServeHTTP(w, r)
+	case r.URL.Path == selfReviewPath && r.Method == http.MethodPost:
+		f.reviewSelf(w, r)
 	case r.URL.Path == reviewPath && r.Method == http.MethodPost:
 		f.review(w, r)
 	case r.URL.Path == "/end-watches" && r.Method == http.MethodPost:
@@ -143,23 +150,41 @@ func groupList(versions map[string]map[string]bool) *metav1.APIGroupList {
 	return list
 }
 
-func (f *front) review(w http.ResponseWriter, r *http.Request) {
+// reviewSelf says what who asks may do; everybody may ask it.
+func (f *front) reviewSelf(w http.ResponseWriter, r *http.Request) {
 	var review authorizationv1.SelfSubjectAccessReview
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&review); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	review.TypeMeta = metav1.TypeMeta{Kind: "SelfSubjectAccessReview", APIVersion: "authorization.k8s.io/v1"}
-	review.Status.Allowed = f.authorizer == nil
-	if asked := review.Spec.ResourceAttributes; asked != nil && f.authorizer != nil {
-		who, _ := request.UserFrom(r.Context())
-		decision, reason, _ := f.authorizer.Authorize(r.Context(), authorizer.AttributesRecord{
-			User: who, ResourceRequest: true, Verb: asked.Verb, Namespace: asked.Namespace, APIGroup: asked.Group,
-			APIVersion: asked.Version, Resource: asked.Resource, Subresource: asked.Subresource, Name: asked.Name,
-		})
-		review.Status.Allowed, review.Status.Reason = decision == authorizer.DecisionAllow, reason
-	}
+	who, _ := request.UserFrom(r.Context())
+	review.Status = f.decide(r.Context(), who, review.Spec.ResourceAttributes)
 	writeJSON(w, http.StatusCreated, review)
+}
+
+// review says what somebody else may do; to ask it takes the permission to create such reviews.
+func (f *front) review(w http.ResponseWriter, r *http.Request) {
+	var review authorizationv1.SubjectAccessReview
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&review); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	review.TypeMeta = metav1.TypeMeta{Kind: "SubjectAccessReview", APIVersion: "authorization.k8s.io/v1"}
+	who := &user.DefaultInfo{Name: review.Spec.User, Groups: review.Spec.Groups}
+	review.Status = f.decide(r.Context(), who, review.Spec.ResourceAttributes)
+	writeJSON(w, http.StatusCreated, review)
+}
+
+func (f *front) decide(ctx context.Context, who user.Info, asked *authorizationv1.ResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+	if asked == nil || f.authorizer == nil {
+		return authorizationv1.SubjectAccessReviewStatus{Allowed: f.authorizer == nil}
+	}
+	decision, reason, _ := f.authorizer.Authorize(ctx, authorizer.AttributesRecord{
+		User: who, ResourceRequest: true, Verb: asked.Verb, Namespace: asked.Namespace, APIGroup: asked.Group,
+		APIVersion: asked.Version, Resource: asked.Resource, Subresource: asked.Subresource, Name: asked.Name,
+	})
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: decision == authorizer.DecisionAllow, Reason: reason}
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

@@ -201,7 +201,7 @@ class Explained(World):
         chosen = Settings(**settings)
         super().__init__(chosen)
         manifest = documents.read(text, "world.yaml", chosen.slices)
-        self.problems = manifest.problems
+        self.find_problems = lambda: manifest.problems
         for each in manifest.objects:
             self.publisher.apply(InitApply(each))
         for kind in Kind:

@@ -1,6 +1,5 @@
 """The files of `corefile-examples` with addresses of a test in them, otherwise as they are."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import yaml
 
 FOLDER = Path(__file__).parent.parent.parent / "corefile-examples"
 MCSDNS_SERVICE, CLUSTER_DNS = "10.96.0.53", "10.96.0.10"
-_CLOSED = re.compile(
-    r"^    (?:kubernetes|health|ready|prometheus)\b[^{\n]*(?:\{.*?^    \})?\n", re.M | re.S
-)
+MAIN = ".:PORT {\n    errors\n    forward . UPSTREAM\n    cache 30\n    loop\n    reload\n}\n"
+"""The block beside which that of `kubeadm.Corefile` is put, without what needs a cluster."""
 
 
 def unbound_conf(mcsdns_port: int) -> tuple[str, str]:
@@ -25,13 +23,9 @@ def dnsmasq_conf(mcsdns_port: int) -> str:
 
 
 def corefile(mcsdns_port: int, upstream: str) -> str:
-    """Return `kubeadm.Corefile` without what needs a cluster or a fixed port."""
-    here = {
-        MCSDNS_SERVICE: f"127.0.0.1:{mcsdns_port}",
-        "/etc/resolv.conf": upstream,
-        ":53 {": ":PORT {",
-    }
-    return _CLOSED.sub("", _with(FOLDER / "kubeadm.Corefile", here))
+    """Return `kubeadm.Corefile` behind a main block."""
+    here = {MCSDNS_SERVICE: f"127.0.0.1:{mcsdns_port}", ":53 {": ":PORT {"}
+    return MAIN.replace("UPSTREAM", upstream) + _with(FOLDER / "kubeadm.Corefile", here)
 
 
 def serve_arguments(file: str, here: dict[str, str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Upstreams over TLS and TCP, served by Unbound."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -40,11 +39,9 @@ def tls(lasting: Servers, certificate: Certificate) -> tuple[Daemon, int]:
 def trusting(
     serve: Serve, ca: Path | None, manifest: Path, upstream: str, *flags: object
 ) -> ServeProcess:
-    """Start mcsdns, for which `ca` is the system's authority."""
-    environment = dict(os.environ)
-    if ca is not None:
-        environment["SSL_CERT_FILE"] = str(ca)
-    return serve("--manifests", manifest, "--upstream", upstream, *flags, env=environment)
+    """Start mcsdns with an authority, or the system's."""
+    authority = () if ca is None else ("--upstream-ca", ca)
+    return serve("--manifests", manifest, "--upstream", upstream, *authority, *flags)
 
 
 @pytest.mark.parametrize("behind", [f"#{NAME}", ""])

@@ -19,6 +19,7 @@ from mcsdns.server.relay import Relay
 from mcsdns.server.respond import Responder
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
+from mcsdns.tally import Tally
 from mcsdns.upstream.forward import Forwarder, Settings
 from tests.upstream.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of
@@ -87,7 +88,10 @@ async def upstream() -> AsyncIterator[Server]:
 def responder_of(
     forwarder: Forwarder, allow: list[str] | None = None, logged: set[str] | None = None
 ) -> tuple[Responder, Relay]:
-    relay = Relay(forwarder, Allowed(allow, ()), time.monotonic, tcp=False, logged=logged)
+    tally = Tally("udp")
+    relay = Relay(
+        forwarder, Allowed(allow, ()), time.monotonic, tcp=False, tally=tally, logged=logged
+    )
     world = world_of([])
     return (
         Responder(

@@ -110,7 +110,8 @@ async def test_load_sends_a_whole_new_list_of_each_kind() -> None:
         InitApply(db),
         *(InitDone(kind) for kind in Kind),
     ]
-    assert world.source.statistics() == manifests.Statistics(1, 2, 0, 0, 1, 0)
+    nothing_wrong = {"duplicate": 0, "missing": 0}
+    assert world.source.statistics() == manifests.Statistics(1, 2, 0, 0, 1, 0, nothing_wrong)
     assert world.source.name == "in"
 
 
@@ -480,6 +481,30 @@ async def test_of_very_many_problems_the_first_are_logged(caplog: pytest.LogCapt
     assert len(caplog.messages) == 21
     assert caplog.messages[-1] == "80 more problems"
     assert world.source.statistics().problems == 100
+
+
+async def test_problems_are_counted_by_reason_and_object_as_they_come_and_go() -> None:
+    twice_wrong = WEB.replace("name: http", "name: HTTP").replace("10.0.0.1", "10.0.0.300")
+    write("in/a.yaml", twice_wrong, "[]\n", "[]\n")
+    write("in/b.yaml", WEB)
+    write("in/c.yaml", WEB)
+    world = await loaded()
+
+    def counted() -> dict[str, int]:
+        statistics = world.source.statistics()
+        assert statistics.problems == len(list(world.source.problems()))
+        return {reason: number for reason, number in statistics.wrong.items() if number}
+
+    assert counted() == {"bad_address": 1, "bad_port": 1, "not_an_object": 2, "duplicate": 1}
+    write("in/a.yaml", "kind: Pod\napiVersion: v1\nmetadata: {name: x}\n")
+    await world.rescan()
+    assert counted() == {"duplicate": 1}
+    assert world.source.statistics().ignored == 1
+    os.remove("in/a.yaml")
+    os.remove("in/c.yaml")
+    await world.rescan()
+    assert counted() == {}
+    assert world.source.statistics().ignored == 0
 
 
 async def test_all_of_one_service_is_sent_in_one_turn() -> None:

@@ -309,3 +309,40 @@ def test_octets_without_form_are_no_reply(octets: bytes) -> None:
     except ReplyError:
         return
     assert octets[2] & 0x80
+
+
+ADDRESSES = st.lists(st.tuples(st.integers(0, 1 << 32 - 1), st.binary(min_size=4, max_size=4)))
+
+
+@given(ADDRESSES, st.booleans(), st.booleans())
+def test_addresses_are_read_as_any_other_records(
+    addresses: list[tuple[int, bytes]], with_opt: bool, authentic: bool
+) -> None:
+    """What most replies are is read by a way of its own; a record of another type makes it not."""
+    records = [record(rdata, ttl=ttl) for ttl, rdata in addresses]
+    counts = (len(records), 0, int(with_opt))
+    flags = 0x81A0 if authentic else 0x8180
+    got = read(message(*records, *([OPT] if with_opt else []), counts=counts, flags=flags))
+    text = record(b"\1x", 16, ttl=0x7FFFFFFF)
+    more = (len(records) + 1, 0, int(with_opt))
+    whole = message(*records, text, *([OPT] if with_opt else []), counts=more, flags=flags)
+    other = read(whole)
+    assert (got.answers, got.ttls) == (len(records), other.ttls[:-1])
+    assert got.records == other.records[: -len(text)]
+    assert (got.rcode, got.authentic, got.negative) == (0, authentic, False)
+    assert got.lifetime_s == (other.lifetime_s if records else 0)
+
+
+@pytest.mark.parametrize("counts", [(3, 0, 0), (2, 1, 0), (2, 0, 1)])
+def test_counts_above_the_addresses_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ReplyError):
+        read(message(A, A, counts=counts))
+
+
+def test_addresses_behind_the_counts_are_not_read() -> None:
+    assert read(message(A, A, counts=(1, 0, 0))) == read(message(A))
+
+
+def test_pointers_to_labels_of_the_question_need_no_look() -> None:
+    octets = message(A, record(b"\2ns" + pointer(16), 2, owner=pointer(16)), counts=(1, 1, 0))
+    assert read_upstream_reply(octets, QUESTION, (0, 4)) == read(octets)

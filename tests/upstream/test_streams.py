@@ -621,7 +621,7 @@ async def test_an_unknown_authority_is_refused(world: World, authority: Authorit
     stream = world.stream_to(tls(peer))
     stream.send(1, QUESTION)
     await until(lambda: world.caller.failed)
-    assert "point SSL_CERT_FILE to its authority's certificate" in world.caller.failed[0][1]
+    assert "name its authority's certificate with --upstream-ca" in world.caller.failed[0][1]
 
 
 async def test_a_server_that_speaks_no_tls_is_told(world: World) -> None:
@@ -657,4 +657,4 @@ def test_a_bad_file_of_authorities_is_a_config_error(
         path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         World().stream_to(Address(Protocol.TLS, "127.0.0.1", 853), ca_file=str(path))
-    assert str(caught.value).startswith(f"{path}: {why}; name a PEM file")
+    assert str(caught.value).startswith(f"--upstream-ca {path}: {why}; name a PEM file")

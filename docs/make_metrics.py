@@ -1,0 +1,43 @@
+"""Writes the tables of `metrics.md` from the table of metrics: `python docs/make_metrics.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcsdns.metrics.table import GROUPS, Group, Metric
+
+PAGE = Path(__file__).with_name("metrics.md")
+BEGIN = (
+    "<!-- From here on it is written by docs/make_metrics.py from mcsdns/metrics/table.py. -->\n"
+)
+END = "<!-- Up to here. -->\n"
+HEAD = """\
+| metric | type | labels | what it says | coredns cousin |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def page() -> str:
+    """Return the page with the tables of now."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{''.join(map(section, GROUPS))}{END}{after}"
+
+
+def section(group: Group) -> str:
+    """Return one heading with its table."""
+    table = "".join(f"| {' | '.join(cells(metric))} |\n" for metric in group.metrics)
+    return f"## {group.title}\n\n{HEAD}{table}\n"
+
+
+def cells(metric: Metric) -> Iterator[str]:
+    """Iterate over the cells of one row."""
+    labels = (f"`{label.name}`: {label.text}" for label in metric.labels)
+    yield f"`{metric.full_name}`"
+    yield metric.type.value
+    yield "<br>".join(labels)
+    yield metric.says
+    yield ", ".join(f"`{name}`" for name in metric.cousin.split(", ")) if metric.cousin else ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

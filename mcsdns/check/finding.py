@@ -1,0 +1,115 @@
+"""What checks come to, as plain values: `--json` prints these structs field by field.
+
+Field names and the words of the enums are a contract with programs (docs/check.md): add, do not
+rename.
+"""
+
+import enum
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+
+class Severity(enum.StrEnum):
+    """How bad it is; the worst stands first."""
+
+    ERROR = "error"
+    """Names do not resolve, or soon will not."""
+    WARNING = "warning"
+    """Some names, some clients, or not always; or something important cannot be told."""
+    NOTE = "note"
+    """Worth knowing."""
+
+
+class Reason(enum.StrEnum):
+    """What was found. The order is that of causes: what stands first explains what follows."""
+
+    API_AWAY = "api_away"
+    NOT_AUTHENTICATED = "not_authenticated"
+    CRD_MISSING = "crd_missing"
+    NO_PERMISSION = "no_permission"
+    NOT_READ = "not_read"
+    SERVER_SILENT = "server_silent"
+    SERVER_NOT_READY = "server_not_ready"
+    SERVER_FAILS = "server_fails"
+    FORWARDING_LOOP = "forwarding_loop"
+    CLUSTER_DNS_SILENT = "cluster_dns_silent"
+    NODE_LOCAL_DNS = "node_local_dns"
+    STUB_BLOCK_MISSING = "stub_block_missing"
+    STUB_TARGET_FAILS = "stub_target_fails"
+    STUB_TARGET_WRONG = "stub_target_wrong"
+    ZONE_BOGUS = "zone_bogus"
+    ADDRESSES_DROPPED = "addresses_dropped"
+    ANSWERS_DIFFER = "answers_differ"
+    BAD_OBJECT = "bad_object"
+    SLICES_WITHOUT_IMPORT = "slices_without_import"
+    NO_ADDRESS = "no_address"
+    NO_READY_ENDPOINT = "no_ready_endpoint"
+    SLICES_DISAGREE = "slices_disagree"
+    PORTS_CONFLICT = "ports_conflict"
+    CLUSTER_WITHOUT_SLICE = "cluster_without_slice"
+    CONDITION = "condition"
+    PERMISSION_UNKNOWN = "permission_unknown"
+    MDNS_FIRST = "mdns_first"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was found.
+
+    Attributes:
+        what: is wrong, and what follows from it. where: object, file, server or setting.
+        mend: what to do, with the command or the text to add.
+    """
+
+    severity: Severity
+    reason: Reason
+    what: str
+    where: str
+    mend: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one check, or several, came to.
+
+    Attributes:
+        checked: what was looked at. skipped: what was not, and why: nobody is to take it for good.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    checked: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def has(self, *reasons: Reason) -> bool:
+        """Say whether something was found for one of these reasons."""
+        return any(each.reason in reasons for each in self.findings)
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(each.severity is Severity.ERROR for each in self.findings)
+
+
+_SEVERITIES: Final = {severity: rank for rank, severity in enumerate(Severity)}
+_REASONS: Final = {reason: rank for rank, reason in enumerate(Reason)}
+
+
+def joined(outcomes: Iterable[Outcome]) -> Outcome:
+    """Put outcomes together: the worst findings first, and causes before what they cause."""
+    parts = list(outcomes)
+    found = dict.fromkeys(each for part in parts for each in part.findings)
+    return Outcome(
+        tuple(sorted(found, key=lambda each: (_SEVERITIES[each.severity], _REASONS[each.reason]))),
+        tuple(text for part in parts for text in part.checked),
+        tuple(text for part in parts for text in part.skipped),
+    )
+
+
+def error(reason: Reason, what: str, where: str, mend: str) -> Finding:
+    """Make an error."""
+    return Finding(Severity.ERROR, reason, what, where, mend)
+
+
+def warning(reason: Reason, what: str, where: str, mend: str) -> Finding:
+    """Make a warning."""
+    return Finding(Severity.WARNING, reason, what, where, mend)

@@ -1,0 +1,1 @@
+"""Every room's statistics as Prometheus metrics."""

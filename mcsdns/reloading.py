@@ -1,0 +1,140 @@
+"""When settings are read again: on SIGHUP, and when the config file changes."""
+
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+import anyio
+import anyio.to_thread
+import watchfiles
+
+from mcsdns.config import Settings
+from mcsdns.errors import McsdnsError
+from mcsdns.metrics.snapshot import Reloads
+from mcsdns.running import Server
+from mcsdns.succession import Succession
+
+logger = logging.getLogger(__name__)
+
+_TICK_MS: Final = 500
+_TICKS_PER_LOOK: Final = 10
+"""How often to look without a notice: some volumes give none."""
+_QUIET_MS: Final = 50
+_STILL_S: Final = 0.3
+"""What was written to may be written to again: so long it has to stand still."""
+_MAX_FILE_BYTES: Final = 1 << 20
+
+
+class Reloader:
+    """Reads the settings again and lets them take effect, one time after the other."""
+
+    def __init__(
+        self, server: Server, succession: Succession, reread: Callable[[], Settings]
+    ) -> None:
+        """Take who reads the settings."""
+        self._server = server
+        self._succession = succession
+        self._reread = reread
+        self._asked = anyio.Event()
+        self._wants_rescan = False
+        self._scope: anyio.CancelScope | None = None
+
+    def ask(self, *, rescan: bool = False) -> None:
+        """Read the settings again soon, in place of a time that is under way.
+
+        With `rescan` the objects are looked at too, where that is how changes are found.
+        """
+        self._wants_rescan = self._wants_rescan or rescan
+        self._asked.set()
+        if self._scope:
+            self._scope.cancel()
+
+    async def run(self) -> None:
+        """Do what is asked for until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked = anyio.Event()
+            with anyio.CancelScope() as self._scope:
+                await self._reload()
+
+    async def _reload(self) -> None:
+        """Let the settings take effect, or say why not."""
+        wants_rescan, self._wants_rescan = self._wants_rescan, False
+        try:
+            what = await self._succession.change(self._reread())
+        except McsdnsError as error:
+            self._refuse(str(error))
+        else:
+            self._note(what.names)
+        if wants_rescan:
+            await self._server.rescan()
+
+    def _refuse(self, why: str) -> None:
+        logger.error("%s; the settings in force stay", why)
+        before = self._server.reloads
+        self._server.refusal = f"the settings that were read last are not in force: {why}"
+        self._server.reloads = Reloads(before.applied, before.refused + 1, is_applied=False)
+
+    def _note(self, names: tuple[str, ...]) -> None:
+        before = self._server.reloads
+        self._server.refusal = ""
+        self._server.reloads = Reloads(before.applied + 1, before.refused, is_applied=True)
+        if names:
+            logger.info("settings changed: %s", ", ".join(names))
+        else:
+            logger.info("the settings have not changed")
+
+
+async def follow_file(path: str, changed: Callable[[], None]) -> None:
+    """Tell whenever a file says something else, however it was replaced, until cancelled.
+
+    A ConfigMap's file is a link to a link in its folder, which is exchanged: so the folder is
+    watched, and what counts is the content.
+    """
+    known = await anyio.to_thread.run_sync(_content_of, path)
+    async with aclosing(_notices(os.path.dirname(path) or ".")) as notices:
+        async for _ in notices:
+            found = await anyio.to_thread.run_sync(_content_of, path)
+            while found and found != known:
+                await anyio.sleep(_STILL_S)
+                before, found = found, await anyio.to_thread.run_sync(_content_of, path)
+                if found == before:
+                    known = found
+                    logger.info("%s changed", path)
+                    changed()
+
+
+async def _notices(folder: str) -> AsyncGenerator[None]:
+    """Tell of every change in a folder, and every now and then that there was none."""
+    while True:
+        changes = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType] - untyped stop_event
+            folder,
+            watch_filter=None,
+            step=_QUIET_MS,
+            rust_timeout=_TICK_MS,
+            yield_on_timeout=True,
+            recursive=False,
+            ignore_permission_denied=True,
+        )
+        ticks = 0
+        try:
+            async with aclosing(changes):
+                async for noticed in changes:
+                    ticks += 1
+                    if noticed or not ticks % _TICKS_PER_LOOK:
+                        yield
+        except (OSError, RuntimeError) as error:  # such as the limit of inotify watches
+            logger.debug("%s cannot be watched: %s", folder, error)
+        await anyio.sleep(_TICK_MS * _TICKS_PER_LOOK / 1000)
+        yield
+
+
+def _content_of(path: str) -> bytes:
+    """Return what a file says; empty where there is none, for then nothing changes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MAX_FILE_BYTES + 1)
+    except OSError:
+        return b""

@@ -1,0 +1,56 @@
+"""The command that points others at us: `stub` prints what a platform wants to be told."""
+
+import argparse
+import sys
+from typing import Any
+
+from mcsdns.errors import ConfigError
+from mcsdns.stub import platforms, where
+
+
+def add_stub(parser: argparse.ArgumentParser) -> None:
+    """Make a parser that of `stub`."""
+    parser.description = (
+        "Print the Corefile block or the object that points the DNS of a platform at mcsdns, with "
+        "how to apply it and what to know; without PLATFORM, list the platforms."
+    )
+    parser.add_argument("platform", metavar="PLATFORM", nargs="?", help="see `mcsdns stub`")
+    parser.add_argument(
+        "--ip",
+        metavar="ADDR",
+        action="append",
+        help="the clusterIP of the mcsdns Service; repeat for several",
+    )
+    parser.add_argument(
+        "--zone",
+        metavar="NAME",
+        action="append",
+        help=f"the zone that mcsdns serves; repeat for several (default {where.DEFAULT_ZONE})",
+    )
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        type=int,
+        help=f"the port where mcsdns is asked (default {where.DNS_PORT})",
+    )
+    parser.set_defaults(run=_stub)
+
+
+def _stub(flags: dict[str, Any]) -> int:
+    name, ips, zones, port = (flags[key] for key in ("platform", "ip", "zone", "port"))
+    if name is None:
+        if ips or zones or port is not None:
+            raise ConfigError(f"PLATFORM is missing; name one of {', '.join(platforms.NAMES)}")
+        sys.stdout.write(platforms.listing())
+        return 0
+    from mcsdns.stub.render import render  # noqa: PLC0415 - of use to this command only
+
+    platform = platforms.find(name)
+    given = where.read(
+        ips or (),
+        zones or (),
+        where.DNS_PORT if port is None else port,
+        on_host=platform.on_host,
+    )
+    sys.stdout.write(render(platform, given))
+    return 0

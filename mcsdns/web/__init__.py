@@ -1,0 +1,1 @@
+"""What a running server shows over HTTP: probes, metrics, the status page and its API."""

@@ -1,0 +1,126 @@
+"""Answers per second of the last minutes, for the plot: a sample of the counters each second."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from mcsdns.metrics.snapshot import Snapshot
+from mcsdns.tally import Count
+from mcsdns.web.operator import Operator
+
+SECONDS: Final = 300
+_EVERY_S: Final = 1.0
+_KINDS_OVER: Final = 10
+"""Seconds that the rates by kind are an average of."""
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """How many answers a second.
+
+    Attributes:
+        every_s: time between two of `answers`. most: how many of these there can be.
+        until_s: Unix time of the last one.
+        answers: per second, oldest first; fewer than `most` in the first minutes.
+        kinds: the same of the last seconds, by kind of reply (mcsdns/tally.py), most first.
+    """
+
+    every_s: float
+    most: int
+    until_s: float
+    answers: tuple[float, ...]
+    kinds: dict[str, float]
+
+    @property
+    def now(self) -> float:
+        """The last one."""
+        return self.answers[-1] if self.answers else 0.0
+
+    @property
+    def peak(self) -> float:
+        """The most there were in a second."""
+        return max(self.answers, default=0.0)
+
+
+class Ring:
+    """The last samples."""
+
+    def __init__(self, size: int = SECONDS) -> None:
+        self._answers: deque[float] = deque(maxlen=size)
+        self._totals: deque[tuple[float, Counter[str]]] = deque(maxlen=_KINDS_OVER + 1)
+        self._size = size
+        self._until_s = 0.0
+
+    def add(self, counts: Iterable[Count], now_s: float, wall_s: float) -> None:
+        """Take the counters as they are at `now_s`, a monotonic time."""
+        totals: Counter[str] = Counter()
+        for each in counts:
+            totals[each.kind.value] += each.number
+        if self._totals:
+            before_s, before = self._totals[-1]
+            gained = totals.total() - before.total()  # less than none: counters began anew
+            self._answers.append(max(0.0, gained / max(now_s - before_s, 1e-3)))
+        self._totals.append((now_s, totals))
+        self._until_s = wall_s
+
+    def rates(self) -> Rates:
+        """Return what is known."""
+        return Rates(_EVERY_S, self._size, self._until_s, tuple(self._answers), self._by_kind())
+
+    def _by_kind(self) -> dict[str, float]:
+        if not self._totals:
+            return {}
+        (first_s, first), (last_s, last) = self._totals[0], self._totals[-1]
+        elapsed_s = max(last_s - first_s, 1e-3)
+        return {
+            kind: max(0.0, (number - first[kind]) / elapsed_s)
+            for kind, number in last.most_common()
+            if number
+        }
+
+
+class Sampler:
+    """Looks at a server's counters once a second while the web application runs.
+
+    Attributes:
+        ring: what was seen. latest: the statistics at the last look.
+    """
+
+    def __init__(self, operator: Operator, clock: Callable[[], float] = time.monotonic) -> None:
+        """Look for the first time when somebody asks, or the application starts."""
+        self.ring = Ring()
+        self._operator = operator
+        self._clock = clock
+        self._latest: Snapshot | None = None
+
+    @property
+    def latest(self) -> Snapshot:
+        """The statistics at the last look."""
+        return self._latest or self.look()
+
+    def look(self) -> Snapshot:
+        """Take a sample."""
+        self._latest = self._operator.snapshot()
+        self.ring.add(self._latest.replies, self._clock(), time.time())
+        return self._latest
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        """Look for as long as the application runs (a `cleanup_ctx`)."""
+        task = asyncio.create_task(self._run(), name="samples for the status page")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            self.look()
+            due_s = max(due_s + _EVERY_S, loop.time())
+            await asyncio.sleep(due_s - loop.time())

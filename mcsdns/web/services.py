@@ -1,0 +1,238 @@
+"""The services as a list: which ones are wanted, and what is to be known of each.
+
+All of it is work in turns (`turns`): between two of them objects may come and go, so a service
+may be found and yet be gone when it is described.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from mcsdns import names
+from mcsdns.explain.facts import Port
+from mcsdns.index import addresses, objects
+from mcsdns.index.objects import ImportType
+from mcsdns.index.store import Service, ServiceKey
+from mcsdns.web.troubles import cut, is_bad, is_resolved, troubles_of
+from mcsdns.web.turns import Work
+from mcsdns.world import World
+from mcsdns.zone.records import ServiceNode, why_not_counted
+from mcsdns.zone.tree import labels_of_key
+
+MOST_ROWS: Final = 200
+_MOST_EACH: Final = 24
+"""Of clusters, ports, addresses, conditions and troubles of one service."""
+_BATCH: Final = 200
+
+T = TypeVar("T")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which services to list.
+
+    Attributes:
+        text: words that all have to be in `<namespace>/<name>` or `<name>.<namespace>`.
+        troubled: only those with something wrong.
+        after: those that come after this one. limit: how many at most.
+    """
+
+    text: str = ""
+    troubled: bool = False
+    after: ServiceKey | None = None
+    limit: int = 50
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """What there is of a service in one cluster; malformed slices are not among it.
+
+    Attributes:
+        ready: endpoints that are ready and have an address, whether or not they are served.
+    """
+
+    id: str
+    in_status: bool
+    slices: int
+    endpoints: int
+    ready: int
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition of the ServiceImport's status; a bad one is among the troubles, in words."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    is_bad: bool
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One service.
+
+    Attributes:
+        fqdn: its name in the first zone. asked: a type it has records of.
+        resolves: whether that name has an address.
+        more: how many clusters, ports, addresses and conditions are left out.
+    """
+
+    namespace: str
+    name: str
+    fqdn: str
+    asked: str
+    type: str
+    api_version: str
+    resolves: bool
+    ips: Sequence[str]
+    ports: Sequence[Port]
+    clusters: Sequence[Cluster]
+    conditions: Sequence[Condition]
+    troubles: Sequence[str]
+    endpoints: int
+    ready: int
+    more: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some of the services, by namespace and name.
+
+    Attributes:
+        total: all there are. matched: those that are wanted, on any page.
+        next: what to give as `after` for those that follow, as `<namespace>/<name>`; or empty.
+    """
+
+    total: int
+    matched: int
+    services: Sequence[Row]
+    next: str
+
+
+def find(world: World, wanted: Wanted) -> Work[Page]:
+    """Find the services that are wanted and describe a page of them."""
+    keys = list(world.store.keys())
+    words = words_of(wanted.text)
+    matched = later = 0
+    best: list[ServiceKey] = []
+    for batch in _batches(keys):
+        found = [key for key in batch if _matches(key, words)]
+        if wanted.troubled:
+            found = yield from _troubled(world, found)
+        matched += len(found)
+        ahead = [key for key in found if wanted.after is None or key > wanted.after]
+        later += len(ahead)
+        best = sorted(best + ahead)[: wanted.limit]
+        yield
+    rows: list[Row] = []
+    for key in best:
+        row = yield from _describe(world, key)
+        if row is not None:
+            rows.append(row)
+    following = "/".join(best[-1]) if later > len(best) else ""
+    return Page(len(keys), matched, rows, following)
+
+
+def words_of(text: str) -> list[str]:
+    """Split what was typed; a whole domain name counts as the service it belongs to."""
+    return [word.partition(".svc.")[0].removesuffix(".svc") for word in text.lower().split()]
+
+
+def _matches(key: ServiceKey, words: Iterable[str]) -> bool:
+    text = f"{key[0]}/{key[1]}.{key[0]}"
+    return all(word in text for word in words)
+
+
+def _batches(keys: Sequence[ServiceKey]) -> Iterator[Sequence[ServiceKey]]:
+    for start in range(0, len(keys), _BATCH):
+        yield keys[start : start + _BATCH]
+
+
+def _troubled(world: World, keys: Iterable[ServiceKey]) -> Work[list[ServiceKey]]:
+    found: list[ServiceKey] = []
+    for key in keys:
+        service = world.store.get(key)
+        node = world.tree.service(labels_of_key(key))
+        if service and any(True for _ in troubles_of(service, node)):
+            found.append(key)
+        yield
+    return found
+
+
+def _describe(world: World, key: ServiceKey) -> Work[Row | None]:
+    service = world.store.get(key)
+    if service is None:
+        return None
+    clusters = yield from _count(service)
+    node = world.tree.service(labels_of_key(key))
+    imported = service.imported
+    ips = [cut(addresses.to_text(each)) for each in _addresses(service, node)]
+    ports = _ports(service)
+    conditions = sorted(imported.conditions, key=lambda each: not is_bad(each))
+    return Row(
+        namespace=imported.namespace,
+        name=imported.name,
+        fqdn=_fqdn(world, key),
+        asked="AAAA" if node and _has_ipv6_only(node) else "A",
+        type=imported.type.value,
+        api_version=cut(imported.api_version),
+        resolves=is_resolved(node),
+        ips=_first(ips),
+        ports=[Port(cut(p.name), cut(p.protocol), p.number) for p in _first(ports)],
+        clusters=_first(clusters),
+        conditions=[_shortened(each) for each in _first(conditions)],
+        troubles=_first(list(troubles_of(service, node))),
+        endpoints=sum(each.endpoints for each in clusters),
+        ready=sum(each.ready for each in clusters),
+        more=sum(max(0, len(s) - _MOST_EACH) for s in (ips, ports, clusters, conditions)),
+    )
+
+
+def _count(service: Service) -> Work[list[Cluster]]:
+    counts = {cluster: [0, 0, 0] for cluster in service.imported.clusters}
+    for piece in service.slices:
+        if not piece.malformed:
+            count = counts.setdefault(piece.cluster, [0, 0, 0])
+            count[0] += 1
+            count[1] += len(piece.endpoints)
+            count[2] += sum(not why_not_counted(each) for each in piece.endpoints)
+            yield
+    named = set(service.imported.clusters)
+    return [Cluster(cut(each), each in named, *counts[each]) for each in sorted(counts)]
+
+
+def _addresses(service: Service, node: ServiceNode | None) -> Sequence[bytes]:
+    """The clusterset IPs; those of a headless service are its endpoints', which are counted."""
+    own = node.names.get(b"") if node and node.addresses_from_slices else None
+    return own.a + own.aaaa if own else service.imported.ips
+
+
+def _ports(service: Service) -> Sequence[objects.Port]:
+    """The ports that SRV records are of: a headless service has those of its slices."""
+    own = service.imported.ports
+    if service.imported.type is not ImportType.HEADLESS:
+        return own
+    return list(dict.fromkeys(port for each in service.slices for port in each.ports)) or own
+
+
+def _has_ipv6_only(node: ServiceNode) -> bool:
+    own = node.names.get(b"")
+    return own is not None and bool(own.aaaa) and not own.a
+
+
+def _fqdn(world: World, key: ServiceKey) -> str:
+    namespace, name = key
+    zone = world.tree.settings.zones[0]
+    return names.to_text(labels_of_key((namespace, name)) + b"\x03svc" + zone)
+
+
+def _shortened(condition: objects.Condition) -> Condition:
+    return Condition(
+        type=cut(condition.type),
+        status=cut(condition.status),
+        reason=cut(condition.reason),
+        message=cut(condition.message),
+        is_bad=is_bad(condition),
+    )
+
+
+def _first(all_of_them: Sequence[T]) -> Sequence[T]:
+    return all_of_them[:_MOST_EACH]

@@ -1,0 +1,88 @@
+"""Work for people's eyes, done in short turns of the loop that answers queries in between."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Final, TypeAlias, TypeVar
+
+T = TypeVar("T")
+Work: TypeAlias = Generator[None, None, T]
+"""Yields wherever a turn may end, and returns what was made."""
+
+_TURN_S: Final = 0.001
+_PAUSE_S: Final = 0.002
+"""Twice the turn, so that queries have two thirds of the processor whatever a page asks."""
+
+
+async def in_turns(work: Work[T], clock: Callable[[], float] = time.monotonic) -> T:
+    """Do all of the work and return what it made."""
+    end_s = clock() + _TURN_S
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            made: T = done.value
+            return made
+        if clock() > end_s:
+            await asyncio.sleep(_PAUSE_S)
+            end_s = clock() + _TURN_S
+
+
+class BusyError(Exception):
+    """Too many wait for the same costly thing; carries when to come again."""
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__(f"too many requests wait for this; ask again in {retry_s} s")
+        self.retry_s = retry_s
+
+
+class Gate:
+    """Lets in one at a time, and after each keeps shut in proportion to what it cost.
+
+    For work that cannot be cut into turns: however often it is asked for, it takes no more than
+    its share of the loop's time.
+    """
+
+    def __init__(
+        self,
+        share: float = 1.0,
+        least_pause_s: float = 0.0,
+        most_waiting: int = 4,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the share of the time, 0 to 1, and how many may wait."""
+        self._share = share
+        self._least_pause_s = least_pause_s
+        self._most_waiting = most_waiting
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._inside = 0
+        self._opens_s = 0.0
+        self._pause_s = least_pause_s
+
+    @contextlib.asynccontextmanager
+    async def passed(self) -> AsyncGenerator[None, None]:
+        """Wait for the gate, and hold it.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        if self._inside > self._most_waiting:
+            raise BusyError(math.ceil(1 + self._inside * self._pause_s))
+        self._inside += 1
+        try:
+            async with self._lock:
+                await asyncio.sleep(max(0.0, self._opens_s - self._clock()))
+                begin_s = self._clock()
+                try:
+                    yield
+                finally:
+                    self._shut(self._clock() - begin_s)
+        finally:
+            self._inside -= 1
+
+    def _shut(self, cost_s: float) -> None:
+        self._pause_s = max(self._least_pause_s, cost_s * (1 / self._share - 1))
+        self._opens_s = self._clock() + self._pause_s

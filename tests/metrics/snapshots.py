@@ -1,0 +1,95 @@
+"""Snapshots for tests: of a server that has just started, and one in which nothing is absent."""
+
+from typing import Any
+
+import msgspec
+
+from mcsdns import feed, names, tally
+from mcsdns.histogram import Histogram
+from mcsdns.histogram import Statistics as Seen
+from mcsdns.index import guard, store
+from mcsdns.index.objects import Kind
+from mcsdns.metrics.snapshot import Reloads, Snapshot
+from mcsdns.server import kept, relay, respond, tcp, udp
+from mcsdns.sources import keeper, manifests, watched
+from mcsdns.sources.reflector import Trouble
+from mcsdns.upstream import cache, flight, forward, health, ports, streams
+
+ZONE = "clusterset.local."
+APEX = names.from_text(ZONE)
+UPSTREAMS = ("10.0.0.10:53", "tls://[fd00::1]:853#dns.example")
+
+
+def bare(**fields: Any) -> Snapshot:
+    """A server of which nothing is known but that it runs."""
+    nothing = Snapshot(
+        ready=False, stale=False, udp=[], tcp=[], replies=[], index=store.Statistics(0, 0, 0)
+    )
+    return msgspec.structs.replace(nothing, **fields)
+
+
+def full(**fields: Any) -> Snapshot:
+    """A server with every room, each of which has seen something."""
+    tallies = [tally.Tally("udp"), tally.Tally("tcp")]
+    for each in tallies:
+        for kind in tally.Kind:
+            each.numbers[each.number_of(APEX, 1, 0, kind)] += 3
+    everything = Snapshot(
+        ready=True,
+        stale=True,
+        time_s=1000.0,
+        udp=[
+            udp.Statistics(1, 2, 3, 4, seen(0.001, 0.2)),
+            udp.Statistics(10, 20, 30, 40, seen(0.02)),
+        ],
+        tcp=[tcp.Statistics(1, 2, 3, 4, 5, 6, seen(9))],
+        replies=[count for each in tallies for count in each.counts()],
+        index=store.Statistics(3, 4, 50, 45, {"eu": 2, "us": 1, "": 1}),
+        responders={name: respond.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},
+        kept={name: kept.Statistics(1, 2, 3) for name in ("udp", "tcp")},
+        relays={name: relay.Statistics(1, 2) for name in ("udp", "tcp")},
+        feed=feed.Statistics(1, seen(0.5), 2, 3),
+        manifests=manifests.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
+        watches=[watch(kind) for kind in Kind],
+        guard=guard.Statistics(5, 1, 7.0, 1, "most are gone"),
+        keeper=keeper.Statistics(7, 1, 990.0, "no room"),
+        forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
+        reloads=Reloads(2, 1, is_applied=False),
+    )
+    return msgspec.structs.replace(everything, **fields)
+
+
+def watch(kind: Kind, **fields: Any) -> watched.Statistics:
+    """A follower that has listed, watched and failed once."""
+    some = watched.Statistics(
+        *(kind, "", True, True, 2, 3, 40, 5, 1, {Trouble.EXPIRED: 1}, 2),
+        heard_age_s=12.5,
+        skipped={"bad_port": 1},
+    )
+    return msgspec.structs.replace(some, **fields)
+
+
+def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) -> flight.Statistics:
+    """An upstream that was asked seven times."""
+    return flight.Statistics(
+        health.Statistics(name, rtt_s, 7, 6, 1, is_down),
+        streams.Statistics(1, 1, 2, 3, 4, 0, 0, 1, 1),
+        ports.Statistics(1, 1, 2, 3, 4, 0, 0, 1),
+    )
+
+
+def forwarder(*upstreams: flight.Statistics) -> forward.Statistics:
+    """A forwarder with these upstreams."""
+    kept = cache.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    waited = tally.Tally("udp")
+    waited.add(None, 1, 0, tally.Kind.FORWARDED)
+    replies, seconds = list(waited.counts()), {"udp": seen(0.02), "tcp": seen()}
+    return forward.Statistics(1, 2, 3, 4, 5, 6, kept, list(upstreams), replies, seconds)
+
+
+def seen(*seconds: float) -> Seen:
+    """A histogram of these values."""
+    histogram = Histogram((0.001, 0.01, 0.1, 1.0))
+    for each in seconds:
+        histogram.observe(each)
+    return histogram.statistics()

@@ -1,0 +1,51 @@
+"""Log lines: text for people, JSON for machines, and nothing that others wrote makes a line."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from mcsdns import log
+from mcsdns.config import LogFormat, LogLevel
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers = []
+    yield
+    root.handlers, root.level = handlers, level
+
+
+def test_text_has_time_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(LogFormat.TEXT, LogLevel.INFO)
+    logging.getLogger("x").info("seen %s", "a\nb\x1b[1m\x9b", extra={"field": 1})
+    logging.getLogger("x").debug("not seen")
+    line = capsys.readouterr().err
+    assert line[10] == "T"
+    assert line[24:] == " INFO seen a\\x0ab\\x1b[1m\\x9b\n"
+
+
+def test_json_has_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(LogFormat.JSON, LogLevel.DEBUG)
+    logging.getLogger("x").warning("seen %s", "a\nb", extra={"field": 1, "other": b"x"})
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert said.pop("time").endswith("Z")
+    assert said == {
+        "level": "warning",
+        "logger": "x",
+        "message": "seen a\nb",
+        "field": 1,
+        "other": "b'x'",
+    }
+
+
+def test_form_can_change_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for log_format in (LogFormat.TEXT, LogFormat.JSON, LogFormat.TEXT):
+        log.configure(log_format, LogLevel.INFO)
+        logging.getLogger("x").info("once")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("{") for line in lines] == [False, True, False]

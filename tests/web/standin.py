@@ -1,0 +1,207 @@
+"""A server for tests of the status page: a real world, and all else as the test wants it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from mcsdns.config import Settings
+from mcsdns.index import store
+from mcsdns.metrics.snapshot import Snapshot
+from mcsdns.tally import Count, Kind
+from mcsdns.upstream import cache, flight, forward, health
+from mcsdns.web import admin
+from mcsdns.web.operator import SourceState
+from mcsdns.world import World
+
+
+class StandIn:
+    """An `Operator` whose state a test sets."""
+
+    def __init__(self, world: World, settings: Settings | None = None) -> None:
+        self.world = world
+        self.settings = settings or Settings()
+        self.started_s = time.time() - 3 * 3600
+        self.is_up = True
+        self.said: list[str] = []
+        self.states = [
+            SourceState(
+                name="https://10.0.0.1:6443",
+                kind="kubernetes",
+                synced=True,
+                connected=True,
+                fresh_s=0.4,
+            )
+        ]
+        self.numbers = {Kind.CLUSTERSET: 0, Kind.NEGATIVE: 0}
+        self.growth: dict[Kind, float] = {}
+        self.forwarder: forward.Statistics | None = None
+        self._looked_s = time.monotonic()
+
+    def is_ready(self) -> bool:
+        return self.is_up
+
+    def reasons(self) -> list[str]:
+        return self.said
+
+    def sources(self) -> list[SourceState]:
+        return self.states
+
+    def lose_source(self, why: str) -> None:
+        """Let the source go away."""
+        self.states = [
+            msgspec.structs.replace(each, connected=False, fresh_s=75.0, reasons=[why])
+            for each in self.states
+        ]
+        self.world.tree.stale = True
+
+    def find_source(self) -> None:
+        """Let the source be back."""
+        self.states = [
+            msgspec.structs.replace(each, connected=True, fresh_s=0.2, reasons=[])
+            for each in self.states
+        ]
+        self.world.tree.stale = False
+
+    def snapshot(self) -> Snapshot:
+        now_s = time.monotonic()
+        for kind, per_second in self.growth.items():
+            self.numbers[kind] += round(per_second * (now_s - self._looked_s))
+        self._looked_s = now_s
+        counts = [
+            Count("udp", "clusterset.local.", "A", "NOERROR", kind, number)
+            for kind, number in self.numbers.items()
+        ]
+        index: store.Statistics = self.world.store.statistics()
+        return Snapshot(
+            ready=self.is_up,
+            stale=self.world.tree.stale,
+            udp=[],
+            tcp=[],
+            replies=counts,
+            index=index,
+            forwarder=self.forwarder,
+        )
+
+
+def forwarding(*upstreams: tuple[str, float | None, bool]) -> forward.Statistics:
+    """A forwarder with these upstreams: address, round trip, whether it is down."""
+    kept = _with(cache.Statistics, replies=1834, size_bytes=412_000, hits=91_230, misses=5120)
+    asked = [
+        _with(
+            health.Statistics,
+            upstream=address,
+            rtt_s=rtt_s,
+            is_down=is_down,
+            asked=2560,
+            failed=10 if is_down else 0,
+        )
+        for address, rtt_s, is_down in upstreams
+    ]
+    found: forward.Statistics = _with(
+        forward.Statistics,
+        asked=5120,
+        cache=kept,
+        upstreams=[_with(flight.Statistics, health=each) for each in asked],
+    )
+    return found
+
+
+def _with(kind: type[msgspec.Struct], **values: object) -> Any:
+    """A struct whose other fields are 0."""
+    return kind(**{name: values.get(name, 0) for name in kind.__struct_fields__})
+
+
+def application(operator: StandIn) -> web.Application:
+    """What an administrator's address serves."""
+    app = web.Application()
+    admin.add_routes(app, operator)
+    return app
+
+
+class Served:
+    """A stand-in that is served by a thread of its own, for clients that block."""
+
+    def __init__(self, operator: StandIn, port: int = 0) -> None:
+        self.operator = operator
+        self.port = port
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._runner: web.AppRunner | None = None
+
+    def __enter__(self) -> "Served":
+        self._thread.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self) -> None:
+        """Serve, on the port of before."""
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
+
+    def stop(self) -> None:
+        """Serve no more."""
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(20)
+
+    def do(self, change: Callable[[], object]) -> None:
+        """Change something between two turns of the server's loop."""
+
+        async def changed() -> None:
+            change()
+
+        asyncio.run_coroutine_threadsafe(changed(), self._loop).result(20)
+
+    async def _start(self) -> None:
+        app = application(self.operator)
+        self.sampler = app[admin.SAMPLER]
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    async def _stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+def apply_all(world: World, events: Iterable[Any]) -> None:
+    """Let a world change."""
+    for event in events:
+        world.publisher.apply(event)
+    world.publish_all(int(time.time()))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Look until a condition holds, while the loop does what it has to."""
+    deadline = time.monotonic() + 20
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)

@@ -1,0 +1,149 @@
+"""The picture of a decision: the parts of a name, and where the way ends."""
+
+import pytest
+
+from mcsdns.explain.decision import explain
+from mcsdns.explain.facts import Reason
+from mcsdns.rrset import RRType
+from mcsdns.web.picture import _STOPS_AT, Picture, State, draw
+from tests.explain.shop_world import SHOP, Explained
+from tests.worlds import endpoint_slice, service_import, world_of
+
+ZONE = "svc.clusterset.local"
+
+
+@pytest.fixture(scope="module")
+def shop() -> Explained:
+    return Explained(SHOP)
+
+
+def picture(world: Explained, question: str) -> Picture:
+    return draw(world.explain(question))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (f"web.shop.{ZONE}", "web service|shop namespace|svc svc|clusterset.local zone"),
+        (
+            f"Pod.cluster-a.db.shop.{ZONE}.",
+            "Pod host|cluster-a cluster|db service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (
+            f"h.a.eu.db.shop.{ZONE}",
+            "h host|a.eu cluster|db service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (
+            f"_http._tcp.web.shop.{ZONE}",
+            "_http port|_tcp protocol|web service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (
+            f"_tcp.web.shop.{ZONE}",
+            "_tcp protocol|web service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (
+            f"eu.web.shop.{ZONE}",
+            "eu cluster|web service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (f"shop.{ZONE}", "shop namespace|svc svc|clusterset.local zone"),
+        ("ns.dns.clusterset.local", "ns.dns of the zone itself|clusterset.local zone"),
+        ("web.shop.clusterset.local", "web.shop unknown|clusterset.local zone"),
+        ("clusterset.local", "clusterset.local zone"),
+        ("example.com", "example.com in no zone served here"),
+        (".", ". in no zone served here"),
+        (
+            rf"a\.b.shop.{ZONE}",
+            r"a\.b service|shop namespace|svc svc|clusterset.local zone",
+        ),
+        (
+            f"a.b.c.d.e.web.shop.{ZONE}",
+            "a.b.c.d.e unknown|web service|shop namespace|svc svc|clusterset.local zone",
+        ),
+    ],
+)
+def test_name_is_cut_into_its_parts(shop: Explained, name: str, parts: str) -> None:
+    drawn = picture(shop, name)
+    assert "|".join(f"{part.text} {part.what}" for part in drawn.parts) == parts
+
+
+@pytest.mark.parametrize(
+    ("question", "stop"),
+    [
+        (f"web.shop.{ZONE}", None),
+        (f"web.shop.{ZONE} SRV", None),
+        ("clusterset.local SOA", None),
+        ("example.com", "Zone"),
+        (f"eu.web.shop.{ZONE}", "Form of the name"),
+        ("web.shop.clusterset.local", "Form of the name"),
+        (f"wbe.shop.{ZONE}", "ServiceImport"),
+        (f"web.nowhere.{ZONE}", "ServiceImport"),
+        (f"orphan.bank.{ZONE}", "ServiceImport"),
+        (f"pending.shop.{ZONE}", "ServiceImport"),
+        (f"cold.shop.{ZONE}", "Slices and endpoints"),
+        (f"replica.cluster-a.db.shop.{ZONE}", "Slices and endpoints"),
+        (f"nobody.cluster-a.db.shop.{ZONE}", "Slices and endpoints"),
+        (f"web.shop.{ZONE} AAAA", "Records of the name"),
+        (f"_tcp.web.shop.{ZONE} A", "Records of the name"),
+        (f"_https._tcp.web.shop.{ZONE} SRV", "Records of the name"),
+        ("clusterset.local TXT", "Records of the name"),
+    ],
+)
+def test_way_stops_where_the_answer_was_decided(
+    shop: Explained, question: str, stop: str | None
+) -> None:
+    drawn = picture(shop, question)
+    assert [step.title for step in drawn.steps if step.state is State.STOPPED] == (
+        [stop] if stop else []
+    )
+    assert drawn.tone == ("bad" if stop else "good")
+    titles = [step.title for step in drawn.steps]
+    if stop:
+        after = drawn.steps[titles.index(stop) + 1 :]
+        assert all(step.state is State.SKIPPED for step in after)
+
+
+def test_every_reason_has_its_place() -> None:
+    elsewhere = {Reason.RECORDS, Reason.NO_ADDRESS, Reason.NO_SUCH_NAME}
+    assert set(_STOPS_AT) | elsewhere == set(Reason)
+
+
+def test_slices_of_a_clusterset_ip_service_have_no_part(shop: Explained) -> None:
+    (step,) = [s for s in picture(shop, f"web.shop.{ZONE}").steps if s.cards]
+    assert step.state is State.SKIPPED
+    assert step.said == "1 EndpointSlice, not asked: the address is that of spec.ips"
+    assert [dot.why_not for card in step.cards for dot in card.dots] == [""]
+
+
+def test_every_cluster_has_a_card(shop: Explained) -> None:
+    (step,) = [s for s in picture(shop, f"db.shop.{ZONE}").steps if s.cards]
+    assert [(card.cluster, card.summary) for card in step.cards] == [
+        ("cluster-a", "2 of 4 count"),
+        ("cluster-b", "1 of 1 count"),
+        ("cluster-z", "no slice, though status.clusters names it"),
+        ("(no cluster)", "no endpoints"),
+    ]
+
+
+def test_endpoint_asked_for_comes_first(shop: Explained) -> None:
+    drawn = picture(shop, f"replica.cluster-a.db.shop.{ZONE}")
+    (step,) = [s for s in drawn.steps if s.cards]
+    dots = step.cards[0].dots
+    assert [dot.is_asked for dot in dots] == [True, False, False, False]
+    assert dots[0].why_not == "not ready, terminating"
+
+
+def test_picture_of_a_large_service_is_small() -> None:
+    addresses = [f"10.{n >> 8}.{n & 255}.1" for n in range(3000)]
+    objects = [service_import("big")]
+    objects += [endpoint_slice("big", f"c{number}", addresses[:100]) for number in range(40)]
+    objects.append(endpoint_slice("big", "c0", addresses, ready=False, name="big-down"))
+    world = world_of(objects)
+    args = (world.store, world.tree, world.answerer)
+    drawn = draw(explain(*args, f"big.shop.{ZONE}", RRType.A))
+    (step,) = [s for s in drawn.steps if s.cards]
+    assert len(step.cards) == 12
+    assert list(step.facts) == [("not shown", "28 clusters")]
+    first = step.cards[0]
+    assert len(first.dots) + first.more == 3100
+    assert [bool(dot.why_not) for dot in first.dots] == [False] * 6 + [True] * 6
+    assert (len(drawn.records), drawn.more_records) == (12, 100 - 12)
