@@ -76,6 +76,7 @@ class Batch:
         self.requests = memoryview(self._request_octets)
         self.replies = bytearray(SLOTS * SLOT_BYTES)
         self._addresses = bytearray(SLOTS * _ADDRESS_BYTES)
+        self._address_octets = memoryview(self._addresses)
         self._controls = bytearray(SLOTS * _CONTROL_BYTES)
         self._request_iovecs = (_Iovec * SLOTS)()
         self._reply_iovecs = (_Iovec * (2 * SLOTS))()
@@ -111,19 +112,19 @@ class Batch:
     def address(self, slot: int) -> bytes:
         """Return the address that a request came from, 4 or 16 octets."""
         at = slot * _ADDRESS_BYTES
-        return bytes(
-            self._addresses[at + 8 : at + 24] if self._ipv6 else self._addresses[at + 4 : at + 8]
-        )
+        if self._ipv6:
+            return self._address_octets[at + 8 : at + 24].tobytes()
+        return self._address_octets[at + 4 : at + 8].tobytes()
 
     def envelope(self, slot: int) -> bytes:
         """Return the way back of a request, for an `Outbox`."""
         at = slot * _ADDRESS_BYTES
-        address = self._addresses[at : at + _ADDRESS_BYTES]
+        address = self._address_octets[at : at + _ADDRESS_BYTES].tobytes()
         if not self._wildcard:
-            return bytes(address)
+            return address
         self._clear_interfaces(slot, slot + 1)
         control = slot * _CONTROL_BYTES
-        return bytes(address + self._controls[control : control + _CONTROL_BYTES])
+        return address + self._controls[control : control + _CONTROL_BYTES]
 
     def _lay_out(self, layout: "_Layout") -> None:
         requests, replies = _address_of(self._request_octets), _address_of(self.replies)

@@ -1,6 +1,7 @@
 """Names outside our zones: who may have them looked up, and the way through the forwarder."""
 
 import logging
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -11,7 +12,9 @@ from mcsdns.server.allow import Allowed, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import raw_key
 from mcsdns.tally import TRANSPORTS, Kind, Tally
+from mcsdns.upstream.cache import Found
 from mcsdns.upstream.forward import Forwarder
+from mcsdns.upstream.replies import UpstreamReply
 from mcsdns.wire import Query, Response, write_response
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,13 @@ _MAX_READY: Final = 65536
 _MAX_READY_TOTAL_BYTES: Final = 16 << 20
 """What is ready for its second; past it all go. With fewer, 20,000 questions in turn had none."""
 _MAX_READY_BYTES: Final = 1232
+_READY_OVERHEAD_BYTES: Final = 320
+"""What a ready reply takes besides its octets: two keys, a struct, a slot."""
+_HEAD_BYTES: Final = 11
+"""The mark, and the header behind its ID."""
+_TTL: Final = struct.Struct("!I")
+_COUNTS: Final = struct.Struct("!HHH")
+_COUNTS_AT: Final = 5
 _MAX_LOGGED_PREFIXES: Final = 1000
 _MAX_REFUSED: Final = 4096
 _NOT_ALLOWED: Final = Response(
@@ -33,6 +43,34 @@ class Statistics(msgspec.Struct, frozen=True):
 
     not_allowed: int
     ready: int
+
+
+class _Ready(msgspec.Struct, gc=False):
+    """A rendered reply for one second after the other.
+
+    Attributes:
+        marked: the mark, and the octets behind the ID. until_s: until when they are right.
+        key, reply: what the forwarder keeps it as. age_s: how old it is in `marked`.
+        records_at: where its records begin.
+    """
+
+    marked: bytes
+    until_s: float
+    key: bytes
+    reply: UpstreamReply
+    age_s: int
+    records_at: int
+
+    def grow(self, age_s: int) -> None:
+        """Count the TTLs down to another age; it is right for another second then."""
+        passed = age_s - self.age_s
+        octets = bytearray(self.marked)
+        for at in self.reply.ttls:
+            ttl_at = self.records_at + at
+            (ttl,) = _TTL.unpack_from(octets, ttl_at)
+            _TTL.pack_into(octets, ttl_at, ttl - passed if ttl > passed else 0)
+        self.marked, self.age_s = bytes(octets), age_s
+        self.until_s += passed
 
 
 class Relay:
@@ -54,7 +92,7 @@ class Relay:
         self._clock = clock
         self._tcp = tcp
         self.tally = tally or Tally(TRANSPORTS[tcp])
-        self._ready: dict[bytes, tuple[bytes, float]] = {}
+        self._ready: dict[bytes, _Ready] = {}
         self._logged: set[str] = set() if logged is None else logged
         self._refused: set[bytes] = set()
         self._ready_bytes = self._not_allowed = self._found_ready = 0
@@ -64,14 +102,17 @@ class Relay:
         ready = self._ready.get(key)
         if ready is None:
             return None
-        octets, until_s = ready
-        if self._clock() >= until_s:
-            self._forget_ready(key)
-            return None
         if not self._allowed.allows(asker.address()):
             return None
+        now_s = self._clock()
+        if now_s >= ready.until_s:
+            age_s = self._forwarder.grown(ready.key, ready.reply, now_s)
+            if age_s is None:
+                self._forget_ready(key)
+                return None
+            ready.grow(age_s)
         self._found_ready += 1
-        return octets
+        return ready.marked
 
     def serves(self, query: Query) -> bool:
         """Say whether there is an upstream for a name."""
@@ -84,31 +125,37 @@ class Relay:
         reply = self._forwarder.ask(query, message, asker, limit, tcp=self._tcp)
         if reply is None:
             return None
-        octets, until_s, kind = reply
-        mark = self.tally.mark_of(None, query.qtype, octets[3] & 0xF, kind)
+        octets = reply.octets
+        mark = self.tally.mark_of(None, query.qtype, octets[3] & 0xF, reply.kind)
         marked = mark + octets[2:]
-        if until_s and len(octets) <= _MAX_READY_BYTES:
-            self._keep_ready(query, message, marked, until_s)
+        found = reply.found
+        if found is not None and len(octets) <= _MAX_READY_BYTES:
+            self._keep_ready(query, message, marked, reply.key, found)
         return marked
 
     def statistics(self) -> Statistics:
         """Return the counters."""
         return Statistics(self._not_allowed, self._found_ready)
 
-    def _keep_ready(self, query: Query, message: bytes, marked: bytes, until_s: float) -> None:
-        key = message[2:]
-        if raw_key(message, query) != key:
+    def _keep_ready(
+        self, query: Query, message: bytes, marked: bytes, kept_key: bytes, found: Found
+    ) -> None:
+        key, reply = message[2:], found.reply
+        if raw_key(message, query) != key or not _is_whole(marked, reply, query):
             return
         self._forget_ready(key)
         if len(self._ready) >= _MAX_READY or self._ready_bytes >= _MAX_READY_TOTAL_BYTES:
             self._ready.clear()
             self._ready_bytes = 0
-        self._ready[key] = marked, until_s
-        self._ready_bytes += len(marked)
+        records_at = _HEAD_BYTES + len(query.question)
+        until_s, age_s = found.until_s, found.age_s
+        self._ready[key] = _Ready(marked, until_s, kept_key, reply, age_s, records_at)
+        self._ready_bytes += len(marked) + _READY_OVERHEAD_BYTES
 
     def _forget_ready(self, key: bytes) -> None:
-        octets, _ = self._ready.pop(key, (b"", 0.0))
-        self._ready_bytes -= len(octets)
+        ready = self._ready.pop(key, None)
+        if ready is not None:
+            self._ready_bytes -= len(ready.marked) + _READY_OVERHEAD_BYTES
 
     def _refuse(self, query: Query, address: bytes, limit: int) -> bytes:
         self._not_allowed += 1
@@ -132,3 +179,10 @@ class Relay:
                 prefix,
                 self._allowed.flags_for(address),
             )
+
+
+def _is_whole(marked: bytes, reply: UpstreamReply, query: Query) -> bool:
+    """Say whether a rendered reply has all records, so that the offsets of their TTLs hold."""
+    additionals = reply.additionals + (query.edns is not None)
+    counts: tuple[int, ...] = _COUNTS.unpack_from(marked, _COUNTS_AT)
+    return counts == (reply.answers, reply.authorities, additionals)

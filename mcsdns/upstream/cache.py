@@ -229,6 +229,28 @@ class Cache:
             self._stale_hits += 1
         return found
 
+    def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
+        """Return the age of a reply that `find` returned; None where `find` has to look again.
+
+        That is where the reply is not kept any more, has ended, or is soon to be refreshed.
+        """
+        kept = self._replies.get(key)
+        if kept is None or kept.reply is not reply:
+            return None
+        age_s = int(now_s - kept.put_s)
+        if age_s >= kept.lifetime_s or (not kept.refreshing and self._ends_soon(kept, age_s)):
+            return None
+        kept.asked += 1
+        self._hits += 1
+        return age_s
+
+    def _ends_soon(self, kept: _Kept, age_s: int) -> bool:
+        """Say whether a reply is in the last share of its life.
+
+        A second is the grain: of a lifetime of 5 s the last tenth begins within the last second.
+        """
+        return age_s + 1 > kept.lifetime_s * (1 - self._settings.prefetch_share)
+
     def put(self, key: bytes, reply: UpstreamReply, now_s: float) -> UpstreamReply:
         """Keep a reply if it may be kept; return it as it is to be sent, TTLs within bounds.
 
@@ -318,11 +340,8 @@ class Cache:
         reply = kept.reply
         found = Found(Fitted(reply, age_s), reply, age_s, kept.put_s + age_s + 1)
         self._remember(key, found)
-        settings = self._settings
-        if kept.refreshing or kept.asked < settings.prefetch_asked:
-            return found
-        # A second is the grain: of a lifetime of 5 s the last tenth begins within the last second.
-        if age_s + 1 <= kept.lifetime_s * (1 - settings.prefetch_share):
+        is_popular = kept.asked >= self._settings.prefetch_asked
+        if kept.refreshing or not is_popular or not self._ends_soon(kept, age_s):
             return found
         kept.refreshing = True
         self._refreshes += 1

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import msgspec
 
@@ -24,7 +24,7 @@ from mcsdns.tally import Count, Kind
 from mcsdns.upstream import cache as caching
 from mcsdns.upstream import failures, flight
 from mcsdns.upstream.address import Address
-from mcsdns.upstream.cache import Cache, key_of
+from mcsdns.upstream.cache import Cache, Found, key_of
 from mcsdns.upstream.fitting import Fitted, render
 from mcsdns.upstream.flight import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
 from mcsdns.upstream.health import ONLY, Chooser, Policy
@@ -98,9 +98,20 @@ class Statistics(msgspec.Struct, frozen=True):
     seconds: dict[str, histogram.Statistics]
 
 
-Answered: TypeAlias = tuple[bytes, float, Kind]
-"""A whole message, until when the same octets behind the ID are right (0 for this once), and what
-it counts as."""
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """A reply that was there at once.
+
+    Attributes:
+        octets: the whole message. kind: what it counts as.
+        until_s: until when the same octets behind the ID are right; 0 for this once.
+        found: where it was kept; with `key`, see `Forwarder.grown`.
+    """
+
+    octets: bytes
+    kind: Kind
+    until_s: float = 0.0
+    key: bytes = b""
+    found: Found | None = None
 
 
 class Asker(Protocol):
@@ -198,18 +209,18 @@ class Forwarder:
             mark = self._loops.mark_of(message)
             if mark and self._loops.is_loop(mark):
                 self._note_return(query, mark, now_s)
-                return self._tell_loop(query, limit, tcp=tcp), 0.0, Kind.FAILED
+                return Answered(self._tell_loop(query, limit, tcp=tcp), Kind.FAILED)
         key = key_of(query)
         found = self.cache.find(key, now_s) if self._keeps else None
         if found is not None:
             if found.wants_refresh:
                 self._refresh(key, query, now_s)
             octets = found.fitted.fit(query, limit, tcp=tcp, ad=query.ad)
-            return octets, found.until_s, found.kind
+            return Answered(octets, found.kind, found.until_s, key, found)
         probe = self._loops.probe_of(query.name, now_s)
         if probe is not None:
             self._note_loop(probe, now_s)
-            return self._tell_loop(query, limit, tcp=tcp), 0.0, Kind.FAILED
+            return Answered(self._tell_loop(query, limit, tcp=tcp), Kind.FAILED)
         # What has passed others of our kind shares with its like alone: it may be in a loop.
         pending = self._pending.get(key + mark)
         if pending is not None:
@@ -220,9 +231,16 @@ class Forwarder:
             pending, refusal = self._begin(key, query, mark, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
             fitted, kind = self._last_resort(key, refusal or self._too_many(), now_s)
-            return fitted.fit(query, limit, tcp=tcp, ad=query.ad), 0.0, kind
+            return Answered(fitted.fit(query, limit, tcp=tcp, ad=query.ad), kind)
         pending.waiters.append(Waiter(query, limit, tcp, asker.detach(), now_s))
         return None
+
+    def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
+        """Return how old a kept reply is now; None where it has to be asked for again.
+
+        It counts as asked. For who keeps the octets of an `Answered` and counts its TTLs down.
+        """
+        return self.cache.grown(key, reply, now_s)
 
     def deliver(self, attempt: Try, message: bytes) -> bool:
         """Take a reply of an upstream; returns whether it is one to what was asked."""

@@ -53,7 +53,7 @@ def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
     answered = forwarder.ask(query, message, asker, limit, tcp=tcp)
     if answered is not None:
         assert not asker.detached
-        asker.replies.append(answered[0])
+        asker.replies.append(answered.octets)
     return asker
 
 

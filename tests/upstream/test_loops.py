@@ -156,7 +156,7 @@ class Front:
                 assert self.forwarder is not None
                 answered = self.forwarder.ask(query, message, self, 1232, tcp=False)
                 if answered is not None:
-                    self._send(answered[0], self._client)
+                    self._send(answered.octets, self._client)
 
     def close(self) -> None:
         if self.forwarder is not None:

@@ -1,0 +1,128 @@
+"""Replies that are ready for one second after the other say what the cache would say."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcsdns import wire
+from mcsdns.server.allow import Allowed
+from mcsdns.server.relay import Relay
+from mcsdns.upstream.cache import key_of
+from mcsdns.upstream.fitting import fit
+from mcsdns.upstream.forward import Forwarder
+from mcsdns.upstream.replies import read_upstream_reply
+from tests.upstream import upstream_message
+from tests.upstream.scripted import Server, forwarder_of, request
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Client:
+    def address(self) -> bytes:
+        return b"\x7f\0\0\1"
+
+    def detach(self) -> None:
+        raise AssertionError("nothing is asked upstream")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def forwarder(clock: Clock) -> AsyncIterator[Forwarder]:
+    upstream = Server()
+    await upstream.start()
+    made = forwarder_of(clock, [upstream.address])
+    yield made
+    made.close()
+    upstream.stop()
+
+
+ANSWERS = [
+    ["www.example 60 A 10.0.0.1"],
+    ["www.example 7 A 10.0.0.1", "www.example 9 A 10.0.0.2"],
+    ["www.example 600 CNAME other.example", "other.example 5 A 10.0.0.3"],
+    [f"www.example 30 A 10.0.0.{number}" for number in range(60)],  # cut for small clients
+    ["www.example 1 TXT x"],
+]
+
+
+@given(
+    answers=st.sampled_from(ANSWERS),
+    edns=st.booleans(),
+    steps=st.lists(st.floats(0.1, 9.0), min_size=1, max_size=6),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_each_second_the_ttls_are_those_of_the_cache(
+    forwarder: Forwarder,
+    clock: Clock,
+    *,
+    answers: list[str],
+    edns: bool,
+    steps: list[float],
+) -> None:
+    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    message = request("www.example", edns=edns)
+    query = wire.read_query(message)
+    assert query is not None
+    limit = query.udp_limit()
+    reply = read_upstream_reply(upstream_message(answers), query.question)
+    put_s = clock.now_s
+    kept = forwarder.cache.put(key_of(query), reply, put_s)
+    for step in steps:
+        age_s = int(clock.now_s - put_s)
+        if age_s >= kept.lifetime_s * 0.8:
+            return  # soon it is asked upstream
+        expected = fit(kept, query, limit, tcp=False, age_s=age_s)
+        got = relay.recall(message[2:], Client())
+        if got is None:
+            got = relay.ask(query, message, Client(), limit)
+        assert got is not None
+        assert got[1:] == expected[2:]
+        clock.now_s += step
+
+
+async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
+    forwarder: Forwarder, clock: Clock
+) -> None:
+    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    message = request("www.example")
+    query = wire.read_query(message)
+    assert query is not None
+    for address in ("10.0.0.1", "10.0.0.2"):
+        answer = upstream_message([f"www.example 60 A {address}"])
+        forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
+        relay.ask(query, message, Client(), 1232)
+        ready = relay.recall(message[2:], Client())
+        assert ready is not None
+        assert bytes(map(int, address.split("."))) in ready
+        clock.now_s += 1
+    newer = upstream_message(["www.example 60 A 10.0.0.3"])
+    forwarder.cache.put(key_of(query), read_upstream_reply(newer, query.question), clock.now_s)
+    assert relay.recall(message[2:], Client()) is None
+
+
+async def test_a_ready_reply_counts_as_a_hit_each_second(
+    forwarder: Forwarder, clock: Clock
+) -> None:
+    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    message = request("www.example")
+    query = wire.read_query(message)
+    assert query is not None
+    answer = upstream_message(["www.example 60 A 10.0.0.1"])
+    forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
+    relay.ask(query, message, Client(), 1232)
+    for _ in range(3):
+        clock.now_s += 1
+        assert relay.recall(message[2:], Client()) is not None
+    assert forwarder.statistics().cache.hits == 4
