@@ -4,6 +4,7 @@ from aiohttp import web
 
 from mcsdns.metrics import exposition
 from mcsdns.web.operator import Operator
+from mcsdns.web.turns import in_turns
 
 
 def add_routes(application: web.Application, operator: Operator) -> None:
@@ -31,7 +32,8 @@ class _Probes:
     async def tell_metrics(self, request: web.Request) -> web.Response:
         """Show every room's statistics, in the format that the client prefers."""
         accepted = request.headers.get("Accept", "")
-        body, content_type = exposition.render(self._operator.snapshot(), accepted)
+        work = exposition.rendering(self._operator.snapshot(), accepted)
+        body, content_type = await in_turns(work)
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=body, headers=headers)
 
