@@ -146,7 +146,7 @@ def served(operator: StandIn) -> Iterator[Served]:
 
 
 def images() -> Path | None:
-    """Where screenshots go; None where none are wanted, so that a test run leaves no trace."""
+    """Where the screenshots of the documentation go; None where they are not made anew."""
     if os.environ.get("MCSDNS_SCREENSHOTS") != "1":
         return None
     return Path(__file__).resolve().parents[3] / "docs" / "images"
