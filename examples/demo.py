@@ -35,7 +35,7 @@ def main() -> int:
     _show(f"mcsdns serve --manifests {MANIFESTS} --listen {address}")
     command = [sys.executable, "-m", "mcsdns", "serve", "--manifests", MANIFESTS]
     with subprocess.Popen(
-        [*command, "--listen", address],
+        [*command, "--listen", address, "--log-level", "warning"],
         stdout=subprocess.PIPE,
         process_group=0,  # else Ctrl-C is a first signal, and ours a second one that cuts its stop
     ) as server:
@@ -49,7 +49,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print()
         finally:
-            server.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGINT)  # as Ctrl-C: SIGTERM would answer on for a while
         return server.wait()
 
 
@@ -104,7 +104,8 @@ def _serve_on(server: subprocess.Popen[bytes], address: str) -> None:
         print(f"\nServing for {seconds} seconds more.", flush=True)
         time.sleep(float(seconds))
         return
-    print(f"\nServing on {address}. Edit a file in {MANIFESTS} and ask again; Ctrl-C ends.")
+    print("\nThe status page is on http://127.0.0.1:8053/.")
+    print(f"Serving on {address}. Edit a file in {MANIFESTS} and ask again; Ctrl-C ends.")
     sys.stdout.flush()
     server.wait()
 

@@ -97,7 +97,7 @@ async def follow_file(path: str, changed: Callable[[], None]) -> None:
     async with aclosing(_notices(os.path.dirname(path) or ".")) as notices:
         async for _ in notices:
             found = await anyio.to_thread.run_sync(_content_of, path)
-            while found and found != known:
+            while found != known:
                 await anyio.sleep(_STILL_S)
                 before, found = found, await anyio.to_thread.run_sync(_content_of, path)
                 if found == before:
@@ -131,10 +131,10 @@ async def _notices(folder: str) -> AsyncGenerator[None]:
         yield
 
 
-def _content_of(path: str) -> bytes:
-    """Return what a file says; empty where there is none, for then nothing changes."""
+def _content_of(path: str) -> bytes | None:
+    """Return what a file says; None where it cannot be read, which is a change too."""
     try:
         with open(path, "rb") as file:
             return file.read(_MAX_FILE_BYTES + 1)
     except OSError:
-        return b""
+        return None
