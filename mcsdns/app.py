@@ -108,15 +108,15 @@ async def _live(server: Server, reloader: Reloader, signals: AsyncIterator[signa
         else:
             logger.info("stopping on %s", received.name)
         server.leave(f"stopping on {received.name}")
-        await _unless_again(partial(anyio.sleep, lameduck_s), signals)
-        await _unless_again(server.drained, signals)
+        if await _unless_again(partial(anyio.sleep, lameduck_s), signals):
+            await _unless_again(server.drained, signals)
         return
 
 
 async def _unless_again(
     wait: Callable[[], Awaitable[None]], signals: AsyncIterator[signal.Signals]
-) -> None:
-    """Wait for something, but not when told a second time to stop."""
+) -> bool:
+    """Wait for something, but not when told a second time to stop; returns whether it was not."""
 
     async def listen() -> None:
         async for received in signals:
@@ -128,6 +128,8 @@ async def _unless_again(
         group.start_soon(listen)
         await wait()
         group.cancel_scope.cancel()
+        return True
+    return False
 
 
 async def _end(server: Server) -> None:

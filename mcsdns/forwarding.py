@@ -16,6 +16,7 @@ from mcsdns.tally import TRANSPORTS, Tally
 from mcsdns.upstream.address import Address
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.resolvconf import ResolvConf, is_own
+from mcsdns.upstream.told import Told
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +25,18 @@ _NETWORKS_EVERY_S: Final = 60.0
 _DRAIN_LOOK_S: Final = 0.01
 
 
-def make(settings: Settings, tallies: Sequence[Tally] = ()) -> "Forwarding | None":
+def make(
+    settings: Settings, tallies: Sequence[Tally] = (), told: Told | None = None
+) -> "Forwarding | None":
     """Make what forwards, if the settings name an upstream; `tallies` count for UDP and for TCP.
+
+    `told` counts what had to wait.
 
     Raises:
         ConfigError: an upstream or a network is not usable.
     """
     zones = settings.upstreams()
-    return Forwarding(settings, zones, tallies) if zones else None
+    return Forwarding(settings, zones, tallies, told) if zones else None
 
 
 class Forwarding:
@@ -42,6 +47,7 @@ class Forwarding:
         settings: Settings,
         zones: dict[Name, list[Address]],
         tallies: Sequence[Tally] = (),
+        told: Told | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -54,7 +60,7 @@ class Forwarding:
         self._logged: set[str] = set()
         self._allowed = Allowed(settings.allow or None, own_networks())
         self.forwarder = Forwarder(
-            settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom()
+            settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom(), told
         )
         self._relays = [
             self._make_relay(tally, tcp=bool(is_tcp))

@@ -50,6 +50,10 @@ def expect_few_objects() -> None:
     gc.set_threshold(*_THRESHOLDS)
 
 
+_END_S: Final = 5.0
+"""Longest that a source takes to end: it may write a last snapshot."""
+
+
 class Generation:
     """A world with its feed, its kept replies and its origin.
 
@@ -67,6 +71,7 @@ class Generation:
         self._origin: Origin | None = None
         self._scope: anyio.CancelScope | None = None
         self._is_stopped = False
+        self._ended = anyio.Event()
 
     @property
     def origin(self) -> Origin:
@@ -120,9 +125,12 @@ class Generation:
         Raises:
             SourceError: the source cannot be read.
         """
-        with anyio.CancelScope() as self._scope:
-            if not self._is_stopped:
-                await self.origin.run()
+        try:
+            with anyio.CancelScope() as self._scope:
+                if not self._is_stopped:
+                    await self.origin.run()
+        finally:
+            self._ended.set()
 
     def stop(self) -> None:
         """Let `run` end, now or as soon as it begins."""
@@ -154,3 +162,9 @@ class Generation:
                 publisher.apply(Delete(kind, key))
                 for _ in publisher.publish():
                     pass
+        with anyio.move_on_after(_END_S):
+            await self._ended.wait()
+        self.world.find_problems = tuple
+        if self._origin is not None and self._ended.is_set():
+            self._origin.release()
+            self._origin = None

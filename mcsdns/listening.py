@@ -122,6 +122,8 @@ class Listening:
         Raises:
             ConfigError: an address cannot be bound; says why and what to do.
         """
+        self._gone_udp: list[udp.Statistics] = []
+        self._gone_tcp: list[tcp.Statistics] = []
         self._listeners: dict[Address, Listener] = {}
         self._listeners = self.bind(settings, responders)
 
@@ -157,6 +159,9 @@ class Listening:
         """Answer on these from now on, in this way; return those that are to be closed."""
         gone = [each for address, each in self._listeners.items() if address not in listeners]
         self._listeners = listeners
+        for each in gone:
+            self._gone_udp.append(each.udp.statistics())
+            self._gone_tcp.append(msgspec.structs.replace(each.tcp.statistics(), open=0))
         limits = within_file_limit(settings)
         for each in [*listeners.values(), *gone]:
             each.udp.responder, each.tcp.responder = responders
@@ -178,6 +183,14 @@ class Listening:
         for each in self._listeners.values():
             each.udp.query_log = each.tcp.query_log = query_log
             each.udp.is_counting = each.tcp.is_counting = is_counting
+
+    def statistics(self) -> tuple[list[udp.Statistics], list[tcp.Statistics]]:
+        """Return the counters of all sockets, with those that are gone: sums never fall."""
+        listeners = self._listeners.values()
+        return (
+            [*self._gone_udp, *(each.udp.statistics() for each in listeners)],
+            [*self._gone_tcp, *(each.tcp.statistics() for each in listeners)],
+        )
 
     @property
     def addresses(self) -> list[str]:

@@ -76,6 +76,9 @@ class Origin(Protocol):
     def step_down(self) -> None:
         """Learn that answers come from another world: what is on disk is for that one to write."""
 
+    def release(self) -> None:
+        """Break the circles it is in, at its end: the collector does not see what was frozen."""
+
     def problems(self) -> Iterable[Located]:
         """Iterate over what is wrong with objects now."""
         ...
@@ -114,6 +117,9 @@ class NoOrigin:
 
     def step_down(self) -> None:
         """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing: it is in no circle."""
 
     def problems(self) -> Iterable[Located]:
         """Return nothing."""
@@ -163,6 +169,10 @@ class ManifestOrigin:
 
     def step_down(self) -> None:
         """Do nothing."""
+
+    def release(self) -> None:
+        """Forget the source, and by that all it has read."""
+        vars(self._source).clear()
 
     def problems(self) -> Iterable[Located]:
         """Iterate over what is wrong in the files."""

@@ -58,18 +58,19 @@ class Reloader:
             self._asked = anyio.Event()
             with anyio.CancelScope() as self._scope:
                 await self._reload()
+            self._scope = None
+            if self._wants_rescan and not self._asked.is_set():
+                self._wants_rescan = False
+                await self._server.rescan()  # cut short, it would think told what was not
 
     async def _reload(self) -> None:
         """Let the settings take effect, or say why not."""
-        wants_rescan, self._wants_rescan = self._wants_rescan, False
         try:
             what = await self._succession.change(self._reread())
         except McsdnsError as error:
             self._refuse(str(error))
         else:
             self._note(what.names)
-        if wants_rescan:
-            await self._server.rescan()
 
     def _refuse(self, why: str) -> None:
         logger.error("%s; the settings in force stay", why)

@@ -23,6 +23,7 @@ from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.origin import SourceState
 from mcsdns.server import tcp, udp
 from mcsdns.tally import TRANSPORTS, Tally
+from mcsdns.upstream.told import Told
 from mcsdns.web.sites import Sites
 from mcsdns.world import World
 
@@ -68,7 +69,8 @@ class Server:
         self.started_s = time.time()
         self.tallies = [Tally(transport) for transport in TRANSPORTS]
         self.generation = Generation(settings)
-        self.forwarding = forwarding.make(settings, self.tallies)
+        self.told = Told()
+        self.forwarding = forwarding.make(settings, self.tallies, self.told)
         self.reloads = Reloads()
         self.refusal = ""
         self.responders = self.generation.responders(self.forwarding, self.tallies)
@@ -193,11 +195,8 @@ class Server:
 
     def statistics(self) -> Statistics:
         """Return the counters of all sockets."""
-        listeners = self.listening.listeners
-        return Statistics(
-            [each.udp.statistics() for each in listeners],
-            [each.tcp.statistics() for each in listeners],
-        )
+        over_udp, over_tcp = self.listening.statistics()
+        return Statistics(over_udp, over_tcp)
 
     def snapshot(self) -> Snapshot:
         """Return every room's statistics at this moment."""

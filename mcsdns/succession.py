@@ -71,7 +71,7 @@ class Succession:
         server = self._server
         generation, forwards = server.generation, server.forwarding
         if what.needs_forwarding:
-            forwards = forwarding.make(wanted, server.tallies)
+            forwards = forwarding.make(wanted, server.tallies, server.told)
             undo.callback(_close, forwards)
         listeners = server.listening.bind(wanted, server.responders)
         added = server.listening.new_among(listeners)
@@ -82,8 +82,9 @@ class Succession:
             generation = await self._make_generation(wanted)
             undo.callback(self._discard, generation)
             await self._wait_for(generation, what)
-        for listener in added:
-            await listener.start()
+        with anyio.CancelScope(shield=True):  # cut short, a socket would be read by nobody
+            for listener in added:
+                await listener.start()
         return _Prepared(Answering(wanted, generation, forwards), listeners, sites)
 
     def _bind_sites(self, wanted: Settings, undo: contextlib.ExitStack) -> list[Site] | None:

@@ -115,6 +115,11 @@ class Upkeep:
         """Leave the snapshot to another one."""
         self._is_over = True
 
+    def release(self) -> None:
+        """Forget the source, the guard and all who call back."""
+        vars(self.source).clear()
+        vars(self).clear()
+
     def problems(self) -> Iterable[Located]:
         """Iterate over what is wrong with objects now."""
         return self.source.located_problems()

@@ -1,6 +1,8 @@
 """Other settings within the process: what is doubted, given up, freed and carried over."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -210,3 +212,57 @@ async def test_file_is_followed_by_its_content(tmp_path: Path) -> None:
         await until(lambda: len(told) > 1)
         group.cancel_scope.cancel()
     assert told == ["ttl: 1\n", "ttl: 2\n"]
+
+
+async def test_nothing_of_an_old_world_waits_for_the_collector(tmp_path: Path) -> None:
+    """What was settled is frozen: the collector does not see it."""
+    (tmp_path / "web.yaml").write_text(IMPORT)
+    settings = Settings(manifests=[str(tmp_path)])
+    gc.disable()
+    try:
+        async with following(settings) as (server, group):
+            before = weakref.ref(server.feed)
+            server.generation.settle()
+            await Succession(server, group).change(msgspec.structs.replace(settings, ttl=9))
+            await until(lambda: before() is None)
+    finally:
+        gc.enable()
+
+
+async def test_a_rescan_is_not_cut_short_by_the_next_one(tmp_path: Path) -> None:
+    """Cut short between what it noted and what it told, it would never tell."""
+    (tmp_path / "web.yaml").write_text(IMPORT)
+    settings = Settings(manifests=[str(tmp_path)])
+    ended: list[int] = []
+    async with following(settings) as (server, group):
+        reloader = Reloader(server, Succession(server, group), lambda: server.settings)
+        go_on = anyio.Event()
+
+        async def rescan() -> None:
+            reloader.ask(rescan=True) if not ended else None
+            await go_on.wait()
+            ended.append(1)
+
+        server.rescan = rescan  # type: ignore[method-assign]
+        group.start_soon(reloader.run)
+        reloader.ask(rescan=True)
+        await wait_all_tasks_blocked()
+        go_on.set()
+        await until(lambda: len(ended) == 2)
+
+
+async def test_counters_do_not_fall_when_a_socket_or_the_forwarder_goes(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(IMPORT)
+    settings = Settings(manifests=[str(tmp_path)], upstream=["127.0.0.1:9"])
+    async with following(settings) as (server, group):
+        succession, told = Succession(server, group), server.told
+        listeners = len(server.statistics().udp)
+        wanted = msgspec.structs.replace(
+            server.settings, listen=["127.0.0.1:0", "[::1]:0"], cache_max_ttl=7
+        )
+        await succession.change(wanted)
+        assert server.forwarding is not None
+        assert server.told is told
+        await succession.change(msgspec.structs.replace(wanted, listen=["[::1]:0"]))
+        assert len(server.listening.listeners) == 1
+        assert len(server.statistics().udp) == listeners + 1

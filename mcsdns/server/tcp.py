@@ -183,7 +183,7 @@ class _Connection(asyncio.Protocol):
         self._writable = True
         self._scheduled = False
         self._awaited = 0
-        self._has_ended = False
+        self._has_ended = self._is_broken = False
         self._address = b""
 
     def address(self) -> bytes:
@@ -263,7 +263,7 @@ class _Connection(asyncio.Protocol):
             transport.write(b"".join(replies))
             if self._listener.is_counting:
                 self._listener.seconds.observe(perf_counter() - begin, len(replies) // 3)
-        if whole < 0:
+        if self._is_broken:
             self._listener.aborted += 1
             self.close()
         elif self._awaited >= MAX_AWAITED:
@@ -279,18 +279,20 @@ class _Connection(asyncio.Protocol):
     def _take(self) -> tuple[list[bytes], int]:
         """Return the framed replies to the requests at hand, and how many requests there were.
 
-        A message too short for a header cannot be answered nor believed: the count is -1.
+        A message too short for a header cannot be answered nor believed: it is the last one.
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         responder, query_log = self._listener.responder, self._listener.query_log
         respond, kept, numbers = responder.respond_unkept, responder.kept, responder.tally.numbers
         known, unknown = kept.known.get, kept.unknown.get
+        is_counting = self._listener.is_counting
         replies: list[bytes] = []
         whole = 0
         while whole < BATCH and at + 2 <= end and self._awaited < MAX_AWAITED:
             size = buffer[at] << 8 | buffer[at + 1]
             if size < HEADER_BYTES:
-                return replies, -1
+                self._is_broken = True
+                return replies, whole
             begin = at + 2
             if begin + size > end:
                 break
@@ -301,6 +303,8 @@ class _Connection(asyncio.Protocol):
             if value is None:
                 octets = respond(buffer[begin:at], key, self)
                 if octets is None:
+                    if query_log is not None and query_log.due(1):
+                        query_log.note(buffer[begin:at], b"", self._address, "tcp")
                     continue
             elif isinstance(value, bytes):
                 octets = value
@@ -308,7 +312,8 @@ class _Connection(asyncio.Protocol):
                 octets = value.head + value.tails[value.at] + value.opt
             else:
                 octets = next(value)
-            numbers[octets[0]] += 1
+            if is_counting:
+                numbers[octets[0]] += 1
             size = len(octets) + 1  # without the mark, with the ID
             replies += (size.to_bytes(2, "big"), buffer[begin : begin + 2], octets[1:])
             if query_log is not None and query_log.due(1):

@@ -232,6 +232,8 @@ class Cache:
     def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
         """Return the age of a reply that `find` returned; None where `find` has to look again.
 
+        It is no hit here: who has it ready counts it.
+
         That is where the reply is not kept any more, has ended, or is soon to be refreshed.
         """
         kept = self._replies.get(key)
@@ -241,7 +243,6 @@ class Cache:
         if age_s >= kept.lifetime_s or (not kept.refreshing and self._ends_soon(kept, age_s)):
             return None
         kept.asked += 1
-        self._hits += 1
         return age_s
 
     def _ends_soon(self, kept: _Kept, age_s: int) -> bool:

@@ -230,6 +230,8 @@ class Deadlines:
                 break
         return due
 
-    def clear(self) -> None:
-        """Forget all."""
+    def clear(self) -> list[Try]:
+        """Forget all, and return them."""
+        tries = [each for slot in self._slots.values() for each in slot]
         self._slots.clear()
+        return tries

@@ -131,10 +131,12 @@ class Forwarder:
         zones: Mapping[Name, Sequence[Address]],
         clock: Callable[[], float],
         rng: random.Random,
+        told: Told | None = None,
     ) -> None:
         """Take the upstreams of each zone; that of the root is for all other names.
 
-        `clock` gives monotonic seconds; `rng` must not be predictable.
+        `clock` gives monotonic seconds; `rng` must not be predictable; `told` goes on counting
+        where this follows another forwarder.
 
         Raises:
             ConfigError: an upstream is not usable.
@@ -148,7 +150,7 @@ class Forwarder:
         self._chooser = Chooser(settings.policy, rng)
         self._groups = {zone: self._group(zone, addresses) for zone, addresses in zones.items()}
         self._stubs = Stubs(self._groups)
-        self._told = Told()
+        self._told = told or Told()
         self._pending: dict[bytes, Pending] = {}
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
@@ -170,7 +172,8 @@ class Forwarder:
         for pending in list(self._pending.values()):
             pending.cut()
         self._pending.clear()
-        self._deadlines.clear()
+        for attempt in self._deadlines.clear():
+            attempt.pending.cut()  # what was asked aside is in no other list
         for _, upstream in self._upstreams():
             upstream.close()
         self._groups = {zone: Group(zone, ()) for zone in self._groups}
@@ -238,7 +241,7 @@ class Forwarder:
     def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
         """Return how old a kept reply is now; None where it has to be asked for again.
 
-        It counts as asked. For who keeps the octets of an `Answered` and counts its TTLs down.
+        For who keeps the octets of an `Answered`, counts their TTLs down, and counts these hits.
         """
         return self.cache.grown(key, reply, now_s)
 

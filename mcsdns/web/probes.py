@@ -1,10 +1,15 @@
 """What a kubelet and a Prometheus ask: `/healthz`, `/readyz`, `/metrics`, and nothing else."""
 
+from typing import Final
+
 from aiohttp import web
 
 from mcsdns.metrics import exposition
 from mcsdns.web.operator import Operator
-from mcsdns.web.turns import in_turns
+from mcsdns.web.turns import BusyError, Gate, in_turns
+
+_MOST_SCRAPES: Final = 8
+"""That wait for their turn: one scrape at a time leaves the loop to queries."""
 
 
 def add_routes(application: web.Application, operator: Operator) -> None:
@@ -18,6 +23,7 @@ def add_routes(application: web.Application, operator: Operator) -> None:
 class _Probes:
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
+        self._gate = Gate(most_waiting=_MOST_SCRAPES)
 
     async def tell_health(self, _: web.Request) -> web.Response:
         """Say that the event loop runs: no source can be mended by a restart."""
@@ -32,8 +38,14 @@ class _Probes:
     async def tell_metrics(self, request: web.Request) -> web.Response:
         """Show every room's statistics, in the format that the client prefers."""
         accepted = request.headers.get("Accept", "")
-        work = exposition.rendering(self._operator.snapshot(), accepted)
-        body, content_type = await in_turns(work)
+        try:
+            async with self._gate.passed():
+                work = exposition.rendering(self._operator.snapshot(), accepted)
+                body, content_type = await in_turns(work)
+        except BusyError as error:
+            raise web.HTTPTooManyRequests(
+                text=f"{error}\n", headers={"Retry-After": str(error.retry_s)}
+            ) from None
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=body, headers=headers)
 

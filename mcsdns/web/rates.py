@@ -106,7 +106,9 @@ class Sampler:
     def look(self) -> Snapshot:
         """Take a sample."""
         self._latest = self._operator.snapshot()
-        self.ring.add(self._latest.replies, self._clock(), time.time())
+        waited = self._latest.forwarder
+        replies = [*self._latest.replies, *(waited.replies if waited else ())]
+        self.ring.add(replies, self._clock(), time.time())
         return self._latest
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:

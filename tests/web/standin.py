@@ -108,6 +108,8 @@ def forwarding(*upstreams: tuple[str, float | None, bool]) -> forward.Statistics
         asked=5120,
         cache=kept,
         upstreams=[_with(flight.Statistics, health=each) for each in asked],
+        replies=[],
+        seconds={},
     )
     return found
 
