@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.measure import pinned
 from bench.peers import COREDNS
 from bench.runner import say
-from tests.apiserver.build import NotBuiltError, apiserver_binary
+from tests.apiserver.build import APISERVER
 from tests.apiserver.process import ApiServer
+from tests.gobuild import NotBuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ def why_not() -> str:
         return f"{COREDNS} is not on the PATH"
     say("looking for the API server of the tests; where it is not built that takes minutes, once")
     try:
-        apiserver_binary(build=True)
+        APISERVER.binary(build=True)
     except NotBuiltError as error:
         return str(error)
     return ""

@@ -7,7 +7,7 @@ as `other`: nothing that a peer asks makes the counters grow.
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -116,12 +116,3 @@ class Tally:
 
 MARKS: Final = tuple(bytes((number,)) for number in range(UNCOUNTED + 1))
 NO_MARK: Final = MARKS[UNCOUNTED]
-
-
-def added(counts: Iterable[Count]) -> list[Count]:
-    """Add what stands there several times, as of several tallies."""
-    sums: dict[tuple[str, str, str, str, Kind], int] = {}
-    for each in counts:
-        of = (each.transport, each.zone, each.qtype, each.rcode, each.kind)
-        sums[of] = sums.get(of, 0) + each.number
-    return [Count(*of, number) for of, number in sums.items()]

@@ -1,6 +1,5 @@
 """What tests of several rooms share: servers as processes, questions over the wire, permissions."""
 
-import contextlib
 import os
 import re
 import select
@@ -8,28 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dnslib
 import pytest
 
-DEADLINE_S = 20.0
+from tests.waiting import DEADLINE_S, wait_until
+from tests.waiting import free_port as free_port
+
 os.environ.setdefault("MCSDNS_ADMIN", "none")  # many servers run at once
 os.environ.setdefault("MCSDNS_LAMEDUCK", "0")
 READY = re.compile(
     r"ready: (?P<services>\d+) services, (?P<endpoints>\d+) endpoints from (?P<source>.+), "
     r"listening on (?P<addresses>.+)\n"
 )
-
-
-def wait_until(condition: Callable[[], object], what: str = "it") -> None:
-    """Look until a condition holds; fail after a while."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.01)
 
 
 def ask(
@@ -189,20 +181,6 @@ def as_nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-def free_port() -> int:
-    """A port that was free on 127.0.0.1, UDP and TCP, a moment ago."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
-            stream.bind(("127.0.0.1", 0))
-            port = stream.getsockname()[1]
-            with (
-                contextlib.suppress(OSError),
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-            ):
-                datagrams.bind(("127.0.0.1", port))
-                return int(port)
 
 
 def readable(sock: socket.socket, timeout_s: float) -> bool:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver.build import NotBuiltError, apiserver_binary, check_go
+from tests.apiserver.build import APISERVER
 from tests.apiserver.process import ApiServer
+from tests.gobuild import NotBuiltError
 
 ApiServers = Callable[..., ApiServer]
 
@@ -25,7 +26,7 @@ def apiserver_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A create waits for 2 s where the CRD is younger than that: with this, only in the first test.
     """
     try:
-        apiserver_binary()
+        APISERVER.binary()
     except NotBuiltError as error:
         pytest.skip(str(error))
     server = ApiServer(tmp_path_factory.mktemp("apiserver-data"))
@@ -63,21 +64,5 @@ def apiserver(apiservers: ApiServers) -> ApiServer:
     return apiservers()
 
 
-def main(arguments: list[str]) -> str | None:
-    """`build` builds the server; the error otherwise. A machine without Go is none: tests skip."""
-    if arguments != ["build"]:
-        return "usage: python -m tests.kube build"
-    try:
-        check_go()
-    except NotBuiltError as error:
-        sys.stderr.write(f"{error}; the tests that need it are skipped\n")
-        return None
-    try:
-        apiserver_binary(build=True)
-    except NotBuiltError as error:
-        return str(error)
-    return None
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(APISERVER.main(sys.argv[1:]))

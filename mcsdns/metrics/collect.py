@@ -86,7 +86,7 @@ def _server(snapshot: Snapshot) -> Values:
 
 def _requests(snapshot: Snapshot) -> Values:
     forwarder = snapshot.forwarder
-    for reply in (*snapshot.replies, *(forwarder.replies if forwarder else ())):
+    for reply in snapshot.all_replies():
         of_class = (reply.transport, reply.zone, reply.qtype, reply.rcode, reply.kind.value)
         yield "requests_total", of_class, reply.number
     direct = [("udp", each.seconds) for each in snapshot.udp]

@@ -1,6 +1,6 @@
 """Every room's statistics at one moment: what metrics and the status page are made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -59,3 +59,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     keeper: KeeperStatistics | None = None
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
+
+    def all_replies(self) -> Iterator[Count]:
+        """Iterate over the replies of all kinds, those that had to wait too."""
+        yield from self.replies
+        if self.forwarder is not None:
+            yield from self.forwarder.replies

@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from mcsdns.upstream.address import Address
+from mcsdns.upstream.counts import Counts, text_of
 from mcsdns.upstream.readers import Readers
 
 T = TypeVar("T")
@@ -57,30 +58,16 @@ class PortSettings(msgspec.Struct, frozen=True):
     most_wrong: int = 32
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(Counts, frozen=True):
     """An immutable snapshot of one upstream's sockets.
 
     Attributes:
-        sent: questions. received: replies that were taken.
-        late: replies to what was answered or forgotten before. wrong: ids never asked.
-        refused: the id was right, but the caller said that it is no reply to its question.
         errors: what the kernel said, such as a closed port. abandoned: sockets closed for
             too many wrong replies. open: sockets.
     """
 
-    sent: int
-    received: int
-    late: int
-    wrong: int
-    refused: int
-    errors: int
     abandoned: int
     open: int
-
-    @property
-    def dropped(self) -> int:
-        """How many datagrams were not believed."""
-        return self.late + self.wrong + self.refused
 
 
 class _Port(Generic[T]):
@@ -265,7 +252,7 @@ class Ports(Generic[T]):
     def _failed(self, port: _Port[T], error: OSError) -> None:
         """Tell what the kernel knows: nobody listens there, or there is no way there."""
         self._errors += 1
-        self._tell(port.awaited(), _text_of(error))
+        self._tell(port.awaited(), text_of(error))
 
     def _abandon(self, port: _Port[T]) -> None:
         self._abandoned += 1
@@ -295,7 +282,7 @@ class Ports(Generic[T]):
             failed = [handle]
         else:
             failed = [each for each in port.awaited() if each is not handle]
-        self._tell(failed, _text_of(error))
+        self._tell(failed, text_of(error))
 
     def _renewed(self, slot: int) -> _Port[T]:
         """Open a socket in place of one that was used up, or never there.
@@ -400,7 +387,3 @@ def _raising(error: OSError) -> Callable[[bytes], int]:
         raise error
 
     return send
-
-
-def _text_of(error: OSError) -> str:
-    return error.strerror or str(error)

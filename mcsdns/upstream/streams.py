@@ -16,6 +16,7 @@ import msgspec
 
 from mcsdns.errors import ConfigError
 from mcsdns.upstream.address import Address, Protocol
+from mcsdns.upstream.counts import Counts, text_of
 
 T = TypeVar("T")
 
@@ -60,30 +61,18 @@ class StreamSettings(msgspec.Struct, frozen=True):
     ca_file: str | None = None
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Statistics(Counts, frozen=True):
     """An immutable snapshot of one upstream's connections.
 
     Attributes:
-        sent, received, late, wrong, refused: as for UDP (`ports.Statistics`).
         errors: connections that could not be had or were broken. retried: questions that went
             on to another connection. connected: connections ever. open: connections now, with
             those that are being made.
     """
 
-    sent: int
-    received: int
-    late: int
-    wrong: int
-    refused: int
-    errors: int
     retried: int
     connected: int
     open: int
-
-    @property
-    def dropped(self) -> int:
-        """How many messages were not believed."""
-        return self.late + self.wrong + self.refused
 
 
 class Question(Generic[T]):
@@ -367,7 +356,7 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed(_text_of(exc) if isinstance(exc, OSError) else "")
+        self._closed(text_of(exc) if isinstance(exc, OSError) else "")
 
     def eof_received(self) -> None:
         self._closed("")
@@ -463,7 +452,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else _text_of(error)
+        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else text_of(error)
         raise ConfigError(
             f"--upstream-ca {ca_file}: {why}; name a PEM file with the certificates of authorities"
         ) from None
@@ -477,7 +466,7 @@ def _why_no_connection(error: OSError) -> str:
         return _why_untrusted(error)
     if isinstance(error, ssl.SSLError):
         return f"no TLS with it ({error.reason}); does DNS over TLS listen on this port?"
-    return _text_of(error)
+    return text_of(error)
 
 
 def _why_untrusted(error: ssl.SSLCertVerificationError) -> str:
@@ -487,7 +476,3 @@ def _why_untrusted(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _OUT_OF_TIME:
         return f"certificate refused: {what}; renew it, or set the clock of this host"
     return f"certificate refused: {what}; name its authority's certificate with --upstream-ca"
-
-
-def _text_of(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

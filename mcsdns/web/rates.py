@@ -106,9 +106,7 @@ class Sampler:
     def look(self) -> Snapshot:
         """Take a sample."""
         self._latest = self._operator.snapshot()
-        waited = self._latest.forwarder
-        replies = [*self._latest.replies, *(waited.replies if waited else ())]
-        self.ring.add(replies, self._clock(), time.time())
+        self.ring.add(self._latest.all_replies(), self._clock(), time.time())
         return self._latest
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.apiserver.build import SOURCES, apiserver_binary
+from tests.apiserver.build import APISERVER, SOURCES
 from tests.apiserver.client import REQUEST_S, Client, Object
 from tests.waiting import free_port, wait_until
 
@@ -73,7 +73,7 @@ class ApiServer(Client):
             arguments.append(f"--{name.replace('_', '-')}={str(value).lower()}")
         with self._out.open("wb") as out, (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [apiserver_binary(), *arguments], stdin=subprocess.PIPE, stdout=out, stderr=log
+                [APISERVER.binary(), *arguments], stdin=subprocess.PIPE, stdout=out, stderr=log
             )
 
     def wait_ready(self) -> "ApiServer":

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver.build import NotBuiltError
-from tests.deploy.build import render_binary
+from tests.deploy.build import RENDER
 from tests.deploy.rendering import Renderer
+from tests.gobuild import NotBuiltError
 
 
 @pytest.fixture(scope="session")
 def render() -> Renderer:
     try:
-        return Renderer(render_binary())
+        return Renderer(RENDER.binary())
     except NotBuiltError as error:
         pytest.skip(str(error))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.apiserver.build import NotBuiltError
+from tests.gobuild import NotBuiltError
 from tests.image.dockerfile import DOCKERFILE, ROOT
 
 CACHE = ROOT / "build" / "image"

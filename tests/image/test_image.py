@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver.build import NotBuiltError
 from tests.apiserver.process import ApiServer
+from tests.gobuild import NotBuiltError
 from tests.image.build import Image, image
 from tests.image.container import Container
 from tests.image.dockerfile import ROOT, health_command

@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import kube
-from tests.apiserver.build import NotBuiltError, apiserver_binary
+from tests.apiserver.build import APISERVER
 from tests.apiserver.client import RequestFailedError
 from tests.apiserver.process import (
     ALL_RULES,
@@ -24,6 +24,7 @@ from tests.apiserver.process import (
     ApiServer,
 )
 from tests.conftest import addresses, ask
+from tests.gobuild import NotBuiltError
 from tests.kube import ApiServers
 from tests.waiting import free_port, wait_until
 
@@ -381,11 +382,11 @@ def test_it_ends_when_its_test_run_ends(apiserver: ApiServer) -> None:
 def test_a_program_that_is_not_built_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tests.apiserver.build.CACHE", tmp_path)
+    elsewhere = replace(APISERVER, cache=tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotBuiltError, match="no go on the PATH"):
-        apiserver_binary()
-    assert kube.main(["build"]) is None
+        elsewhere.binary()
+    assert elsewhere.main(["build"]) is None
 
 
 # Other clients.

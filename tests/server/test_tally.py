@@ -10,7 +10,7 @@ import pytest
 from mcsdns import config
 from mcsdns.client import server_from_text
 from mcsdns.names import from_text
-from mcsdns.tally import OTHER, UNCOUNTED, Count, Kind, Tally, added
+from mcsdns.tally import OTHER, UNCOUNTED, Kind, Tally
 from tests import live
 from tests.conftest import ask
 
@@ -83,8 +83,3 @@ def test_what_is_counted_elsewhere_is_in_no_class() -> None:
     tally.numbers[UNCOUNTED] += 5
     assert list(tally.counts()) == []
     assert tally.kind_of(UNCOUNTED) == ""
-
-
-def test_tallies_of_one_transport_are_added() -> None:
-    one = Count("udp", ".", "A", "NOERROR", Kind.CACHED, 2)
-    assert added([one, one]) == [Count("udp", ".", "A", "NOERROR", Kind.CACHED, 4)]
