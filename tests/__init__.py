@@ -1,0 +1,1 @@
+"""The tests of mcsdns; folders mirror those of `mcsdns`."""
