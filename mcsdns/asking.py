@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns import config, names, show
+from mcsdns import config, show
 from mcsdns.cases import form, report, run
 from mcsdns.client import TIMEOUT_S, InProcess, Server, server_from_text
+from mcsdns.dns import MAX_UDP_BYTES
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import read_reply
+from mcsdns.dns.rdata import type_number
+from mcsdns.dns.request import Asker, Request, Transport, ask_whole
 from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, NoSourceError, ReplyError
-from mcsdns.rdata import type_number
-from mcsdns.reply import read_reply
-from mcsdns.request import Asker, Request, Transport, ask_whole
-from mcsdns.wire import MAX_UDP_BYTES
 
 SOURCE_SETTINGS: Final = {
     *("manifests", "kubeconfig", "context", "in_cluster", "import_selector", "slices"),

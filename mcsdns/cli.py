@@ -123,7 +123,9 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     """Read the source once and explain by that."""
     import anyio  # noqa: PLC0415
 
-    from mcsdns import app, log, names, rdata  # noqa: PLC0415
+    from mcsdns import app, log  # noqa: PLC0415
+    from mcsdns.dns import name as names  # noqa: PLC0415
+    from mcsdns.dns import rdata
     from mcsdns.explain.decision import explain  # noqa: PLC0415
 
     settings = _settings(flags)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
+from mcsdns.dns import HEADER_BYTES
+from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import ConfigError, NoReplyError
-from mcsdns.request import Received, Request, Transport
 from mcsdns.server.answer import Answerer
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
-from mcsdns.wire import HEADER_BYTES
 from mcsdns.zone.tree import Tree
 
 DNS_PORT: Final = 53

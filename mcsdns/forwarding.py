@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from mcsdns.config import Settings
-from mcsdns.names import ROOT, Name, to_text
+from mcsdns.dns.name import ROOT, Name, to_text
 from mcsdns.server.allow import Allowed, own_networks
 from mcsdns.server.relay import Relay
 from mcsdns.tally import TRANSPORTS, Tally

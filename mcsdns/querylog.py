@@ -11,13 +11,13 @@ import random
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import Query, read_query
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import Reply, read_reply
+from mcsdns.dns.rdata import type_name
+from mcsdns.dns.types import EdeCode, Rcode, rcode_text
 from mcsdns.errors import MessageError, ReplyError
-from mcsdns.rdata import type_name
-from mcsdns.reply import Reply, read_reply
-from mcsdns.rrset import EdeCode, Rcode, rcode_text
 from mcsdns.tally import Kind
-from mcsdns.wire import Query, read_query
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns.names import to_text
-from mcsdns.rdata import class_name, type_name
-from mcsdns.reply import ExtendedError, Opt, Record, Reply, tail_of
-from mcsdns.request import Received
+from mcsdns.dns.message_reader import ExtendedError, Opt, Record, Reply, tail_of
+from mcsdns.dns.name import to_text
+from mcsdns.dns.rdata import class_name, type_name
+from mcsdns.dns.request import Received
 
 _OPCODES: Final = {0: "QUERY", 1: "IQUERY", 2: "STATUS", 4: "NOTIFY", 5: "UPDATE"}
 _TAB: Final = 8

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.names import Name, to_text
-from mcsdns.rrset import Rcode, RRType
+from mcsdns.dns.name import Name, to_text
+from mcsdns.dns.types import Rcode, RRType
 
 OTHER: Final = "other"
 TRANSPORTS: Final = ("udp", "tcp")

@@ -10,8 +10,8 @@ from typing import Final
 
 import anyio
 
-from mcsdns import names
 from mcsdns.config import Settings
+from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 from mcsdns.feed import Feed
 from mcsdns.index.events import Event, Init, InitApply, InitDone

@@ -17,7 +17,7 @@ from mcsdns.cases import form
 from mcsdns.cases.report import failure_text
 from mcsdns.cases.run import Result, check
 from mcsdns.client import InProcess, Server
-from mcsdns.request import Asker, Transport
+from mcsdns.dns.request import Asker, Transport
 from tests.live import Starter, serving
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import yaml
 
-from mcsdns import names
 from mcsdns.cases import form
 from mcsdns.cases.compare import compare
 from mcsdns.cases.pattern import read_pattern
 from mcsdns.cases.report import failure_text
 from mcsdns.cases.run import Check, Result
 from mcsdns.client import Server
-from mcsdns.rdata import class_name, type_name
-from mcsdns.reply import FLAGS, Opt, Question, Record, Reply
-from mcsdns.request import Transport
-from mcsdns.rrset import Rcode, RRType
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import FLAGS, Opt, Question, Record, Reply
+from mcsdns.dns.rdata import class_name, type_name
+from mcsdns.dns.request import Transport
+from mcsdns.dns.types import Rcode, RRType
 from tests.live import serving
 from tests.test_cases import FILES, ROWS, row_id, settings_of
 

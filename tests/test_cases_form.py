@@ -5,10 +5,10 @@ import pytest
 
 from mcsdns.cases.form import Row, find_files, load, parse, read_ask
 from mcsdns.cases.pattern import read_pattern
+from mcsdns.dns.name import wire_from_text
+from mcsdns.dns.request import Transport
+from mcsdns.dns.types import Rcode
 from mcsdns.errors import CasesError
-from mcsdns.names import wire_from_text
-from mcsdns.request import Transport
-from mcsdns.rrset import Rcode
 
 ASK = "web.shop.svc.clusterset.local. A"
 

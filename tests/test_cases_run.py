@@ -11,10 +11,10 @@ from mcsdns.cases.compare import Difference, compare
 from mcsdns.cases.form import Row, parse
 from mcsdns.cases.report import failure_text, summary_text, write_junit
 from mcsdns.cases.run import MAX_SILENT, Result, check, run
+from mcsdns.dns.message_reader import read_reply
+from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import NoReplyError
-from mcsdns.reply import read_reply
-from mcsdns.request import Received, Request, Transport
-from tests.test_reply import NAME, message, opt, option, record
+from tests.dns.test_message_reader import NAME, message, opt, option, record
 
 NAME_TEXT = "web.shop.svc.clusterset.local."
 TWO_ADDRESSES = message(record(1, b"\x0a\0\0\1"), record(1, b"\x0a\0\0\2"))

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from mcsdns.client import Server, server_from_text
+from mcsdns.dns import read_query
+from mcsdns.dns.name import wire_from_text
+from mcsdns.dns.request import Received, Request, Transport, ask_whole
 from mcsdns.errors import ConfigError, NoReplyError
-from mcsdns.names import wire_from_text
-from mcsdns.request import Received, Request, Transport, ask_whole
-from mcsdns.wire import read_query
 
 QUESTION = Request(name=wire_from_text("web.shop.svc.clusterset.local."), qtype=1)
 Behaviour = Callable[[bytes], list[bytes]]

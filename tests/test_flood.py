@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
 
 NAME = names.wire_from_text("rebel-base.default.svc.clusterset.local")
-QUERY = wire.write_query(0x1234, NAME, 1)
+QUERY = dns.write_query(0x1234, NAME, 1)
 MANIFESTS = Path(__file__).parent.parent / "examples" / "manifests"
 GROWTH_KB = 16_384
 
@@ -103,7 +104,7 @@ def test_a_flood_of_noise_and_unknown_names_leaves_memory_flat() -> None:
         for turn in range(40):
             for _ in range(1000):
                 label = noise.randbytes(6).hex().encode()
-                unknown = wire.write_query(noise.getrandbits(16), b"\x0c" + label + NAME, 1)
+                unknown = dns.write_query(noise.getrandbits(16), b"\x0c" + label + NAME, 1)
                 damaged = bytearray(unknown)
                 damaged[noise.randrange(len(damaged))] = noise.getrandbits(8)
                 for datagram in (unknown, bytes(damaged), noise.randbytes(noise.randrange(600))):

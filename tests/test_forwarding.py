@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import config, forwarding, names
+from mcsdns import config, forwarding
 from mcsdns.config import schema
+from mcsdns.dns import name as names
 from mcsdns.forwarding import Forwarding
 
 OWN = [("127.0.0.1", 1053)]

@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import Response, read_query, write_response
+from mcsdns.dns import name as names
+from mcsdns.dns.types import Ede, EdeCode, Rcode, RRset, RRType
 from mcsdns.querylog import Entry, QueryLog, entry
-from mcsdns.rrset import Ede, EdeCode, Rcode, RRset, RRType
-from mcsdns.wire import Response, read_query, write_response
 
 CLIENT = socket.inet_pton(socket.AF_INET, "192.0.2.7")
 
 
 def request(name: str = "web.shop.svc.clusterset.local", *, edns: bool = True) -> bytes:
-    opt = wire.write_opt(1232, do=True) if edns else b""
-    return wire.write_query(7, names.wire_from_text(name), RRType.A, opt=opt)
+    opt = dns.write_opt(1232, do=True) if edns else b""
+    return dns.write_query(7, names.wire_from_text(name), RRType.A, opt=opt)
 
 
 def reply(message: bytes, response: Response) -> bytes:
@@ -72,7 +73,7 @@ def test_what_comes_later_has_no_reply_yet() -> None:
 
 def test_name_is_as_it_was_asked_and_cannot_write_lines() -> None:
     name = b"\x05We\nB\x1b\0"
-    message = wire.write_query(7, name, RRType.A)
+    message = dns.write_query(7, name, RRType.A)
     assert entry(message, b"", CLIENT, "udp").qname == r"We\010B\027."
 
 

@@ -8,10 +8,10 @@ import pytest
 from mcsdns import config, show
 from mcsdns.cases.form import read_ask
 from mcsdns.client import Server
-from mcsdns.reply import read_reply
-from mcsdns.request import Received, Request, Transport
+from mcsdns.dns.message_reader import read_reply
+from mcsdns.dns.request import Received, Request, Transport
+from tests.dns.test_message_reader import NAME, message, opt, option, record
 from tests.live import serving
-from tests.test_reply import NAME, message, opt, option, record
 
 RECEIVED = Received(b"", "127.0.0.1#1053(127.0.0.1)", Transport.UDP, 0.0016)
 DENIED = message(

@@ -4,13 +4,21 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mcsdns import names
 from mcsdns.cases import schema
 from mcsdns.cases.form import Row
 from mcsdns.cases.pattern import Pattern
-from mcsdns.rdata import class_name, type_name
-from mcsdns.reply import FLAGS, ExtendedError, Opt, Question, Record, Reply, record_text
-from mcsdns.rrset import rcode_text
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import (
+    FLAGS,
+    ExtendedError,
+    Opt,
+    Question,
+    Record,
+    Reply,
+    record_text,
+)
+from mcsdns.dns.rdata import class_name, type_name
+from mcsdns.dns.types import rcode_text
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -11,16 +11,16 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mcsdns import names
 from mcsdns.cases import schema
 from mcsdns.cases.pattern import Pattern, read_pattern
-from mcsdns.errors import CasesError, InvalidNameError
-from mcsdns.rdata import (
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import (
     class_number,
     type_number,
 )
-from mcsdns.request import Request, Transport
-from mcsdns.rrset import Rcode, RRClass
+from mcsdns.dns.request import Request, Transport
+from mcsdns.dns.types import Rcode, RRClass
+from mcsdns.errors import CasesError, InvalidNameError
 from mcsdns.sources import texts
 from mcsdns.sources.parts import Part
 

@@ -4,8 +4,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
-from mcsdns.rdata import (
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import (
     LAYOUTS,
     STRINGS,
     class_number,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from mcsdns.cases.compare import Difference
 from mcsdns.cases.run import Check, Result
-from mcsdns.rdata import printable
+from mcsdns.dns.rdata import printable
 
 
 def failure_text(result: Result) -> str:

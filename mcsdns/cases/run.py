@@ -8,9 +8,9 @@ import msgspec
 
 from mcsdns.cases.compare import Difference, compare
 from mcsdns.cases.form import Row
+from mcsdns.dns.message_reader import Reply, read_reply
+from mcsdns.dns.request import Asker, Transport
 from mcsdns.errors import NoReplyError, ReplyError
-from mcsdns.reply import Reply, read_reply
-from mcsdns.request import Asker, Transport
 
 MAX_SILENT: Final = 3
 

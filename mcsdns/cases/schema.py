@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mcsdns.wire import MAX_UDP_BYTES
+from mcsdns.dns import MAX_UDP_BYTES
 
 Octet = Annotated[int, Meta(ge=0, le=0xFF)]
 Uint16 = Annotated[int, Meta(ge=0, le=0xFFFF)]

@@ -7,8 +7,8 @@ endpoint, and ports of a headless service may well differ from those of its impo
 from collections.abc import Iterable, Iterator
 
 from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
+from mcsdns.dns import ip
 from mcsdns.explain.words import listed
-from mcsdns.index import addresses
 from mcsdns.index.objects import EndpointSlice, Port, ServiceImport
 from mcsdns.index.store import Service, Store
 from mcsdns.zone.records import why_not_counted
@@ -89,7 +89,7 @@ def _shared_addresses(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
         if len(by_cluster) > 1:
             shared.setdefault(tuple(sorted(by_cluster)), []).append(address)
     for clusters, found in shared.items():
-        texts = sorted(map(addresses.to_text, found))
+        texts = sorted(map(ip.to_text, found))
         yield warning(
             Reason.SLICES_DISAGREE,
             f"{listed(clusters)} have the same endpoint, {listed(texts)}: only one of them can be "
@@ -111,7 +111,7 @@ def _readiness(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
         if len(by_ready) > 1 and by_ready[True] is not by_ready[False]:
             yield warning(
                 Reason.SLICES_DISAGREE,
-                f"endpoint {addresses.to_text(address)} of {cluster} is ready in one slice and not "
+                f"endpoint {ip.to_text(address)} of {cluster} is ready in one slice and not "
                 "ready in another: it is answered",
                 _where([by_ready[True], by_ready[False]]),
                 _DIFFER,
@@ -129,7 +129,7 @@ def _shared_hosts(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
                 hosts.setdefault(key, {}).setdefault(piece.name, set()).update(endpoint.addresses)
     for (cluster, host, _), by_slice in hosts.items():
         if len(set(map(frozenset, by_slice.values()))) > 1:
-            found = sorted(map(addresses.to_text, set[bytes]().union(*by_slice.values())))
+            found = sorted(map(ip.to_text, set[bytes]().union(*by_slice.values())))
             yield warning(
                 Reason.SLICES_DISAGREE,
                 f"host {host} of {cluster} is {listed(found)}: its name answers all of them",

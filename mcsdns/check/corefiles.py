@@ -7,8 +7,8 @@ import msgspec
 
 from mcsdns.check.api import Api
 from mcsdns.check.finding import Outcome, Reason, warning
+from mcsdns.dns.name import Name
 from mcsdns.explain.words import listed, shown
-from mcsdns.names import Name
 from mcsdns.sources.cluster import ApiError
 from mcsdns.sources.reflector import Trouble
 

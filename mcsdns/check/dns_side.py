@@ -18,7 +18,7 @@ from mcsdns.check.stub_block import Expected, check_stub_block
 from mcsdns.check.told import State, ask
 from mcsdns.client import Server
 from mcsdns.config.place import in_pod
-from mcsdns.request import Transport
+from mcsdns.dns.request import Transport
 
 RESOLV_CONF: str = "/etc/resolv.conf"
 NSSWITCH: str = "/etc/nsswitch.conf"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mcsdns.check.finding import Outcome, Reason, error
 from mcsdns.check.told import State, ask, outside_question
-from mcsdns.request import Asker, Transport
+from mcsdns.dns.request import Asker, Transport
 
 
 def check_loops(askers: Mapping[str, Asker]) -> Outcome:

@@ -10,8 +10,8 @@ from typing import Final
 from mcsdns.check.api import Api
 from mcsdns.check.corefiles import has_zone, texts_of
 from mcsdns.check.finding import Finding, Outcome, Reason, Severity, error
+from mcsdns.dns.name import Name
 from mcsdns.explain.words import listed, shown
-from mcsdns.names import Name
 from mcsdns.sources.cluster import ApiError
 from mcsdns.sources.reflector import Trouble
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mcsdns import names
 from mcsdns.check.finding import Outcome, Reason, warning
-from mcsdns.names import Name
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 
 _LOCAL: Final = names.from_text("local")
 _HOSTS: Final = re.compile(r"^\s*hosts:(.*)", re.MULTILINE)

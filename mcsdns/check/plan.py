@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns import config, names
+from mcsdns import config
 from mcsdns.check.permissions import Account, account_from_text
 from mcsdns.client import TIMEOUT_S, server_from_text
 from mcsdns.config.place import in_pod
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError, NoSourceError
-from mcsdns.names import Name
 from mcsdns.sources.identity import Access
 
 Address = tuple[str, int]

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from mcsdns.check.finding import Finding, Outcome, Reason, Severity
+from mcsdns.dns.rdata import printable
 from mcsdns.explain.words import counted, listed
-from mcsdns.rdata import printable
 
 _MARGIN: Final = 9
 _MOST_OF_ONE_KIND: Final = 10

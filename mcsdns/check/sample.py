@@ -6,10 +6,10 @@ from typing import Final
 
 from mcsdns.check.stub_block import Expected
 from mcsdns.check.told import Question
-from mcsdns.index import addresses
+from mcsdns.dns import ip
+from mcsdns.dns.name import Name
+from mcsdns.dns.types import RRType
 from mcsdns.index.store import Store
-from mcsdns.names import Name
-from mcsdns.rrset import RRType
 from mcsdns.zone.records import Node
 from mcsdns.zone.tree import Tree, labels_of_key
 
@@ -50,5 +50,5 @@ def _expected(zone: Name, labels: bytes, node: Node) -> Expected:
     if not labels:
         return Expected(zone)
     question = Question(labels + b"\x03svc" + zone, RRType.A if node.a else RRType.AAAA)
-    data = frozenset(map(addresses.to_text, _of_one_family(node)))
+    data = frozenset(map(ip.to_text, _of_one_family(node)))
     return Expected(zone, question, data)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
 from mcsdns.check.stub_block import Expected
 from mcsdns.check.told import VERSION, State, Told, ask, is_alive, version_of
+from mcsdns.dns.request import Asker, Transport
 from mcsdns.explain.words import listed, shown
-from mcsdns.request import Asker, Transport
 
 
 def check_server(asker: Asker, where: str, expected: Sequence[Expected]) -> Outcome:

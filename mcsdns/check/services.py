@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
+from mcsdns.dns.types import RRType
 from mcsdns.explain.facts import Reason as Verdict
 from mcsdns.explain.verdict import judge
 from mcsdns.explain.walk import Served, walk
@@ -16,7 +17,6 @@ from mcsdns.index.objects import (
     ServiceImport,
 )
 from mcsdns.index.store import Service, ServiceKey
-from mcsdns.rrset import RRType
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 

@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
 from mcsdns.check.finding import Finding, Outcome, Reason, Severity, error
 from mcsdns.check.resolvers import Resolver
 from mcsdns.check.told import VERSION, Question, State, Told, ask, is_alive, version_of
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
+from mcsdns.dns.request import Asker, Transport
 from mcsdns.explain.words import listed, shown
-from mcsdns.names import Name
-from mcsdns.request import Asker, Transport
 
 _STUB: Final = "mcsdns stub PLATFORM --ip <ClusterIP of the mcsdns Service>"
 _NO_TIME: Final = "it did not answer in time"

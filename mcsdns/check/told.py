@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import ExtendedError, Record, read_reply
+from mcsdns.dns.name import Name
+from mcsdns.dns.request import Asker, Request, Transport
+from mcsdns.dns.types import EdeCode, RRClass, RRType
 from mcsdns.errors import NoReplyError, ReplyError
-from mcsdns.names import Name
-from mcsdns.reply import ExtendedError, Record, read_reply
-from mcsdns.request import Asker, Request, Transport
-from mcsdns.rrset import EdeCode, RRClass, RRType
 from mcsdns.zone.lookup import SCHEMA_VERSION
 
 LOOP_TEXT: Final = "forwarding loop"

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from mcsdns import names
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError
-from mcsdns.index import addresses
-from mcsdns.names import Name
 from mcsdns.server import allow
 from mcsdns.upstream import address
 from mcsdns.upstream.address import Address
@@ -26,7 +26,7 @@ def split_address(text: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
     try:
-        packed = addresses.pack(bare)
+        packed = ip.pack(bare)
     except ValueError:
         packed = b""
     if not (colon and packed and _PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004
@@ -94,7 +94,7 @@ CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "allow": _check_allow,
     "zone": _check_zone,
     "namespace": _check_namespace,
-    "ns_address": addresses.pack,
+    "ns_address": ip.pack,
     "admin": _check_admin,
     "probes": _check_probes,
 }

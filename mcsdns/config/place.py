@@ -3,8 +3,8 @@
 import os
 import socket
 
+from mcsdns.dns import ip
 from mcsdns.errors import ConfigError
-from mcsdns.index import addresses
 
 
 def in_pod() -> bool:
@@ -26,6 +26,6 @@ def own_addresses() -> tuple[bytes, ...]:
         except OSError:
             found = []
     try:
-        return tuple(dict.fromkeys(addresses.pack(each.partition("%")[0]) for each in found))
+        return tuple(dict.fromkeys(ip.pack(each.partition("%")[0]) for each in found))
     except ValueError as error:
         raise ConfigError(f"{variable}: {error}; set it from status.podIPs") from None

@@ -9,14 +9,14 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from mcsdns import names
 from mcsdns.config.checks import split_address, split_listen, split_stub_zone
 from mcsdns.config.place import in_pod, own_addresses
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError, NoSourceError
-from mcsdns.index import addresses
 from mcsdns.index.decode import SliceProfile
 from mcsdns.index.guard import GuardSettings
-from mcsdns.names import Name
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.identity import Access, has_kubeconfig
 from mcsdns.sources.settings import KubernetesSettings
@@ -386,7 +386,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ttl=self.ttl,
             per_cluster=self.per_cluster,
             clusterset_ips=self.clusterset_ips,
-            name_server=tuple(map(addresses.pack, self.ns_address)) or own_addresses(),
+            name_server=tuple(map(ip.pack, self.ns_address)) or own_addresses(),
             namespaces=frozenset(map(names.wire_label, self.namespace)),
         )
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from mcsdns import names
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import type_name
 from mcsdns.explain import facts
 from mcsdns.explain.present import rendered, reply_of
 from mcsdns.explain.suggest import suggest
@@ -11,7 +12,6 @@ from mcsdns.explain.walk import Served, Walk, walk
 from mcsdns.explain.words import label_text
 from mcsdns.index.objects import Kind
 from mcsdns.index.store import Store
-from mcsdns.rdata import type_name
 from mcsdns.server.answer import Answerer
 from mcsdns.sources.documents import ANYTHING, Located
 from mcsdns.zone.tree import Readiness, Tree

@@ -5,12 +5,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from mcsdns import names
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
 from mcsdns.explain.near_names import Candidate, letters_text, name_below
 from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served, key_of
 from mcsdns.explain.words import label_text
-from mcsdns.index import addresses
 from mcsdns.index.objects import EndpointSlice
 from mcsdns.zone.question import ServiceName
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
@@ -138,7 +138,7 @@ def _by_address(slices: tuple[EndpointSlice, ...], labels: set[str]) -> Near:
     for piece in slices:
         for endpoint in piece.endpoints:
             for packed in endpoint.addresses if not why_not_counted(endpoint) else ():
-                if endpoint.hostname and addresses.to_label(packed) in labels:
+                if endpoint.hostname and ip.to_label(packed) in labels:
                     why = "an endpoint with a host name is not named by its address"
                     yield (host_label(endpoint, packed), *piece.cluster.split(".")), why
 

@@ -6,13 +6,13 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.errors import InvalidNameError
 from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served
 from mcsdns.explain.words import counted, label_text, shown
 from mcsdns.index.store import ServiceKey
-from mcsdns.names import Name
 from mcsdns.zone.question import Fixed, NamespaceName, ServiceName
 
 _SVC: Final = b"svc"

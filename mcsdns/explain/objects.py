@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from mcsdns.dns import ip
 from mcsdns.explain import facts
-from mcsdns.index import addresses
 from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 
@@ -29,7 +29,7 @@ def describe_import(imported: ServiceImport, origin_of_addresses: str) -> facts.
         name=imported.name,
         api_version=imported.api_version,
         type=imported.type.value,
-        ips=tuple(map(addresses.to_text, imported.ips)),
+        ips=tuple(map(ip.to_text, imported.ips)),
         ports=_ports(imported.ports),
         clusters=imported.clusters,
         conditions=tuple(
@@ -93,7 +93,7 @@ def _describe_endpoint(
     why_not = why_none or why_not_counted(endpoint)
     hosts = dict.fromkeys(host_label(endpoint, each) for each in endpoint.addresses)
     return facts.Endpoint(
-        addresses=tuple(map(addresses.to_text, endpoint.addresses)),
+        addresses=tuple(map(ip.to_text, endpoint.addresses)),
         hostname=endpoint.hostname,
         names=tuple(f"{host}.{cluster}.{service}" for host in hosts),
         counts=not why_not,

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import Final
 
-from mcsdns import names
 from mcsdns.client import InProcess
+from mcsdns.dns import MAX_TCP_BYTES, MAX_UDP_BYTES, MIN_UDP_BYTES, Query, Response
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import EDE_NAMES, FLAGS, read_reply
+from mcsdns.dns.rdata import fields_of, type_name
+from mcsdns.dns.request import Request, Transport
+from mcsdns.dns.types import RRset, RRType, rcode_text
 from mcsdns.explain.facts import ExtendedError, Reply, Size
-from mcsdns.rdata import fields_of, type_name
-from mcsdns.reply import EDE_NAMES, FLAGS, read_reply
-from mcsdns.request import Request, Transport
-from mcsdns.rrset import RRset, RRType, rcode_text
 from mcsdns.server.answer import Answerer
-from mcsdns.wire import MAX_TCP_BYTES, MAX_UDP_BYTES, MIN_UDP_BYTES, Query, Response
 from mcsdns.zone.tree import Tree
 
 

@@ -12,9 +12,9 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import msgspec
 
+from mcsdns.dns.rdata import printable
 from mcsdns.errors import ConfigError, NoReplyError
 from mcsdns.explain.facts import Explanation
-from mcsdns.rdata import printable
 
 TIMEOUT_S: Final = 10.0
 _TRIES: Final = 3

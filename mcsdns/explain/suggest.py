@@ -8,14 +8,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from mcsdns import names
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import type_name
+from mcsdns.dns.types import RRType
 from mcsdns.explain.facts import Suggestion
 from mcsdns.explain.near_endpoints import near_endpoints
 from mcsdns.explain.near_names import Candidate, near_names
 from mcsdns.explain.walk import Asked, Served, Walk, ask
 from mcsdns.explain.words import counted
-from mcsdns.rdata import type_name
-from mcsdns.rrset import RRType
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.question import ServiceName
 

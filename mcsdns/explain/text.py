@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns.rdata import printable
 from mcsdns.explain.facts import (
     Condition,
     Endpoint,
@@ -18,7 +19,6 @@ from mcsdns.explain.facts import (
     Slice,
 )
 from mcsdns.explain.words import counted, listed
-from mcsdns.rdata import printable
 
 _MARGIN: Final = 11
 _MOST_ROWS: Final = 10

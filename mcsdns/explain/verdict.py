@@ -1,13 +1,13 @@
 """A walk -> the answer in one sentence. Every outcome of `lookup` is one branch here."""
 
-from mcsdns import names
+from mcsdns.dns import Response
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import type_name
+from mcsdns.dns.types import RRset, RRType, rcode_text
 from mcsdns.explain.facts import Cluster, Endpoint, Reason, ShapeKind, Verdict
 from mcsdns.explain.objects import NOT_HEADLESS
 from mcsdns.explain.walk import Served, Walk
 from mcsdns.explain.words import counted, label_text, listed, shown
-from mcsdns.rdata import type_name
-from mcsdns.rrset import RRset, RRType, rcode_text
-from mcsdns.wire import Response
 from mcsdns.zone.lookup import (
     NO_ADDRESS,
     NO_IMPORT,

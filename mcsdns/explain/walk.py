@@ -5,14 +5,7 @@ What the rest of this room says is read off a `Walk`; nothing is decided a secon
 
 import msgspec
 
-from mcsdns import names
-from mcsdns.explain import objects
-from mcsdns.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
-from mcsdns.explain.words import label_text
-from mcsdns.index.store import ServiceKey, Store
-from mcsdns.names import Name
-from mcsdns.server.answer import Answerer, Decision
-from mcsdns.wire import (
+from mcsdns.dns import (
     MAX_UDP_BYTES,
     NegativeTail,
     Query,
@@ -20,6 +13,13 @@ from mcsdns.wire import (
     write_opt,
     write_query,
 )
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
+from mcsdns.explain import objects
+from mcsdns.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
+from mcsdns.explain.words import label_text
+from mcsdns.index.store import ServiceKey, Store
+from mcsdns.server.answer import Answerer, Decision
 from mcsdns.zone import question
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.question import Fixed, NamespaceName, ServiceName

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mcsdns import names
+from mcsdns.dns import name as names
 
 _MOST_LISTED: Final = 4
 

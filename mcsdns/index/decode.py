@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import ip as addresses
+from mcsdns.dns import name as names
 from mcsdns.errors import ObjectError
-from mcsdns.index import addresses
 from mcsdns.index.objects import (
     Condition,
     Endpoint,

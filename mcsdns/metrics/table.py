@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from mcsdns import tally
+from mcsdns.dns.types import Rcode, RRType
 from mcsdns.index.census import MOST_CLUSTERS
 from mcsdns.index.objects import Kind as ObjectKind
-from mcsdns.rrset import Rcode, RRType
 from mcsdns.sources.reflector import Trouble
 
 PREFIX: Final = "mcsdns_"

@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.names import Name, is_at_or_below, to_text
-from mcsdns.rrset import Ede, EdeCode, Rcode, RRClass, RRType
+from mcsdns.dns import NegativeTail, Query, Response
+from mcsdns.dns.name import Name, is_at_or_below, to_text
+from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
 from mcsdns.tally import Kind
-from mcsdns.wire import NegativeTail, Query, Response
 from mcsdns.zone.lookup import (
     Answer,
     NoData,

@@ -23,8 +23,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.rrset import RRType
-from mcsdns.wire import HEADER_BYTES, Query, Reply
+from mcsdns.dns import HEADER_BYTES, Query, Reply
+from mcsdns.dns.types import RRType
 
 MAX_ROTATIONS: Final = 8
 _DOOR_SLOTS: Final = 1 << 16

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.rrset import Ede, EdeCode, Rcode
+from mcsdns.dns import Query, Response, write_response
+from mcsdns.dns.types import Ede, EdeCode, Rcode
 from mcsdns.server.allow import Allowed, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import raw_key
@@ -15,7 +16,6 @@ from mcsdns.tally import TRANSPORTS, Kind, Tally
 from mcsdns.upstream.cache import Found
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.replies import UpstreamReply
-from mcsdns.wire import Query, Response, write_response
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,19 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import (
+    HEADER_BYTES,
+    MAX_TCP_BYTES,
+    MAX_UDP_BYTES,
+    Query,
+    Reply,
+    Response,
+    read_query,
+    write_error,
+    write_response,
+)
+from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
-from mcsdns.rrset import Rcode, RRset, RRType
 from mcsdns.server.answer import Answerer, Decision
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import (
@@ -28,17 +39,6 @@ from mcsdns.server.kept import (
 )
 from mcsdns.server.relay import Relay
 from mcsdns.tally import TRANSPORTS, Kind, Tally
-from mcsdns.wire import (
-    HEADER_BYTES,
-    MAX_TCP_BYTES,
-    MAX_UDP_BYTES,
-    Query,
-    Reply,
-    Response,
-    read_query,
-    write_error,
-    write_response,
-)
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.question import owner_of
 from mcsdns.zone.tree import Tree

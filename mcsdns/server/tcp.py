@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 
 from mcsdns import histogram
+from mcsdns.dns import HEADER_BYTES
 from mcsdns.histogram import Histogram
 from mcsdns.server.kept import Negative
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.respond import Responder
-from mcsdns.wire import HEADER_BYTES
 
 BATCH: Final = 128
 """Requests of one connection per turn of the loop."""

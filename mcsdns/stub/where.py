@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 
 DEFAULT_ZONE: Final = "clusterset.local"

@@ -16,8 +16,9 @@ from typing import Final
 import cachetools
 import msgspec
 
+from mcsdns.dns import HEADER_BYTES, Query
+from mcsdns.dns.types import EdeCode, Rcode
 from mcsdns.errors import ConfigError
-from mcsdns.rrset import EdeCode, Rcode
 from mcsdns.tally import Kind
 from mcsdns.upstream.fitting import (
     MAX_KINDS,
@@ -27,7 +28,6 @@ from mcsdns.upstream.fitting import (
     write_error_option,
 )
 from mcsdns.upstream.replies import UpstreamReply, failed_reply, has_shared_offsets
-from mcsdns.wire import HEADER_BYTES, Query
 
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _CACHED_ERROR: Final = 13

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mcsdns.rrset import EdeCode
+from mcsdns.dns.types import EdeCode
 from mcsdns.upstream.fitting import Fitted, write_error_option
 from mcsdns.upstream.replies import failed_reply
 

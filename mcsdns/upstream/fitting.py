@@ -7,9 +7,9 @@ made once for each kind of client and then differ in the id, and in the case of 
 import struct
 from typing import Final
 
-from mcsdns.rrset import Rcode
+from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
+from mcsdns.dns.types import Rcode
 from mcsdns.upstream.replies import UpstreamReply
-from mcsdns.wire import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
 
 _QR, _TC, _RA, _AD = 0x8000, 0x0200, 0x0080, 0x0020
 _RD_BIT, _CD_BIT = 8, 4

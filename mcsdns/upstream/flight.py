@@ -11,14 +11,14 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from mcsdns.names import Name
+from mcsdns.dns import Query
+from mcsdns.dns.name import Name
 from mcsdns.upstream import health, ports, streams
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.health import Health
 from mcsdns.upstream.ports import Handle, Ports, PortSettings
 from mcsdns.upstream.replies import UpstreamReply
 from mcsdns.upstream.streams import Question, Stream, StreamSettings
-from mcsdns.wire import Query
 
 TICK_S: Final = 0.02
 

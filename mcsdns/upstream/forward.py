@@ -17,9 +17,10 @@ from typing import Final, Protocol
 import msgspec
 
 from mcsdns import histogram
+from mcsdns.dns import HEADER_BYTES, Query
+from mcsdns.dns.name import Name, to_text
+from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import ReplyError
-from mcsdns.names import Name, to_text
-from mcsdns.rrset import Rcode, RRType
 from mcsdns.tally import Count, Kind
 from mcsdns.upstream import cache as caching
 from mcsdns.upstream import failures, flight
@@ -35,7 +36,6 @@ from mcsdns.upstream.requests import Requests, query_of
 from mcsdns.upstream.streams import StreamSettings
 from mcsdns.upstream.stub import Stubs
 from mcsdns.upstream.told import Told
-from mcsdns.wire import HEADER_BYTES, Query
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns import names
-from mcsdns.names import MAX_NAME_BYTES, ROOT, Name
+from mcsdns.dns import name as names
+from mcsdns.dns.name import MAX_NAME_BYTES, ROOT, Name
 from mcsdns.upstream.address import Address
 
 _K = TypeVar("_K")

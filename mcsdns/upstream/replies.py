@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import HEADER_BYTES
+from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES
+from mcsdns.dns.types import Rcode, RRClass, RRType
 from mcsdns.errors import ReplyError
-from mcsdns.names import MAX_LABEL_BYTES, MAX_NAME_BYTES
-from mcsdns.rrset import Rcode, RRClass, RRType
-from mcsdns.wire import HEADER_BYTES
 
 _RECORD: Final = struct.Struct("!HHIH")
 _COUNTS: Final = struct.Struct("!HHH")

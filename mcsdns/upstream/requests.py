@@ -7,9 +7,9 @@ mark. AD is always set: the reply may be for several clients, of which one may u
 
 from typing import Final
 
-from mcsdns.names import Name
+from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt, write_query
+from mcsdns.dns.name import Name
 from mcsdns.upstream.loops import Loops
-from mcsdns.wire import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt, write_query
 
 _BITS: Final = (False, True)
 _HEADS: Final = [

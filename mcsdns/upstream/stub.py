@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from mcsdns.names import Name, labels_of
+from mcsdns.dns.name import Name, labels_of
 
 T = TypeVar("T")
 

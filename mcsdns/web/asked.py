@@ -6,9 +6,9 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from mcsdns import names
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import type_number
 from mcsdns.errors import InvalidNameError
-from mcsdns.rdata import type_number
 from mcsdns.web.services import MOST_ROWS, Wanted
 
 _MOST_TEXT: Final = 255

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import name as names
 from mcsdns.explain.facts import (
     Endpoint,
     Explanation,

@@ -9,9 +9,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
 from mcsdns.explain.facts import Port
-from mcsdns.index import addresses, objects
+from mcsdns.index import objects
 from mcsdns.index.objects import ImportType
 from mcsdns.index.store import Service, ServiceKey
 from mcsdns.web.troubles import cut, is_bad, is_resolved, troubles_of
@@ -164,7 +165,7 @@ def _describe(world: World, key: ServiceKey) -> Work[Row | None]:
     clusters = yield from _count(service)
     node = world.tree.service(labels_of_key(key))
     imported = service.imported
-    ips = [cut(addresses.to_text(each)) for each in _addresses(service, node)]
+    ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
     ports = _ports(service)
     conditions = sorted(imported.conditions, key=lambda each: not is_bad(each))
     return Row(

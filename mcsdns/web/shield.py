@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mcsdns.index import addresses
+from mcsdns.dns import ip
 
 _POLICY: Final = "; ".join(
     (
@@ -58,7 +58,7 @@ def is_own_host(host: str, configured: str = "") -> bool:
 
 def _is_address(text: str) -> bool:
     try:
-        addresses.pack(text)
+        ip.pack(text)
     except ValueError:
         return False
     return True

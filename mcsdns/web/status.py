@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mcsdns import __version__, names
+from mcsdns import __version__
+from mcsdns.dns import name as names
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.web.operator import Operator, SourceState
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.names import Name
-from mcsdns.rrset import Ede, EdeCode, RRset, RRType
-from mcsdns.wire import NegativeTail
+from mcsdns.dns import NegativeTail
+from mcsdns.dns.name import Name
+from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
 from mcsdns.zone.question import (
     Fixed,
     NamespaceName,

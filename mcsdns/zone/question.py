@@ -19,7 +19,7 @@ import enum
 
 import msgspec
 
-from mcsdns.names import Name
+from mcsdns.dns.name import Name
 
 _SVC = b"\x03svc"
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
-from mcsdns.index import addresses
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
 from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port
 from mcsdns.index.store import Service
 
@@ -85,7 +85,7 @@ def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) 
 
 def host_label(endpoint: Endpoint, address: bytes) -> str:
     """Return the label of an endpoint's address: its hostname, else the dashed address."""
-    return endpoint.hostname or addresses.to_label(address)
+    return endpoint.hostname or ip.to_label(address)
 
 
 def why_not_counted(endpoint: Endpoint) -> str:

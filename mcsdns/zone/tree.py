@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import names
+from mcsdns.dns import NegativeTail
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.index.store import ServiceKey
-from mcsdns.names import Name
-from mcsdns.wire import NegativeTail
 from mcsdns.zone.question import namespace_of
 from mcsdns.zone.records import ServiceNode
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import names
 from mcsdns.check.nsswitch import check_nsswitch
 from mcsdns.check.resolvers import Resolver, of_resolv_conf
+from mcsdns.dns import name as names
 from tests.check.conftest import Check
 from tests.conftest import free_port
 

@@ -1,10 +1,10 @@
 """What is said of a NodeLocal DNSCache, whose link-local address no test can have."""
 
-from mcsdns import names
 from mcsdns.check.resolvers import Resolver
 from mcsdns.check.stub_block import Expected, check_stub_block
-from mcsdns.request import Received, Request, Transport
-from mcsdns.wire import write_query
+from mcsdns.dns import name as names
+from mcsdns.dns import write_query
+from mcsdns.dns.request import Received, Request, Transport
 
 ZONE = names.from_text("clusterset.local")
 CACHE = Resolver("169.254.20.10", 53, "/etc/resolv.conf")

@@ -3,11 +3,11 @@
 from typing import Any
 
 from mcsdns.config import Settings
+from mcsdns.dns.rdata import type_number
 from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Explanation
 from mcsdns.index.events import InitApply, InitDone
 from mcsdns.index.objects import Kind
-from mcsdns.rdata import type_number
 from mcsdns.sources import documents
 from mcsdns.world import World
 

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 import yaml
 
-from mcsdns import app, config, names
+from mcsdns import app, config
+from mcsdns.dns import name as names
+from mcsdns.dns.rdata import type_number
 from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Explanation
 from mcsdns.explain.text import to_json, to_text
 from mcsdns.index.objects import ImportType
-from mcsdns.rdata import type_number
 from mcsdns.world import World
 from mcsdns.zone.tree import labels_of_key
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcsdns.dns import read_query, write_query
+from mcsdns.dns.name import wire_from_text
+from mcsdns.dns.rdata import type_number
+from mcsdns.dns.types import RRType, rcode_text
 from mcsdns.errors import InvalidNameError
 from mcsdns.explain.decision import explain
 from mcsdns.explain.text import to_text
 from mcsdns.explain.words import listed
-from mcsdns.names import wire_from_text
-from mcsdns.rdata import type_number
-from mcsdns.rrset import RRType, rcode_text
-from mcsdns.wire import read_query, write_query
 from mcsdns.zone.tree import Readiness
 from tests.explain.shop_world import SHOP, Explained, at, at_object
 

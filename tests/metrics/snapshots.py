@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from mcsdns import feed, names, tally
+from mcsdns import feed, tally
+from mcsdns.dns import name as names
 from mcsdns.histogram import Histogram
 from mcsdns.histogram import Statistics as Seen
 from mcsdns.index import guard, store

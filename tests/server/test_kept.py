@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.types import RRType
 from mcsdns.index.events import Apply, Delete
 from mcsdns.index.objects import Kind
-from mcsdns.rrset import RRType
 from mcsdns.server.kept import Kept, Statistics
 from mcsdns.server.respond import Responder
 from mcsdns.world import World
@@ -84,8 +85,8 @@ def requests(draw: st.DrawFn) -> bytes:
         cookie = draw(st.one_of(st.just(b""), st.binary(min_size=8, max_size=8)))
         options = b"\0\x0a\0\x08" + cookie if cookie else b""
         version = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 255]))
-        opt = wire.write_opt(size, version=version, do=draw(st.booleans()), options=options)
-    return wire.write_query(
+        opt = dns.write_opt(size, version=version, do=draw(st.booleans()), options=options)
+    return dns.write_query(
         draw(st.integers(0, 0xFFFF)),
         bytes(name),
         draw(st.sampled_from(TYPES)),
@@ -152,7 +153,7 @@ def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool
 
 def ask(responder: Responder, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
     name = names.wire_from_text(text)
-    reply = responder.respond(wire.write_query(1, name, qtype, **options))
+    reply = responder.respond(dns.write_query(1, name, qtype, **options))
     assert reply is not None
     return reply
 
@@ -188,7 +189,7 @@ def test_addresses_turn_from_answer_to_answer() -> None:
 
 def test_truncated_rotations_show_every_record() -> None:
     responder = responder_of(a_world())
-    opt = wire.write_opt(1232)
+    opt = dns.write_opt(1232)
     seen: set[str] = set()
     for _ in range(200):
         reply = ask(responder, f"big.shop.svc.{ZONE}", opt=opt)
@@ -268,7 +269,7 @@ def test_unknown_names_do_not_push_out_known_ones() -> None:
     assert responder.statistics().rendered == rendered
 
 
-@pytest.mark.parametrize("opt", [b"", wire.write_opt(600), wire.write_opt(1232)])
+@pytest.mark.parametrize("opt", [b"", dns.write_opt(600), dns.write_opt(1232)])
 @pytest.mark.parametrize("below", ["x.web.shop.svc", "svc", "x.svc", "web.shop.svc", "else"])
 def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -> None:
     world = a_world()
@@ -290,7 +291,7 @@ def test_size_is_what_the_kept_replies_add_up_to() -> None:
     sizes = [512, 1232, 4096, 700]
     for _ in range(4):
         for size, name in itertools.product(sizes, ["web.shop.svc", "db.shop.svc"]):
-            ask(responder, f"{name}.{ZONE}", opt=wire.write_opt(size, options=COOKIE))
+            ask(responder, f"{name}.{ZONE}", opt=dns.write_opt(size, options=COOKIE))
     assert responder.kept.statistics().size_bytes > 0
     responder.kept.forget([b"\x03web\x04shop", b"\x02db\x04shop"])
     assert responder.kept.statistics() == Statistics(0, 0, 0)
@@ -301,7 +302,7 @@ def test_odd_shapes_of_a_name_are_bounded() -> None:
     for qtype in range(1, 300):
         for size in range(512, 1300, 13):
             for _ in range(2):
-                opt = wire.write_opt(size, options=b"\0\x0a\0\x08" + bytes(8))
+                opt = dns.write_opt(size, options=b"\0\x0a\0\x08" + bytes(8))
                 ask(responder, f"web.shop.svc.{ZONE}", qtype, opt=opt)
     names_of_web = 3
     assert responder.kept.statistics().known <= 48 * names_of_web + 2

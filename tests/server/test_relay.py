@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import dnslib
 import pytest
 
-from mcsdns import app, config, names
+from mcsdns import app, config
 from mcsdns.config import schema
+from mcsdns.dns import name as names
 from mcsdns.server import udp
 from mcsdns.server.allow import Allowed
 from mcsdns.server.kept import Kept

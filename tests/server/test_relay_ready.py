@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcsdns import wire
+from mcsdns import dns
 from mcsdns.server.allow import Allowed
 from mcsdns.server.relay import Relay
 from mcsdns.upstream.cache import key_of
@@ -73,7 +73,7 @@ async def test_each_second_the_ttls_are_those_of_the_cache(
 ) -> None:
     relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
     message = request("www.example", edns=edns)
-    query = wire.read_query(message)
+    query = dns.read_query(message)
     assert query is not None
     limit = query.udp_limit()
     reply = read_upstream_reply(upstream_message(answers), query.question)
@@ -97,7 +97,7 @@ async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
 ) -> None:
     relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
     message = request("www.example")
-    query = wire.read_query(message)
+    query = dns.read_query(message)
     assert query is not None
     for address in ("10.0.0.1", "10.0.0.2"):
         answer = upstream_message([f"www.example 60 A {address}"])
@@ -115,7 +115,7 @@ async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
 async def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
     relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
     message = request("www.example")
-    query = wire.read_query(message)
+    query = dns.read_query(message)
     assert query is not None
     answer = upstream_message(["www.example 60 A 10.0.0.1"])
     forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)

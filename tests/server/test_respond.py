@@ -7,17 +7,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcsdns import names, wire
-from mcsdns.rrset import RRType
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.types import RRType
 from mcsdns.server.respond import Responder
 from mcsdns.world import World
-from tests.test_wire import ACCEPTED, ERRORS, NO_REPLY
+from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
 WORLD = world_of([service_import("web", ips=["10.0.0.1"], ports=[("http", 80)])])
 RESPONDERS = {False: responder_of(WORLD), True: responder_of(WORLD, tcp=True)}
-VALID = wire.write_query(
-    7, names.wire_from_text("web.shop.svc.clusterset.local"), 1, opt=wire.write_opt(1232)
+VALID = dns.write_query(
+    7, names.wire_from_text("web.shop.svc.clusterset.local"), 1, opt=dns.write_opt(1232)
 )
 
 
@@ -92,7 +93,7 @@ def test_a_fault_of_ours_is_answered_servfail_and_logged(
     world = world_of([])
     responder = responder_of(world)
 
-    def fail(_: wire.Query) -> None:
+    def fail(_: dns.Query) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(world.answerer, "answer_query", fail)
@@ -128,7 +129,7 @@ def dual_stack_world(endpoints: int) -> World:
 
 def addresses_over_tcp(responder: Responder, qtype: int) -> tuple[bytes, set[int]]:
     name = names.wire_from_text("db.shop.svc.clusterset.local")
-    reply = responder.respond(wire.write_query(1, name, qtype))
+    reply = responder.respond(dns.write_query(1, name, qtype))
     assert reply is not None
     records = dnslib.DNSRecord.parse(reply).rr
     if qtype == RRType.A:

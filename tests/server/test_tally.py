@@ -9,7 +9,7 @@ import pytest
 
 from mcsdns import config
 from mcsdns.client import server_from_text
-from mcsdns.names import from_text
+from mcsdns.dns.name import from_text
 from mcsdns.tally import OTHER, UNCOUNTED, Kind, Tally
 from tests import live
 from tests.conftest import ask

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
 from mcsdns.server import tcp
 from tests.worlds import responder_of, service_import, world_of
 
@@ -63,7 +64,7 @@ async def client(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
 
 
 def framed(message_id: int, name: bytes = NAME) -> bytes:
-    query = wire.write_query(message_id, name, 1)
+    query = dns.write_query(message_id, name, 1)
     return len(query).to_bytes(2, "big") + query
 
 

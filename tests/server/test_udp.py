@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import dnslib
 import pytest
 
-from mcsdns import names, wire
-from mcsdns.rrset import RRType
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.types import RRType
 from mcsdns.server import mmsg, udp
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
@@ -59,12 +60,12 @@ async def test_batches_are_answered_whatever_is_among_them(
 ) -> None:
     if plain_sockets:
         monkeypatch.setattr(mmsg, "is_available", lambda: False)
-    odd = [b"", b"x", b"\0" * 11, b"\xff" * 40, wire.write_query(9, b"\x40" + b"a" * 80, 1)]
+    odd = [b"", b"x", b"\0" * 11, b"\xff" * 40, dns.write_query(9, b"\x40" + b"a" * 80, 1)]
     async with listener() as (serving, port):
         with contextlib.closing(connected("127.0.0.1", port)) as sock:
             for turn in range(5):
                 requests = [
-                    wire.write_query(1000 + turn * 100 + number, name, RRType.A)
+                    dns.write_query(1000 + turn * 100 + number, name, RRType.A)
                     for number, name in enumerate([WEB, DB, NOPE, WEB.upper(), DB] * 6)
                 ]
                 mixed = [each for pair in zip(requests, odd * 6, strict=True) for each in pair]
@@ -84,7 +85,7 @@ async def test_batches_are_answered_whatever_is_among_them(
 async def test_a_wildcard_socket_answers_from_the_address_that_was_asked(host: str) -> None:
     async with listener("0.0.0.0") as (_, port):
         with contextlib.closing(connected(host, port)) as sock:
-            requests = [wire.write_query(number, WEB, RRType.A) for number in range(100)]
+            requests = [dns.write_query(number, WEB, RRType.A) for number in range(100)]
             assert len(await exchange(sock, requests, 100)) == 100
 
 
@@ -93,7 +94,7 @@ async def test_an_ipv6_wildcard_is_ipv6_only_and_answers_from_the_address_asked(
         serving = listener("::")
         async with serving as (_, port):
             with contextlib.closing(connected("::1", port)) as sock:
-                assert len(await exchange(sock, [wire.write_query(1, WEB, 1)] * 3, 3)) == 3
+                assert len(await exchange(sock, [dns.write_query(1, WEB, 1)] * 3, 3)) == 3
             with contextlib.closing(udp.bind("127.0.0.1", port)):
                 pass  # the port is free for IPv4
     except OSError as error:
@@ -105,7 +106,7 @@ async def test_an_ipv6_wildcard_is_ipv6_only_and_answers_from_the_address_asked(
 async def test_a_long_datagram_is_malformed_and_its_neighbours_are_answered() -> None:
     async with listener() as (_, port):
         with contextlib.closing(connected("127.0.0.1", port)) as sock:
-            query = wire.write_query(1, WEB, RRType.A)
+            query = dns.write_query(1, WEB, RRType.A)
             replies = await exchange(sock, [query, query + bytes(9000), query], 3)
             assert sorted(reply[3] & 15 for reply in replies) == [0, 0, 1]
 
@@ -136,7 +137,7 @@ async def test_replies_that_cannot_be_sent_are_counted_and_others_go_out() -> No
             forged = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
         except PermissionError:
             pytest.skip("forging source port 0 takes a raw socket, which takes root")
-        query = wire.write_query(1, WEB, RRType.A)
+        query = dns.write_query(1, WEB, RRType.A)
         header = (0).to_bytes(2, "big") + port.to_bytes(2, "big")
         datagram = header + (8 + len(query)).to_bytes(2, "big") + b"\0\0" + query
         with contextlib.closing(forged), contextlib.closing(connected("127.0.0.1", port)) as sock:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import dnslib
 
-from mcsdns import wire
-from mcsdns.wire import Query
+from mcsdns import dns
+from mcsdns.dns import Query
 
 EDE = 15
 
@@ -56,11 +56,11 @@ def client_query(
 ) -> Query:
     """A client's query; `do=None` is one without OPT. The case of the name is kept."""
     asked = dnslib.DNSRecord.question(name, qtype)
-    opt = b"" if do is None else wire.write_opt(size, do=do)
+    opt = b"" if do is None else dns.write_opt(size, do=do)
     qtype_value = int.from_bytes(asked.pack()[-4:-2], "big")
     octets = b"".join(bytes((len(label),)) + label for label in name.encode().split(b"."))
-    request = wire.write_query(message_id, octets + b"\0", qtype_value, rd=rd, cd=cd, opt=opt)
-    query = wire.read_query(request)
+    request = dns.write_query(message_id, octets + b"\0", qtype_value, rd=rd, cd=cd, opt=opt)
+    query = dns.read_query(request)
     assert query is not None
     return query
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 
 import dnslib
 
-from mcsdns import names, wire
-from mcsdns.rrset import Rcode
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.types import Rcode
 from mcsdns.upstream import flight
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.forward import Forwarder, Settings
@@ -40,16 +41,16 @@ class Asker:
 
 def request(name: str, qtype: int = A, *, edns: bool = True, **more: bool) -> bytes:
     do = more.pop("do", False)
-    opt = wire.write_opt(1232, do=do) if edns else b""
-    return wire.write_query(7, names.wire_from_text(name), qtype, opt=opt, **more)
+    opt = dns.write_opt(1232, do=do) if edns else b""
+    return dns.write_query(7, names.wire_from_text(name), qtype, opt=opt, **more)
 
 
 def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
     """Ask; what is answered at once is among the replies as well."""
     asker = Asker()
-    query = wire.read_query(message)
+    query = dns.read_query(message)
     assert query is not None
-    limit = wire.MAX_TCP_BYTES if tcp else query.udp_limit()
+    limit = dns.MAX_TCP_BYTES if tcp else query.udp_limit()
     answered = forwarder.ask(query, message, asker, limit, tcp=tcp)
     if answered is not None:
         assert not asker.detached
@@ -85,7 +86,7 @@ def answer(
     record = b"\xc0\x0c" + struct.pack("!HHI", rtype, 1, ttl)
     records = b"".join(record + len(each).to_bytes(2, "big") + each for each in rdatas)
     options = b"" if ede is None else struct.pack("!HHH", EDE, 2, ede)
-    opt = wire.write_opt(1232, options=options)
+    opt = dns.write_opt(1232, options=options)
     flags = 0x8180 | tc << 9 | ad << 5 | rcode
     head = struct.pack("!HHHHH", flags, 1, len(rdatas), 0, 1)
     return message[:2] + head + message[12:end] + records + opt
@@ -123,7 +124,7 @@ def addresses(asker: Asker) -> list[str]:
 def without_options(message: bytes) -> bytes:
     """What a forwarder makes of a request that knows no options."""
     end = question_end(message)
-    return message[:10] + b"\0\1" + message[12:end] + wire.write_opt(1232)
+    return message[:10] + b"\0\1" + message[12:end] + dns.write_opt(1232)
 
 
 def has_mark(message: bytes) -> bool:

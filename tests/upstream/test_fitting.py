@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcsdns.dns.types import Rcode
 from mcsdns.errors import ReplyError
-from mcsdns.rrset import Rcode
 from mcsdns.upstream.fitting import (
     MAX_KINDS,
     Fitted,

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from mcsdns import names
+from mcsdns.dns import name as names
 from mcsdns.upstream import cache, flight
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.forward import Forwarder, Settings

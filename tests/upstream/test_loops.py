@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
 from mcsdns.upstream.address import Address, Protocol
 from mcsdns.upstream.forward import Forwarder, Settings
 from mcsdns.upstream.health import Policy
@@ -39,8 +40,8 @@ def loops() -> Loops:
 
 
 def marked(option: bytes) -> bytes:
-    return wire.write_query(
-        1, names.wire_from_text("a.b"), 1, opt=wire.write_opt(1232, options=option)
+    return dns.write_query(
+        1, names.wire_from_text("a.b"), 1, opt=dns.write_opt(1232, options=option)
     )
 
 
@@ -151,7 +152,7 @@ class Front:
             while True:
                 message, self._client = self.sock.recvfrom(4096)
                 self.received += 1
-                query = wire.read_query(message)
+                query = dns.read_query(message)
                 assert query is not None
                 assert self.forwarder is not None
                 answered = self.forwarder.ask(query, message, self, 1232, tcp=False)
@@ -176,7 +177,7 @@ class Plain:
         self._socks: list[socket.socket] = []
 
     def _take(self, message: bytes, send: Callable[[bytes], None]) -> None:
-        query = wire.read_query(message)
+        query = dns.read_query(message)
         assert query is not None
         if not query.name.endswith(self._zone):
             send(answer(message))

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.types import Rcode
 from mcsdns.errors import ReplyError
-from mcsdns.rrset import Rcode
 from mcsdns.upstream.replies import MAX_ERRORS_BYTES, UpstreamReply, read_upstream_reply
 from tests.upstream import question, upstream_message
 
@@ -14,7 +15,7 @@ WWW = names.wire_from_text("www.example")
 QUESTION = WWW + b"\0\1\0\1"
 SOA = "example 300 SOA ns.example h.example 1 2 3 4 60"
 BEHIND_QUESTION = 12 + len(QUESTION)
-OPT = wire.write_opt(1232)
+OPT = dns.write_opt(1232)
 
 
 def message(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcsdns.names import Name, from_text
+from mcsdns.dns.name import Name, from_text
 from mcsdns.upstream.stub import Stubs
 
 ZONES = {

@@ -2,9 +2,9 @@
 
 import pytest
 
+from mcsdns.dns.types import RRType
 from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Reason
-from mcsdns.rrset import RRType
 from mcsdns.web.picture import _STOPS_AT, Picture, State, draw
 from tests.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import, world_of

@@ -5,8 +5,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from mcsdns.rrset import RRClass
-from mcsdns.wire import MAX_UDP_BYTES, write_opt, write_query
+from mcsdns.dns import MAX_UDP_BYTES, write_opt, write_query
+from mcsdns.dns.types import RRClass
 
 _TC: Final = 0x02
 

@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import HEADER_BYTES
+from mcsdns.dns.name import to_text
+from mcsdns.dns.rdata import class_name, fields_of, printable, read_name, type_name
+from mcsdns.dns.types import RRType, rcode_text
 from mcsdns.errors import ReplyError
-from mcsdns.names import to_text
-from mcsdns.rdata import class_name, fields_of, printable, read_name, type_name
-from mcsdns.rrset import RRType, rcode_text
-from mcsdns.wire import HEADER_BYTES
 
 EDE_NAMES: Final = (
     "Other",

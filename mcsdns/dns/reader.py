@@ -6,10 +6,10 @@ nothing behind the border checks again; whatever else comes in ends in an error 
 
 import struct
 
+from mcsdns.dns.message import HEADER_BYTES, Edns, Query
+from mcsdns.dns.name import Name
+from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import MessageError
-from mcsdns.names import Name
-from mcsdns.rrset import Rcode, RRType
-from mcsdns.wire.messages import HEADER_BYTES, Edns, Query
 
 _DO = 0x8000
 _RECORD = struct.Struct("!HHIH")

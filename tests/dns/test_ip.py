@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.index import addresses
+from mcsdns.dns import ip
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from mcsdns.index import addresses
     ],
 )
 def test_address_becomes_a_label(text: str, label: str) -> None:
-    assert addresses.to_label(addresses.pack(text)) == label
+    assert ip.to_label(ip.pack(text)) == label
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_address_becomes_a_label(text: str, label: str) -> None:
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        addresses.pack(text)
+        ip.pack(text)
 
 
 @given(st.ip_addresses())
 def test_packing_agrees_with_the_standard_library(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
-    assert addresses.pack(str(address)) == address.packed
-    assert addresses.pack(addresses.to_text(address.packed)) == address.packed
+    assert ip.pack(str(address)) == address.packed
+    assert ip.pack(ip.to_text(address.packed)) == address.packed

@@ -3,7 +3,7 @@
 No socket, no clock and no zone is known here.
 """
 
-from mcsdns.wire.messages import (
+from mcsdns.dns.message import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
@@ -14,8 +14,8 @@ from mcsdns.wire.messages import (
     Reply,
     Response,
 )
-from mcsdns.wire.reading import read_query
-from mcsdns.wire.writing import write_error, write_opt, write_query, write_response
+from mcsdns.dns.reader import read_query
+from mcsdns.dns.writer import write_error, write_opt, write_query, write_response
 
 __all__ = [
     "HEADER_BYTES",

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns import names, wire
+from mcsdns import dns
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
+from mcsdns.dns.types import Ede, Rcode, RRset, RRType
 from mcsdns.errors import MessageError
-from mcsdns.names import Name
-from mcsdns.rrset import Ede, Rcode, RRset, RRType
 
 WWW = names.wire_from_text("www.example")
 QUESTION = WWW + b"\0\1\0\1"
-OPT = wire.write_opt(1232)
+OPT = dns.write_opt(1232)
 
 
 def message(
@@ -58,11 +59,11 @@ ERRORS = {
     "OPT cut": (message(QUESTION + OPT[:-1], counts=(1, 0, 0, 1)), Rcode.FORMERR),
     "OPT length lies": (message(QUESTION + OPT[:-2] + b"\0\4", counts=(1, 0, 0, 1)), Rcode.FORMERR),
     "option length lies": (
-        message(QUESTION + wire.write_opt(512, options=b"\0\x0a\0\x09x"), counts=(1, 0, 0, 1)),
+        message(QUESTION + dns.write_opt(512, options=b"\0\x0a\0\x09x"), counts=(1, 0, 0, 1)),
         Rcode.FORMERR,
     ),
     "option header cut": (
-        message(QUESTION + wire.write_opt(512, options=b"\0\x0a\0"), counts=(1, 0, 0, 1)),
+        message(QUESTION + dns.write_opt(512, options=b"\0\x0a\0"), counts=(1, 0, 0, 1)),
         Rcode.FORMERR,
     ),
     "pointer to itself": (
@@ -96,15 +97,15 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("octets", NO_REPLY.values(), ids=NO_REPLY.keys())
 def test_what_gets_no_reply(octets: bytes) -> None:
-    assert wire.read_query(octets) is None
+    assert dns.read_query(octets) is None
 
 
 @pytest.mark.parametrize(("octets", "rcode"), ERRORS.values(), ids=ERRORS.keys())
 def test_malformed_requests_get_an_error(octets: bytes, rcode: Rcode) -> None:
     with pytest.raises(MessageError) as caught:
-        wire.read_query(octets)
+        dns.read_query(octets)
     assert caught.value.rcode == rcode
-    reply = wire.write_error(octets, caught.value)
+    reply = dns.write_error(octets, caught.value)
     parsed = dnslib.DNSRecord.parse(reply)
     assert reply[:2] == b"ID"
     assert parsed.header.qr == 1
@@ -116,24 +117,24 @@ def test_malformed_requests_get_an_error(octets: bytes, rcode: Rcode) -> None:
 
 @pytest.mark.parametrize("octets", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_well_formed_requests_are_read(octets: bytes) -> None:
-    assert wire.read_query(octets) is not None
+    assert dns.read_query(octets) is not None
 
 
 def test_two_opts_are_answered_with_an_opt() -> None:
     octets = ERRORS["two OPTs"][0]
     with pytest.raises(MessageError) as caught:
-        wire.read_query(octets)
-    parsed = dnslib.DNSRecord.parse(wire.write_error(octets, caught.value))
+        dns.read_query(octets)
+    parsed = dnslib.DNSRecord.parse(dns.write_error(octets, caught.value))
     assert [record.rtype for record in parsed.ar] == [RRType.OPT]
     assert str(parsed.q.qname) == "www.example."
 
 
 def test_every_cut_of_a_request_is_malformed_or_dropped() -> None:
-    opt = wire.write_opt(1232, options=b"\0\x0a\0\x08cookieee")
+    opt = dns.write_opt(1232, options=b"\0\x0a\0\x08cookieee")
     whole = message(QUESTION + opt, counts=(1, 0, 0, 1))
     for length in range(len(whole)):
         try:
-            query = wire.read_query(whole[:length])
+            query = dns.read_query(whole[:length])
         except MessageError:
             continue
         assert query is None
@@ -150,10 +151,8 @@ def test_what_is_written_is_read_again(
     labels: list[bytes], qtype: int, message_id: int, size: int | None, flag: bool
 ) -> None:
     name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-    opt = b"" if size is None else wire.write_opt(size, do=flag, options=b"\0\x0a\0\2ab")
-    query = wire.read_query(
-        wire.write_query(message_id, name, qtype, rd=flag, cd=not flag, opt=opt)
-    )
+    opt = b"" if size is None else dns.write_opt(size, do=flag, options=b"\0\x0a\0\2ab")
+    query = dns.read_query(dns.write_query(message_id, name, qtype, rd=flag, cd=not flag, opt=opt))
     assert query is not None
     assert query.id == message_id.to_bytes(2, "big")
     assert query.name == name.lower()
@@ -166,12 +165,12 @@ def test_what_is_written_is_read_again(
         assert query.edns is None
         assert query.udp_limit() == 512
     else:
-        assert query.edns == wire.Edns(size, 0, flag, True)
+        assert query.edns == dns.Edns(size, 0, flag, True)
         assert query.udp_limit() == max(512, min(size, 1232))
 
 
-def query_for(text: str, qtype: int = RRType.A, opt: bytes = b"") -> wire.Query:
-    query = wire.read_query(wire.write_query(1, names.wire_from_text(text), qtype, opt=opt))
+def query_for(text: str, qtype: int = RRType.A, opt: bytes = b"") -> dns.Query:
+    query = dns.read_query(dns.write_query(1, names.wire_from_text(text), qtype, opt=opt))
     assert query is not None
     return query
 
@@ -181,12 +180,12 @@ def query_for(text: str, qtype: int = RRType.A, opt: bytes = b"") -> wire.Query:
 def test_addresses_are_cut_to_whole_records(records: int, limit: int) -> None:
     rdatas = tuple(number.to_bytes(4, "big") for number in range(records))
     response = (
-        wire.Response(aa=True, answer=RRset(RRType.A, 5, rdatas))
+        dns.Response(aa=True, answer=RRset(RRType.A, 5, rdatas))
         if records
-        else (wire.Response(aa=True))
+        else (dns.Response(aa=True))
     )
     query = query_for("Www.Example", opt=OPT)
-    reply = wire.write_response(query, response, limit, start=records // 2)
+    reply = dns.write_response(query, response, limit, start=records // 2)
     parsed = dnslib.DNSRecord.parse(reply.wire)
     assert len(reply.wire) <= limit
     assert len(parsed.rr) + reply.left_out == records
@@ -203,8 +202,8 @@ def test_srv_targets_are_not_compressed_and_additional_names_are() -> None:
     target = names.from_text("db-0.eu.db.example")
     srv = RRset(RRType.SRV, 5, (b"\0\0\0\x64\0\x50" + target,))
     address = RRset(RRType.A, 5, (b"\x0a\0\0\1",))
-    reply = wire.write_response(
-        query, wire.Response(answer=srv, additional=((target, address),)), 512
+    reply = dns.write_response(
+        query, dns.Response(answer=srv, additional=((target, address),)), 512
     )
     assert reply.wire.count(target) == 1
     assert len(reply.wire) == 12 + len(query.question) + 12 + 6 + len(target) + 2 + 10 + 4
@@ -219,8 +218,8 @@ def test_additional_goes_by_whole_rrsets_and_without_tc() -> None:
     targets = [names.from_text(f"host-{number}.eu.db.example") for number in range(4)]
     srv = RRset(RRType.SRV, 5, tuple(b"\0\0\0\x64\0\x50" + target for target in targets))
     pair = RRset(RRType.AAAA, 5, (bytes(16), bytes(15) + b"\1"))
-    response = wire.Response(answer=srv, additional=tuple((name, pair) for name in targets))
-    reply = wire.write_response(query, response, 400)
+    response = dns.Response(answer=srv, additional=tuple((name, pair) for name in targets))
+    reply = dns.write_response(query, response, 400)
     parsed = dnslib.DNSRecord.parse(reply.wire)
     assert len(parsed.rr) == 4
     assert not parsed.header.tc
@@ -234,8 +233,8 @@ def test_names_far_behind_are_not_pointed_at() -> None:
     targets = [names.from_text(f"h{number}.eu.db.example") for number in range(600)]
     srv = RRset(RRType.SRV, 5, tuple(b"\0\0\0\x64\0\x50" + target for target in targets))
     address = RRset(RRType.A, 5, (b"\x0a\0\0\1",))
-    response = wire.Response(answer=srv, additional=tuple((name, address) for name in targets))
-    parsed = dnslib.DNSRecord.parse(wire.write_response(query, response, 65535).wire)
+    response = dns.Response(answer=srv, additional=tuple((name, address) for name in targets))
+    parsed = dnslib.DNSRecord.parse(dns.write_response(query, response, 65535).wire)
     assert [str(record.rname) for record in parsed.ar] == [
         names.to_text(target) for target in targets
     ]
@@ -243,10 +242,10 @@ def test_names_far_behind_are_not_pointed_at() -> None:
 
 def test_negative_reply_has_the_soa_of_its_zone() -> None:
     zone = names.from_text("example")
-    tail = wire.NegativeTail(zone, 30)
+    tail = dns.NegativeTail(zone, 30)
     tail.replace_serial(77)
-    reply = wire.write_response(
-        query_for("no.such.Example"), wire.Response(rcode=3, aa=True, negative=tail), 512
+    reply = dns.write_response(
+        query_for("no.such.Example"), dns.Response(rcode=3, aa=True, negative=tail), 512
     )
     parsed = dnslib.DNSRecord.parse(reply.wire)
     assert [str(record) for record in parsed.auth] == [
@@ -259,29 +258,29 @@ def test_negative_reply_has_the_soa_of_its_zone() -> None:
 
 def test_extended_error_gives_way_where_there_is_no_room() -> None:
     zone = Name(b"\x07example\0")
-    response = wire.Response(rcode=3, negative=wire.NegativeTail(zone, 5), ede=Ede(0, "x" * 200))
+    response = dns.Response(rcode=3, negative=dns.NegativeTail(zone, 5), ede=Ede(0, "x" * 200))
     label = "a" * 60
     query = query_for(f"{label}.{label}.{label}.{label[:50]}.example", opt=OPT)
-    reply = wire.write_response(query, response, 512)
+    reply = dns.write_response(query, response, 512)
     assert len(reply.wire) <= 512
     assert not reply.whole
     assert b"xxx" not in reply.wire
 
 
 def test_extended_rcode_is_split() -> None:
-    reply = wire.write_response(query_for("a", opt=OPT), wire.Response(rcode=Rcode.BADVERS), 512)
+    reply = dns.write_response(query_for("a", opt=OPT), dns.Response(rcode=Rcode.BADVERS), 512)
     assert reply.wire[3] & 15 == 0
     assert reply.wire[-6] == 1
 
 
 def test_soa_and_ns_answers_are_compressed() -> None:
-    tail = wire.NegativeTail(names.from_text("example"), 5)
+    tail = dns.NegativeTail(names.from_text("example"), 5)
     for rtype, rdata in [
         (RRType.SOA, tail.rdata),
         (RRType.NS, names.from_text("ns.dns.example")),
     ]:
-        response = wire.Response(aa=True, answer=RRset(rtype, 5, (rdata,)))
-        reply = wire.write_response(query_for("example", rtype), response, 512).wire
+        response = dns.Response(aa=True, answer=RRset(rtype, 5, (rdata,)))
+        reply = dns.write_response(query_for("example", rtype), response, 512).wire
         assert reply.count(b"\x07example") == 1
         record = dnslib.DNSRecord.parse(reply).rr[0]
         assert str(record.rdata).startswith("ns.dns.example.")

@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.names import Name
-from mcsdns.rrset import Ede, Rcode, RRset, RRType
+from mcsdns.dns.name import Name
+from mcsdns.dns.types import Ede, Rcode, RRset, RRType
 
 HEADER_BYTES: Final = 12
 MAX_UDP_BYTES: Final = 1232

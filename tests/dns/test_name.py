@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns import names
+from mcsdns.dns import name as names
 from mcsdns.errors import InvalidNameError
 
 LABELS = st.lists(st.binary(min_size=1, max_size=63), max_size=5).filter(

@@ -3,10 +3,7 @@
 import functools
 import struct
 
-from mcsdns.errors import MessageError
-from mcsdns.names import Name, labels_of
-from mcsdns.rrset import Ede, RRset, RRType
-from mcsdns.wire.messages import (
+from mcsdns.dns.message import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
@@ -14,7 +11,10 @@ from mcsdns.wire.messages import (
     Reply,
     Response,
 )
-from mcsdns.wire.reading import skip_name
+from mcsdns.dns.name import Name, labels_of
+from mcsdns.dns.reader import skip_name
+from mcsdns.dns.types import Ede, RRset, RRType
+from mcsdns.errors import MessageError
 
 _QR, _AA, _TC, _RD, _RA, _CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 _DO = 0x8000

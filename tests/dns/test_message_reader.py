@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.errors import ReplyError
-from mcsdns.names import to_text, wire_from_text
-from mcsdns.rdata import (
+from mcsdns.dns.message_reader import ExtendedError, Opt, Question, Record, read_reply, record_text
+from mcsdns.dns.name import to_text, wire_from_text
+from mcsdns.dns.rdata import (
     LAYOUTS,
     class_name,
     class_number,
@@ -19,8 +19,8 @@ from mcsdns.rdata import (
     type_name,
     type_number,
 )
-from mcsdns.reply import ExtendedError, Opt, Question, Record, read_reply, record_text
-from mcsdns.rrset import RRType
+from mcsdns.dns.types import RRType
+from mcsdns.errors import ReplyError
 
 NAME = wire_from_text("web.shop.svc.clusterset.local.")
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mcsdns import names
-from mcsdns.index import addresses
-from mcsdns.rrset import RRClass, RRType, type_from_text, type_text
+from mcsdns.dns import ip
+from mcsdns.dns import name as names
+from mcsdns.dns.types import RRClass, RRType, type_from_text, type_text
 
 NAME, ADDRESS4, ADDRESS6, NUMBER16, NUMBER32, STRING, STRINGS = "n4612s*"
 
@@ -98,10 +98,10 @@ def normal_field(kind: str, text: str) -> str:
     if kind in (STRING, STRINGS):
         return text if text.startswith('"') else f'"{text}"'
     if kind in (ADDRESS4, ADDRESS6):
-        packed = addresses.pack(text)
+        packed = ip.pack(text)
         if len(packed) != _SIZES[kind]:
             raise ValueError(f"{text!r} is an address of the other family")
-        return addresses.to_text(packed)
+        return ip.to_text(packed)
     return str(int(text))
 
 
@@ -168,7 +168,7 @@ class _Reader:
         elif kind in (NUMBER16, NUMBER32):
             yield str(int.from_bytes(self._take(_SIZES[kind]), "big"))
         else:
-            yield addresses.to_text(self._take(_SIZES[kind]))
+            yield ip.to_text(self._take(_SIZES[kind]))
 
     def _take(self, size_bytes: int) -> bytes:
         begin, self.at = self.at, self.at + size_bytes
