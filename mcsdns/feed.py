@@ -11,8 +11,8 @@ import msgspec
 
 from mcsdns import histogram
 from mcsdns.histogram import Histogram
-from mcsdns.index.events import Apply, Event, InitDone
-from mcsdns.index.objects import EndpointSlice, Kind, Object
+from mcsdns.objects.events import Apply, Event, InitDone
+from mcsdns.objects.model import EndpointSlice, Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.world import World
 from mcsdns.zone.question import APEX_OWNER

@@ -12,7 +12,7 @@ from mcsdns.config import Settings
 from mcsdns.dns.name import ROOT, Name, to_text
 from mcsdns.server.allow import Allowed, own_networks
 from mcsdns.server.relay import Relay
-from mcsdns.tally import TRANSPORTS, Tally
+from mcsdns.stats import TRANSPORTS, Tally
 from mcsdns.upstream.address import Address
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.resolvconf import ResolvConf, is_own

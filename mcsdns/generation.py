@@ -15,13 +15,13 @@ import anyio
 from mcsdns.config import Settings
 from mcsdns.feed import Feed
 from mcsdns.forwarding import Forwarding
-from mcsdns.index.events import Delete
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Delete
+from mcsdns.objects.model import Kind
 from mcsdns.origin import ManifestOrigin, NoOrigin, Origin
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
 from mcsdns.sources.contents import in_turns
-from mcsdns.tally import Tally
+from mcsdns.stats import Tally
 from mcsdns.world import World
 
 _THRESHOLDS: Final = (10_000, 20, 20)

@@ -12,10 +12,10 @@ import msgspec
 
 from mcsdns.config import Settings
 from mcsdns.feed import Feed
-from mcsdns.index.events import Init, InitDone
-from mcsdns.index.guard import Statistics as GuardStatistics
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Init, InitDone
+from mcsdns.objects.model import Kind
 from mcsdns.sources import watched
+from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.documents import Located
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.manifests import ManifestSource

@@ -17,7 +17,7 @@ from mcsdns.dns.message_reader import Reply, read_reply
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import EdeCode, Rcode, rcode_text
 from mcsdns.errors import MessageError, ReplyError
-from mcsdns.tally import Kind
+from mcsdns.stats import Kind
 
 logger = logging.getLogger(__name__)
 

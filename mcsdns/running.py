@@ -22,7 +22,7 @@ from mcsdns.listening import Listening
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.origin import SourceState
 from mcsdns.server import tcp, udp
-from mcsdns.tally import TRANSPORTS, Tally
+from mcsdns.stats import TRANSPORTS, Tally
 from mcsdns.upstream.told import Told
 from mcsdns.web.sites import Sites
 from mcsdns.world import World

@@ -14,12 +14,12 @@ from mcsdns.config import Settings
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 from mcsdns.feed import Feed
-from mcsdns.index.events import Event, Init, InitApply, InitDone
-from mcsdns.index.guard import Guard
-from mcsdns.index.objects import Kind, Object
+from mcsdns.objects.events import Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object
 from mcsdns.origin import SourceState, Statistics
 from mcsdns.sources import snapshot
 from mcsdns.sources.cluster import Cluster
+from mcsdns.sources.deletion_guard import Guard
 from mcsdns.sources.documents import Located
 from mcsdns.sources.keeper import Keeper, KeeperSettings, Known
 from mcsdns.sources.kubernetes import KubernetesSource, Standing

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mcsdns.config import Settings
-from mcsdns.index.objects import Kind, Problem
-from mcsdns.index.store import Store
+from mcsdns.objects.model import Kind, Problem
+from mcsdns.objects.store import Store
 from mcsdns.server.answer import Answerer
 from mcsdns.sources.documents import Located
 from mcsdns.zone.publish import Publisher

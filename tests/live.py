@@ -11,7 +11,7 @@ import msgspec
 from mcsdns import app, config
 from mcsdns.client import Server, server_from_text
 from mcsdns.sources.manifests import ManifestSource
-from mcsdns.tally import Kind
+from mcsdns.stats import Kind
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from mcsdns import cli, config, log
 from mcsdns.config import LogFormat, LogLevel, place
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
 from mcsdns.errors import ConfigError
-from mcsdns.index.decode import SliceProfile
+from mcsdns.objects.decode import SliceProfile
 from mcsdns.upstream.health import Policy
 from mcsdns.zone.tree import ClustersetIps, PerCluster
 

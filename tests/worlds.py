@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from mcsdns.config import Settings
-from mcsdns.index.decode import decode
-from mcsdns.index.events import Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object
+from mcsdns.objects.decode import decode
+from mcsdns.objects.events import Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.server.respond import Responder
 from mcsdns.world import World

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
 from mcsdns.dns import ip
 from mcsdns.explain.words import listed
-from mcsdns.index.objects import EndpointSlice, Port, ServiceImport
-from mcsdns.index.store import Service, Store
+from mcsdns.objects.model import EndpointSlice, Port, ServiceImport
+from mcsdns.objects.store import Service, Store
 from mcsdns.zone.records import why_not_counted
 
 _DIFFER = (

@@ -14,7 +14,7 @@ from mcsdns.check.api import Api
 from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
 from mcsdns.dns.name import is_dns_label
 from mcsdns.errors import ConfigError
-from mcsdns.index.objects import Kind
+from mcsdns.objects.model import Kind
 from mcsdns.sources import discovery
 from mcsdns.sources.cluster import ApiError
 from mcsdns.sources.reflector import Trouble

@@ -9,7 +9,7 @@ from mcsdns.check.told import Question
 from mcsdns.dns import ip
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import RRType
-from mcsdns.index.store import Store
+from mcsdns.objects.store import Store
 from mcsdns.zone.records import Node
 from mcsdns.zone.tree import Tree, labels_of_key
 

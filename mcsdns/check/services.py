@@ -9,14 +9,14 @@ from mcsdns.explain.facts import Reason as Verdict
 from mcsdns.explain.verdict import judge
 from mcsdns.explain.walk import Served, walk
 from mcsdns.explain.words import counted, listed, shown
-from mcsdns.index.objects import (
+from mcsdns.objects.model import (
     Condition,
     EndpointSlice,
     ImportType,
     Kind,
     ServiceImport,
 )
-from mcsdns.index.store import Service, ServiceKey
+from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 

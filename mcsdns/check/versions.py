@@ -6,8 +6,8 @@ from mcsdns.check.api import Api
 from mcsdns.check.finding import Finding, Outcome, Reason, error
 from mcsdns.errors import ObjectError
 from mcsdns.explain.words import listed
-from mcsdns.index.decode import IMPORT_GROUP
-from mcsdns.index.objects import Kind
+from mcsdns.objects.decode import IMPORT_GROUP
+from mcsdns.objects.model import Kind
 from mcsdns.sources import discovery
 from mcsdns.sources.cluster import ApiError
 from mcsdns.sources.reflector import Trouble

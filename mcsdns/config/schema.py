@@ -15,9 +15,9 @@ from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError, NoSourceError
-from mcsdns.index.decode import SliceProfile
-from mcsdns.index.guard import GuardSettings
+from mcsdns.objects.decode import SliceProfile
 from mcsdns.server.tcp import TcpSettings
+from mcsdns.sources.deletion_guard import GuardSettings
 from mcsdns.sources.identity import Access, has_kubeconfig
 from mcsdns.sources.settings import KubernetesSettings
 from mcsdns.upstream import address, cache, forward

@@ -10,8 +10,8 @@ from mcsdns.explain.suggest import suggest
 from mcsdns.explain.verdict import judge
 from mcsdns.explain.walk import Served, Walk, walk
 from mcsdns.explain.words import label_text
-from mcsdns.index.objects import Kind
-from mcsdns.index.store import Store
+from mcsdns.objects.model import Kind
+from mcsdns.objects.store import Store
 from mcsdns.server.answer import Answerer
 from mcsdns.sources.documents import ANYTHING, Located
 from mcsdns.zone.tree import Readiness, Tree

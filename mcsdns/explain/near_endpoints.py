@@ -11,7 +11,7 @@ from mcsdns.explain.near_names import Candidate, letters_text, name_below
 from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served, key_of
 from mcsdns.explain.words import label_text
-from mcsdns.index.objects import EndpointSlice
+from mcsdns.objects.model import EndpointSlice
 from mcsdns.zone.question import ServiceName
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 

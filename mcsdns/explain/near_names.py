@@ -12,7 +12,7 @@ from mcsdns.errors import InvalidNameError
 from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served
 from mcsdns.explain.words import counted, label_text, shown
-from mcsdns.index.store import ServiceKey
+from mcsdns.objects.store import ServiceKey
 from mcsdns.zone.question import Fixed, NamespaceName, ServiceName
 
 _SVC: Final = b"svc"

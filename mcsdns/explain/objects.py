@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from mcsdns.dns import ip
 from mcsdns.explain import facts
-from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
+from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 
 WITHOUT_IMPORT = "there is no ServiceImport"

@@ -18,7 +18,7 @@ from mcsdns.dns.name import Name
 from mcsdns.explain import objects
 from mcsdns.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
 from mcsdns.explain.words import label_text
-from mcsdns.index.store import ServiceKey, Store
+from mcsdns.objects.store import ServiceKey, Store
 from mcsdns.server.answer import Answerer, Decision
 from mcsdns.zone import question
 from mcsdns.zone.lookup import PerClusterForm

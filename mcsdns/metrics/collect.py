@@ -20,10 +20,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from mcsdns import __version__, histogram
-from mcsdns.index import census
-from mcsdns.index.objects import Kind
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.metrics.table import ENDED, METRICS, RESOURCES, Metric, Type
+from mcsdns.objects import census
+from mcsdns.objects.model import Kind
 from mcsdns.sources import watched
 from mcsdns.sources.reflector import Trouble
 from mcsdns.upstream import forward, health

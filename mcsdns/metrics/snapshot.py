@@ -5,17 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from mcsdns.feed import Statistics as FeedStatistics
-from mcsdns.index.guard import Statistics as GuardStatistics
-from mcsdns.index.store import Statistics as StoreStatistics
+from mcsdns.objects.store import Statistics as StoreStatistics
 from mcsdns.server.kept import Statistics as KeptStatistics
 from mcsdns.server.relay import Statistics as RelayStatistics
 from mcsdns.server.respond import Statistics as ResponderStatistics
 from mcsdns.server.tcp import Statistics as TcpStatistics
 from mcsdns.server.udp import Statistics as UdpStatistics
+from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.manifests import Statistics as ManifestStatistics
 from mcsdns.sources.watched import Statistics as WatchStatistics
-from mcsdns.tally import Count
+from mcsdns.stats import Count
 from mcsdns.upstream.forward import Statistics as ForwarderStatistics
 
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import tally
+from mcsdns import stats
 from mcsdns.dns.types import Rcode, RRType
-from mcsdns.index.census import MOST_CLUSTERS
-from mcsdns.index.objects import Kind as ObjectKind
+from mcsdns.objects.census import MOST_CLUSTERS
+from mcsdns.objects.model import Kind as ObjectKind
 from mcsdns.sources.reflector import Trouble
 
 PREFIX: Final = "mcsdns_"
@@ -74,10 +74,10 @@ class Group(msgspec.Struct, frozen=True):
 _TRANSPORT: Final = Label("transport", ("udp", "tcp"))
 _ZONE: Final = Label("zone", origin="a zone of the settings, `.` for all other names, or other")
 _TYPE: Final = Label(
-    "type", (*(each.name for each in RRType), tally.OTHER), "a usual type such as A, or other"
+    "type", (*(each.name for each in RRType), stats.OTHER), "a usual type such as A, or other"
 )
-_RCODE: Final = Label("rcode", (*(each.name for each in Rcode), tally.OTHER))
-_ANSWER: Final = Label("kind", tuple(tally.Kind))
+_RCODE: Final = Label("rcode", (*(each.name for each in Rcode), stats.OTHER))
+_ANSWER: Final = Label("kind", tuple(stats.Kind))
 _PATH: Final = Label("path", ("direct", "forwarded"))
 _RESOURCE: Final = Label("resource", tuple(RESOURCES.values()))
 _UPSTREAM: Final = Label(

@@ -10,7 +10,7 @@ import msgspec
 from mcsdns.dns import NegativeTail, Query, Response
 from mcsdns.dns.name import Name, is_at_or_below, to_text
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
-from mcsdns.tally import Kind
+from mcsdns.stats import Kind
 from mcsdns.zone.lookup import (
     Answer,
     NoData,

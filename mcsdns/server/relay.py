@@ -12,7 +12,7 @@ from mcsdns.dns.types import Ede, EdeCode, Rcode
 from mcsdns.server.allow import Allowed, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import raw_key
-from mcsdns.tally import TRANSPORTS, Kind, Tally
+from mcsdns.stats import TRANSPORTS, Kind, Tally
 from mcsdns.upstream.cache import Found
 from mcsdns.upstream.forward import Forwarder
 from mcsdns.upstream.replies import UpstreamReply

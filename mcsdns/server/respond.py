@@ -38,7 +38,7 @@ from mcsdns.server.kept import (
     without_options,
 )
 from mcsdns.server.relay import Relay
-from mcsdns.tally import TRANSPORTS, Kind, Tally
+from mcsdns.stats import TRANSPORTS, Kind, Tally
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.question import owner_of
 from mcsdns.zone.tree import Tree

@@ -20,7 +20,7 @@ from mcsdns.server import mmsg
 from mcsdns.server.kept import Negative
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.respond import Responder
-from mcsdns.tally import NO_MARK
+from mcsdns.stats import NO_MARK
 
 BATCHES: Final = 2
 """Batches per turn of the loop, so that TCP and the sources get theirs."""

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import anyio.lowlevel
 import msgspec
 
-from mcsdns.index.objects import Kind, Object, Problem, ServiceImport
+from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
 from mcsdns.sources import reading
 from mcsdns.sources.documents import ANYTHING, Identity, Located, Manifest
 from mcsdns.sources.files import Signature

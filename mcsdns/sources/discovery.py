@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import IMPORT_GROUP, IMPORT_VERSIONS, SLICE_GROUP, SLICE_VERSIONS
-from mcsdns.index.objects import Kind
+from mcsdns.objects.decode import IMPORT_GROUP, IMPORT_VERSIONS, SLICE_GROUP, SLICE_VERSIONS
+from mcsdns.objects.model import Kind
 from mcsdns.sources.responses import UNREADABLE
 
 _NEEDED_VERBS: Final = {"list", "watch"}

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import SliceProfile, decode, kind_of
-from mcsdns.index.objects import Kind, Object, Problem
+from mcsdns.objects.decode import SliceProfile, decode, kind_of
+from mcsdns.objects.model import Kind, Object, Problem
 from mcsdns.sources import texts
 from mcsdns.sources.files import Signature
 from mcsdns.sources.parts import Mapping, Part, Unreadable, is_mapping, is_sequence

@@ -17,9 +17,9 @@ from typing import Final, NoReturn, Protocol
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.events import Event, Init, InitDone
-from mcsdns.index.objects import Problem
-from mcsdns.index.store import ObjectKey
+from mcsdns.objects.events import Event, Init, InitDone
+from mcsdns.objects.model import Problem
+from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.backoff import Backoff
 from mcsdns.sources.cluster import ApiError, Cluster, Response
 from mcsdns.sources.discovery import path_of

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from mcsdns.errors import SourceError
-from mcsdns.index.objects import Object
+from mcsdns.objects.model import Object
 from mcsdns.sources import snapshot
 from mcsdns.sources.snapshot import Identity
 

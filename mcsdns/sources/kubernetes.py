@@ -14,8 +14,8 @@ import anyio
 import msgspec
 
 from mcsdns.errors import ObjectError, SourceError
-from mcsdns.index.events import Event, Init, InitDone
-from mcsdns.index.objects import Kind, Problem
+from mcsdns.objects.events import Event, Init, InitDone
+from mcsdns.objects.model import Kind, Problem
 from mcsdns.sources import discovery
 from mcsdns.sources.cluster import ApiError, Cluster
 from mcsdns.sources.documents import Located

@@ -18,9 +18,9 @@ import msgspec
 import watchfiles
 
 from mcsdns.errors import SourceError
-from mcsdns.index.decode import SliceProfile
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object, Problem, ServiceImport
+from mcsdns.objects.decode import SliceProfile
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
 from mcsdns.sources import files, reading
 from mcsdns.sources.contents import Contents, Objects, in_turns, log_problems, with_consequence
 from mcsdns.sources.documents import ANYTHING, Located, Manifest

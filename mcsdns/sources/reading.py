@@ -22,8 +22,8 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from mcsdns.index.decode import SliceProfile
-from mcsdns.index.objects import EndpointSlice, Object, Problem, ServiceImport
+from mcsdns.objects.decode import SliceProfile
+from mcsdns.objects.model import EndpointSlice, Object, Problem, ServiceImport
 from mcsdns.sources import documents, files, texts
 from mcsdns.sources.documents import ANYTHING, Located, Manifest
 from mcsdns.sources.files import Signature

@@ -23,9 +23,9 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object
-from mcsdns.index.store import ObjectKey
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object
+from mcsdns.objects.store import ObjectKey
 
 
 class State(enum.Enum):

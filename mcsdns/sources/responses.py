@@ -12,15 +12,15 @@ from typing import Final
 import msgspec
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import (
+from mcsdns.objects.decode import (
     RawEndpointSlice,
     RawServiceImport,
     SliceProfile,
     decode_import,
     decode_slice,
 )
-from mcsdns.index.objects import Kind, Problem
-from mcsdns.index.store import ObjectKey
+from mcsdns.objects.model import Kind, Problem
+from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.reflector import Bookmark, Gone, Seen, Trouble
 
 MAX_RETRY_AFTER_S: Final = 60.0

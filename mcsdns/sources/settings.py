@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mcsdns.index.decode import SliceProfile, slice_selector
-from mcsdns.index.objects import Kind
+from mcsdns.objects.decode import SliceProfile, slice_selector
+from mcsdns.objects.model import Kind
 
 
 class Scope(msgspec.Struct, frozen=True):

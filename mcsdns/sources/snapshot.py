@@ -24,7 +24,7 @@ import anyio.to_thread
 import msgspec
 
 from mcsdns.errors import SourceError
-from mcsdns.index.objects import EndpointSlice, Object, ServiceImport
+from mcsdns.objects.model import EndpointSlice, Object, ServiceImport
 
 _MAGIC: Final = b"mcsdns-snapshot\n"
 _VERSION: Final = 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mcsdns.index.objects import Kind
+from mcsdns.objects.model import Kind
 from mcsdns.sources.reflector import Trouble
 
 

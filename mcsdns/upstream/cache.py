@@ -19,7 +19,7 @@ import msgspec
 from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.types import EdeCode, Rcode
 from mcsdns.errors import ConfigError
-from mcsdns.tally import Kind
+from mcsdns.stats import Kind
 from mcsdns.upstream.fitting import (
     MAX_KINDS,
     MAX_RENDERED_BYTES,

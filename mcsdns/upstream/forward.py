@@ -21,7 +21,7 @@ from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.name import Name, to_text
 from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import ReplyError
-from mcsdns.tally import Count, Kind
+from mcsdns.stats import Count, Kind
 from mcsdns.upstream import cache as caching
 from mcsdns.upstream import failures, flight
 from mcsdns.upstream.address import Address

@@ -4,7 +4,7 @@ from typing import Final
 
 from mcsdns import histogram
 from mcsdns.histogram import Histogram
-from mcsdns.tally import TRANSPORTS, Count, Kind, Tally
+from mcsdns.stats import TRANSPORTS, Count, Kind, Tally
 from mcsdns.upstream.flight import Waiter
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)

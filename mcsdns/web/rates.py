@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.tally import Count
+from mcsdns.stats import Count
 from mcsdns.web.operator import Operator
 
 SECONDS: Final = 300
@@ -27,7 +27,7 @@ class Rates(msgspec.Struct, frozen=True):
         every_s: time between two of `answers`. most: how many of these there can be.
         until_s: Unix time of the last one.
         answers: per second, oldest first; fewer than `most` in the first minutes.
-        kinds: the same of the last seconds, by kind of reply (mcsdns/tally.py), most first.
+        kinds: the same of the last seconds, by kind of reply (mcsdns/stats.py), most first.
     """
 
     every_s: float

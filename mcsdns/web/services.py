@@ -12,9 +12,9 @@ import msgspec
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.explain.facts import Port
-from mcsdns.index import objects
-from mcsdns.index.objects import ImportType
-from mcsdns.index.store import Service, ServiceKey
+from mcsdns.objects import model
+from mcsdns.objects.model import ImportType
+from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.web.troubles import cut, is_bad, is_resolved, troubles_of
 from mcsdns.web.turns import Work
 from mcsdns.world import World
@@ -206,7 +206,7 @@ def _addresses(service: Service, node: ServiceNode | None) -> Sequence[bytes]:
     return own.a + own.aaaa if own else service.imported.ips
 
 
-def _ports(service: Service) -> Sequence[objects.Port]:
+def _ports(service: Service) -> Sequence[model.Port]:
     """The ports that SRV records are of: a headless service has those of its slices."""
     own = service.imported.ports
     if service.imported.type is not ImportType.HEADLESS:
@@ -225,7 +225,7 @@ def _fqdn(world: World, key: ServiceKey) -> str:
     return names.to_text(labels_of_key((namespace, name)) + b"\x03svc" + zone)
 
 
-def _shortened(condition: objects.Condition) -> Condition:
+def _shortened(condition: model.Condition) -> Condition:
     return Condition(
         type=cut(condition.type),
         status=cut(condition.status),

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mcsdns.explain.words import counted, listed
-from mcsdns.index.objects import Condition, EndpointSlice
-from mcsdns.index.store import Service
+from mcsdns.objects.model import Condition, EndpointSlice
+from mcsdns.objects.store import Service
 from mcsdns.zone.records import ServiceNode
 
 _MOST_TEXT: Final = 300

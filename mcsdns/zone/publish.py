@@ -7,9 +7,9 @@ as the caller gives it time for, and tells whose answers changed. Time comes fro
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from mcsdns.index.events import Event
-from mcsdns.index.objects import Problem
-from mcsdns.index.store import Service, ServiceKey, Store
+from mcsdns.objects.events import Event
+from mcsdns.objects.model import Problem
+from mcsdns.objects.store import Service, ServiceKey, Store
 from mcsdns.zone.question import namespace_of
 from mcsdns.zone.records import ServiceNode, node_of
 from mcsdns.zone.tree import ClustersetIps, Tree, labels_of_key

@@ -11,8 +11,8 @@ import msgspec
 
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
-from mcsdns.index.objects import Endpoint, EndpointSlice, ImportType, Port
-from mcsdns.index.store import Service
+from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, Port
+from mcsdns.objects.store import Service
 
 SRV_PRIORITY: Final = 0
 SRV_WEIGHT: Final = 100

@@ -13,7 +13,7 @@ import msgspec
 from mcsdns.dns import NegativeTail
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
-from mcsdns.index.store import ServiceKey
+from mcsdns.objects.store import ServiceKey
 from mcsdns.zone.question import namespace_of
 from mcsdns.zone.records import ServiceNode
 

@@ -6,8 +6,8 @@ from mcsdns.config import Settings
 from mcsdns.dns.rdata import type_number
 from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Explanation
-from mcsdns.index.events import InitApply, InitDone
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import InitApply, InitDone
+from mcsdns.objects.model import Kind
 from mcsdns.sources import documents
 from mcsdns.world import World
 

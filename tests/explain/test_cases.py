@@ -13,7 +13,7 @@ from mcsdns.dns.rdata import type_number
 from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Explanation
 from mcsdns.explain.text import to_json, to_text
-from mcsdns.index.objects import ImportType
+from mcsdns.objects.model import ImportType
 from mcsdns.world import World
 from mcsdns.zone.tree import labels_of_key
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mcsdns.index.decode import SliceProfile
+from mcsdns.objects.decode import SliceProfile
 from tests.explain.shop_world import Explained
 
 NAME = "serve.shop.svc.clusterset.local"

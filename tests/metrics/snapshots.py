@@ -4,15 +4,15 @@ from typing import Any
 
 import msgspec
 
-from mcsdns import feed, tally
+from mcsdns import feed, stats
 from mcsdns.dns import name as names
 from mcsdns.histogram import Histogram
 from mcsdns.histogram import Statistics as Seen
-from mcsdns.index import guard, store
-from mcsdns.index.objects import Kind
 from mcsdns.metrics.snapshot import Reloads, Snapshot
+from mcsdns.objects import store
+from mcsdns.objects.model import Kind
 from mcsdns.server import kept, relay, respond, tcp, udp
-from mcsdns.sources import keeper, manifests, watched
+from mcsdns.sources import deletion_guard, keeper, manifests, watched
 from mcsdns.sources.reflector import Trouble
 from mcsdns.upstream import cache, flight, forward, health, ports, streams
 
@@ -31,9 +31,9 @@ def bare(**fields: Any) -> Snapshot:
 
 def full(**fields: Any) -> Snapshot:
     """A server with every room, each of which has seen something."""
-    tallies = [tally.Tally("udp"), tally.Tally("tcp")]
+    tallies = [stats.Tally("udp"), stats.Tally("tcp")]
     for each in tallies:
-        for kind in tally.Kind:
+        for kind in stats.Kind:
             each.numbers[each.number_of(APEX, 1, 0, kind)] += 3
     everything = Snapshot(
         ready=True,
@@ -52,7 +52,7 @@ def full(**fields: Any) -> Snapshot:
         feed=feed.Statistics(1, seen(0.5), 2, 3),
         manifests=manifests.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
-        guard=guard.Statistics(5, 1, 7.0, 1, "most are gone"),
+        guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
         keeper=keeper.Statistics(7, 1, 990.0, "no room"),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
@@ -82,8 +82,8 @@ def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) ->
 def forwarder(*upstreams: flight.Statistics) -> forward.Statistics:
     """A forwarder with these upstreams."""
     kept = cache.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-    waited = tally.Tally("udp")
-    waited.add(None, 1, 0, tally.Kind.FORWARDED)
+    waited = stats.Tally("udp")
+    waited.add(None, 1, 0, stats.Kind.FORWARDED)
     replies, seconds = list(waited.counts()), {"udp": seen(0.02), "tcp": seen()}
     return forward.Statistics(1, 2, 3, 4, 5, 6, kept, list(upstreams), replies, seconds)
 

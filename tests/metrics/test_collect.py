@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from mcsdns.index.objects import Kind
 from mcsdns.metrics.collect import families
 from mcsdns.metrics.snapshot import Snapshot
+from mcsdns.objects.model import Kind
 from mcsdns.server import udp
 from mcsdns.sources.reflector import Trouble
 from tests.metrics.snapshots import bare, forwarder, full, seen, upstream, watch

@@ -10,7 +10,7 @@ from mcsdns.metrics import exposition
 from mcsdns.metrics.collect import families
 from mcsdns.metrics.exposition import render, rendering
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.tally import Count, Kind
+from mcsdns.stats import Count, Kind
 from tests.metrics.snapshots import ZONE, bare, full
 
 PROMETHEUS = (

@@ -7,9 +7,9 @@ import msgspec
 
 from mcsdns.config import Settings
 from mcsdns.feed import Feed, Statistics
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.guard import Guard, GuardSettings
-from mcsdns.index.objects import Kind, Object
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object
+from mcsdns.sources.deletion_guard import Guard, GuardSettings
 from mcsdns.world import World
 from tests.scripted.followed import until
 from tests.worlds import endpoint_slice, service_import

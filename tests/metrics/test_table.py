@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import METRIC_TYPES
 from mcsdns.metrics.collect import families, values
 from mcsdns.metrics.exposition import render
 from mcsdns.metrics.table import METRICS, Metric, Type
-from mcsdns.tally import Kind
+from mcsdns.stats import Kind
 from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -12,9 +12,9 @@ import msgspec
 
 from mcsdns.config import Settings
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import decode
-from mcsdns.index.events import Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object, ServiceImport
+from mcsdns.objects.decode import decode
+from mcsdns.objects.events import Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object, ServiceImport
 from mcsdns.sources.cluster import Cluster
 from mcsdns.sources.following import Timing
 from mcsdns.sources.identity import Access

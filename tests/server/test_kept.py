@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
-from mcsdns.index.events import Apply, Delete
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Apply, Delete
+from mcsdns.objects.model import Kind
 from mcsdns.server.kept import Kept, Statistics
 from mcsdns.server.respond import Responder
 from mcsdns.world import World

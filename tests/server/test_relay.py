@@ -20,7 +20,7 @@ from mcsdns.server.relay import Relay
 from mcsdns.server.respond import Responder
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
-from mcsdns.tally import Tally
+from mcsdns.stats import Tally
 from mcsdns.upstream.forward import Forwarder, Settings
 from tests.upstream.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of

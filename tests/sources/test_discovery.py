@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.objects import Kind
+from mcsdns.objects.model import Kind
 from mcsdns.sources import discovery
 from mcsdns.sources.cluster import ApiError, Cluster
 from mcsdns.sources.following import Follower

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcsdns.index.objects import EndpointSlice, ServiceImport
+from mcsdns.objects.model import EndpointSlice, ServiceImport
 from mcsdns.sources import documents
 from mcsdns.sources.documents import ANYTHING, Identity
 

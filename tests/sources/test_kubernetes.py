@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcsdns.index.events import Apply, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Apply, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind
 from mcsdns.sources import following
 from tests.scripted import SERVICE_IMPORT, FakeApi, faults, wire
 from tests.scripted.faults import COMPARE, DISCOVERY, LIST, LISTS, PAGE, STREAM, WATCH, WATCHES

@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcsdns.index.events import Apply, Event, InitApply
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Apply, Event, InitApply
+from mcsdns.objects.model import Kind
 from mcsdns.sources import following
 from tests.scripted import FakeApi, Plain, faults, wire
 from tests.scripted.faults import DISCOVERY, LIST, LISTS, PAGE, STREAM, WATCHES

@@ -14,10 +14,10 @@ import pytest
 import watchfiles
 
 from mcsdns.errors import SourceError
-from mcsdns.index.decode import SliceProfile
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, ServiceImport
-from mcsdns.index.store import Store
+from mcsdns.objects.decode import SliceProfile
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, ServiceImport
+from mcsdns.objects.store import Store
 from mcsdns.sources import manifests, reading
 from mcsdns.sources.manifests import ManifestSource
 from mcsdns.sources.patience import Patience

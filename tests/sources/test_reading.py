@@ -11,7 +11,7 @@ import anyio
 import msgspec
 import pytest
 
-from mcsdns.index.decode import SliceProfile
+from mcsdns.objects.decode import SliceProfile
 from mcsdns.sources import documents, reading
 from mcsdns.sources.documents import ANYTHING, Manifest
 from tests.sources.test_documents import IMPORT, SLICE

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mcsdns.errors import ObjectError
-from mcsdns.index.decode import SliceProfile
-from mcsdns.index.objects import EndpointSlice, ImportType, Kind, ServiceImport
+from mcsdns.objects.decode import SliceProfile
+from mcsdns.objects.model import EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.sources.reflector import Bookmark, Gone, Seen, Trouble
 from mcsdns.sources.responses import (
     MAX_RETRY_AFTER_S,

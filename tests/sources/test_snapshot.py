@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcsdns.errors import SourceError
-from mcsdns.index.objects import EndpointSlice, Object, Port, ServiceImport
+from mcsdns.objects.model import EndpointSlice, Object, Port, ServiceImport
 from mcsdns.sources import snapshot
 from mcsdns.sources.snapshot import Identity, Snapshot, SnapshotError
 from tests.worlds import endpoint_slice, service_import

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.index.objects import Kind
+from mcsdns.objects.model import Kind
 from mcsdns.sources.reflector import Trouble
 from mcsdns.sources.watched import Statistics
 from tests.scripted.api import FakeApi

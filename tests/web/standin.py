@@ -11,9 +11,9 @@ import msgspec
 from aiohttp import web
 
 from mcsdns.config import Settings
-from mcsdns.index import store
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.tally import Count, Kind
+from mcsdns.objects import store
+from mcsdns.stats import Count, Kind
 from mcsdns.upstream import cache, flight, forward, health
 from mcsdns.web import admin
 from mcsdns.web.operator import SourceState

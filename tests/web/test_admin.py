@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from mcsdns.config import Settings
 from mcsdns.explain.facts import Explanation
 from mcsdns.explain.text import to_json
-from mcsdns.index.store import Statistics
-from mcsdns.tally import Kind
+from mcsdns.objects.store import Statistics
+from mcsdns.stats import Kind
 from mcsdns.web import admin, shield
 from mcsdns.web.turns import BusyError, Gate
 from tests.explain.shop_world import SHOP, Explained

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from mcsdns.index.events import Delete, InitApply
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import Delete, InitApply
+from mcsdns.objects.model import Kind
 from mcsdns.web.services import Page, Wanted, find
 from mcsdns.web.turns import Work
 from mcsdns.world import World

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mcsdns.tally import Count, Kind
+from mcsdns.stats import Count, Kind
 from mcsdns.web import turns
 from mcsdns.web.rates import Ring
 from mcsdns.web.turns import BusyError, Gate, Work, in_turns

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsdns.config import Settings
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object, ServiceImport
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object, ServiceImport
 from mcsdns.world import World
 from mcsdns.zone.tree import labels_of_key
 from tests.worlds import endpoint_slice, service_import, world_of

@@ -1,7 +1,7 @@
 """The world that the page is shown with: a few services of every kind, some of them in trouble."""
 
-from mcsdns.index.events import InitApply, InitDone
-from mcsdns.index.objects import Kind
+from mcsdns.objects.events import InitApply, InitDone
+from mcsdns.objects.model import Kind
 from tests.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.tally import Count, Kind
+from mcsdns.stats import Count, Kind
 from mcsdns.web.rates import SECONDS
 from tests.web.browser.conftest import Browser, images, stand_in
 from tests.web.browser.shop import shop

@@ -7,8 +7,8 @@ without the withheld objects; `Memory` keeps what left the store within a window
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from mcsdns.index.objects import EndpointSlice, ImportType, Kind, Object, ServiceImport
-from mcsdns.index.store import ObjectKey, ServiceKey, Store
+from mcsdns.objects.model import EndpointSlice, ImportType, Kind, Object, ServiceImport
+from mcsdns.objects.store import ObjectKey, ServiceKey, Store
 
 
 def kind_of(thing: Object) -> Kind:

@@ -1,6 +1,6 @@
-from mcsdns.index.events import Apply, Delete, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind
-from mcsdns.index.store import Store
+from mcsdns.objects.events import Apply, Delete, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind
+from mcsdns.objects.store import Store
 from tests.worlds import endpoint_slice, service_import
 
 WEB = service_import("web", ips=["10.0.0.1"])

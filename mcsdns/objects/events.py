@@ -8,7 +8,7 @@ namespace, or of all of them (`""`).
 
 import msgspec
 
-from mcsdns.index.objects import Kind, Object
+from mcsdns.objects.model import Kind, Object
 
 
 class Init(msgspec.Struct, frozen=True, gc=False):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mcsdns.index.decode import SliceProfile, decode
-from mcsdns.index.objects import EndpointSlice, Kind
+from mcsdns.objects.decode import SliceProfile, decode
+from mcsdns.objects.model import EndpointSlice, Kind
 from mcsdns.sources.reflector import Seen
 from mcsdns.sources.responses import Decoder
 from tests.scripted import wire

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.guard import Guard, GuardSettings
-from mcsdns.index.objects import ImportType, Kind, Object, ServiceImport
-from mcsdns.index.store import ServiceKey, Store
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import ImportType, Kind, Object, ServiceImport
+from mcsdns.objects.store import ServiceKey, Store
+from mcsdns.sources.deletion_guard import Guard, GuardSettings
 from tests.worlds import endpoint_slice, service_import
 
 IMPORT, SLICE = Kind.SERVICE_IMPORT, Kind.ENDPOINT_SLICE

@@ -3,7 +3,7 @@
 from itertools import islice
 from typing import Final
 
-from mcsdns.index.objects import EndpointSlice
+from mcsdns.objects.model import EndpointSlice
 
 MOST_CLUSTERS: Final = 64
 """So many clusters are counted apart: whoever writes slices must not make metrics without end."""

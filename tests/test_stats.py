@@ -10,7 +10,7 @@ import pytest
 from mcsdns import config
 from mcsdns.client import server_from_text
 from mcsdns.dns.name import from_text
-from mcsdns.tally import OTHER, UNCOUNTED, Kind, Tally
+from mcsdns.stats import OTHER, UNCOUNTED, Kind, Tally
 from tests import live
 from tests.conftest import ask
 

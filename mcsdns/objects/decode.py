@@ -16,7 +16,7 @@ import msgspec
 from mcsdns.dns import ip as addresses
 from mcsdns.dns import name as names
 from mcsdns.errors import ObjectError
-from mcsdns.index.objects import (
+from mcsdns.objects.model import (
     Condition,
     Endpoint,
     EndpointSlice,

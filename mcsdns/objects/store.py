@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from mcsdns.index.census import Census
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import EndpointSlice, Kind, Object, ServiceImport
+from mcsdns.objects.census import Census
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
 
 ServiceKey = tuple[str, str]
 """Namespace and service name."""

@@ -28,10 +28,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import Kind, Object, ServiceImport
-from mcsdns.index.store import ObjectKey, ServiceKey, Store
-from mcsdns.index.withheld import Memory, Withheld, kind_of, service_of
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind, Object, ServiceImport
+from mcsdns.objects.store import ObjectKey, ServiceKey, Store
+from mcsdns.sources.withheld import Memory, Withheld, kind_of, service_of
 
 _COUNT_EVERY_S: Final = 1.0
 """How long the number of services that have answers is believed; counting 10,000 takes 2 ms."""

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.index.census import MOST_CLUSTERS, OTHER
-from mcsdns.index.decode import decode
-from mcsdns.index.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.index.objects import EndpointSlice, Kind, Object
-from mcsdns.index.store import Statistics, Store
+from mcsdns.objects.census import MOST_CLUSTERS, OTHER
+from mcsdns.objects.decode import decode
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import EndpointSlice, Kind, Object
+from mcsdns.objects.store import Statistics, Store
 from tests.worlds import endpoint_slice, service_import
 
 
