@@ -15,7 +15,7 @@ from mcsdns.objects.events import Apply, Event, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object
 from mcsdns.server.kept import Kept
 from mcsdns.world import World
-from mcsdns.zone.question import APEX_OWNER
+from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
 
 logger = logging.getLogger(__name__)

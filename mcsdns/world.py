@@ -8,7 +8,7 @@ from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import Store
 from mcsdns.server.answer import Answerer
 from mcsdns.sources.documents import Located
-from mcsdns.zone.publish import Publisher
+from mcsdns.zone.publisher import Publisher
 from mcsdns.zone.tree import Readiness, Tree
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served, key_of
 from mcsdns.explain.words import label_text
 from mcsdns.objects.model import EndpointSlice
-from mcsdns.zone.question import ServiceName
+from mcsdns.zone.name_shape import ServiceName
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 
 _MOST_NAMES_READ: Final = 20_000

@@ -13,7 +13,7 @@ from mcsdns.explain.spelling import letters_off, nearest
 from mcsdns.explain.walk import Asked, Served
 from mcsdns.explain.words import counted, label_text, shown
 from mcsdns.objects.store import ServiceKey
-from mcsdns.zone.question import Fixed, NamespaceName, ServiceName
+from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 
 _SVC: Final = b"svc"
 _CLUSTER_ZONE: Final = (b"cluster", b"local")

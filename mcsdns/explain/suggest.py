@@ -17,7 +17,7 @@ from mcsdns.explain.near_names import Candidate, near_names
 from mcsdns.explain.walk import Asked, Served, Walk, ask
 from mcsdns.explain.words import counted
 from mcsdns.zone.lookup import Answer, NoData, NotReady
-from mcsdns.zone.question import ServiceName
+from mcsdns.zone.name_shape import ServiceName
 
 _MOST_SUGGESTED: Final = 5
 _MOST_TRIED: Final = 60

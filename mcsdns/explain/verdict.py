@@ -19,7 +19,7 @@ from mcsdns.zone.lookup import (
     NxDomain,
     PerClusterForm,
 )
-from mcsdns.zone.question import ServiceName, namespace_of
+from mcsdns.zone.name_shape import ServiceName, namespace_of
 from mcsdns.zone.records import Node
 from mcsdns.zone.tree import PerCluster
 

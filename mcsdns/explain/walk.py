@@ -20,9 +20,9 @@ from mcsdns.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
 from mcsdns.explain.words import label_text
 from mcsdns.objects.store import ServiceKey, Store
 from mcsdns.server.answer import Answerer, Decision
-from mcsdns.zone import question
+from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
-from mcsdns.zone.question import Fixed, NamespaceName, ServiceName
+from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 from mcsdns.zone.records import Node, ServiceNode
 from mcsdns.zone.tree import Tree
 
@@ -46,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True):
     query: Query
     decision: Decision
     tail: NegativeTail | None
-    shape: question.Shape | None
+    shape: name_shape.Shape | None
 
     @property
     def below_zone(self) -> tuple[bytes, ...]:
@@ -101,7 +101,7 @@ def ask(served: Served, name: bytes, qtype: int) -> Asked:
     assert query is not None, "what we wrote is a query"
     decision = served.answerer.answer_query(query)
     for tail in served.tree.tails:
-        shape = question.parse(query.name, query.labels, tail.zone)
+        shape = name_shape.parse(query.name, query.labels, tail.zone)
         if shape is not None:
             return Asked(query, decision, tail, shape)
     return Asked(query, decision, None, None)

@@ -20,7 +20,7 @@ from mcsdns.zone.lookup import (
     PerClusterForm,
     lookup,
 )
-from mcsdns.zone.question import Shape, parse
+from mcsdns.zone.name_shape import Shape, parse
 from mcsdns.zone.tree import PerCluster, Tree
 
 BAD_VERSION: Final = Response(rcode=Rcode.BADVERS)

@@ -40,7 +40,7 @@ from mcsdns.server.kept import (
 from mcsdns.server.relay import Relay
 from mcsdns.stats import TRANSPORTS, Kind, Tally
 from mcsdns.zone.lookup import Answer, NoData, NotReady
-from mcsdns.zone.question import owner_of
+from mcsdns.zone.name_shape import owner_of
 from mcsdns.zone.tree import Tree
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import msgspec
 from mcsdns.dns import NegativeTail
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
-from mcsdns.zone.question import (
+from mcsdns.zone.name_shape import (
     Fixed,
     NamespaceName,
     ServiceName,

@@ -14,7 +14,7 @@ from mcsdns.dns import NegativeTail
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.objects.store import ServiceKey
-from mcsdns.zone.question import namespace_of
+from mcsdns.zone.name_shape import namespace_of
 from mcsdns.zone.records import ServiceNode
 
 NOT_READ: Final = "the objects have not been read yet"

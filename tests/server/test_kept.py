@@ -17,7 +17,7 @@ from mcsdns.objects.model import Kind
 from mcsdns.server.kept import Kept, Statistics
 from mcsdns.server.respond import Responder
 from mcsdns.world import World
-from mcsdns.zone.question import APEX_OWNER
+from mcsdns.zone.name_shape import APEX_OWNER
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
 ZONE = "clusterset.local"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from mcsdns.objects.events import Event
 from mcsdns.objects.model import Problem
 from mcsdns.objects.store import Service, ServiceKey, Store
-from mcsdns.zone.question import namespace_of
+from mcsdns.zone.name_shape import namespace_of
 from mcsdns.zone.records import ServiceNode, node_of
 from mcsdns.zone.tree import ClustersetIps, Tree, labels_of_key
 
