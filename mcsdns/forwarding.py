@@ -10,13 +10,13 @@ import anyio
 
 from mcsdns.config import Settings
 from mcsdns.dns.name import ROOT, Name, to_text
+from mcsdns.forward.address import Address
+from mcsdns.forward.forwarder import Forwarder
+from mcsdns.forward.resolv_conf import ResolvConf, is_own
+from mcsdns.forward.told import Told
 from mcsdns.server.allow import Allowed, own_networks
 from mcsdns.server.relay import Relay
 from mcsdns.stats import TRANSPORTS, Tally
-from mcsdns.upstream.address import Address
-from mcsdns.upstream.forward import Forwarder
-from mcsdns.upstream.resolvconf import ResolvConf, is_own
-from mcsdns.upstream.told import Told
 
 logger = logging.getLogger(__name__)
 

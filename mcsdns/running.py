@@ -16,6 +16,7 @@ from mcsdns import forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
 from mcsdns.feed import Feed
+from mcsdns.forward.told import Told
 from mcsdns.forwarding import Forwarding
 from mcsdns.generation import Generation
 from mcsdns.listening import Listening
@@ -23,7 +24,6 @@ from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.origin import SourceState
 from mcsdns.server import tcp, udp
 from mcsdns.stats import TRANSPORTS, Tally
-from mcsdns.upstream.told import Told
 from mcsdns.web.sites import Sites
 from mcsdns.world import World
 

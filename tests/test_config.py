@@ -15,8 +15,8 @@ from mcsdns import cli, config, log
 from mcsdns.config import LogFormat, LogLevel, place
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
 from mcsdns.errors import ConfigError
+from mcsdns.forward.health import Policy
 from mcsdns.objects.decode import SliceProfile
-from mcsdns.upstream.health import Policy
 from mcsdns.zone.tree import ClustersetIps, PerCluster
 
 ROOT = Path(__file__).parents[1]

@@ -21,9 +21,9 @@ from mcsdns.reloading import Reloader, follow_file
 from mcsdns.running import Server
 from mcsdns.succession import Succession
 from mcsdns.world import World
+from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
 from tests.sources.test_documents import IMPORT
-from tests.upstream.scripted import until
 
 
 @asynccontextmanager

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from mcsdns.check.api import Api
+from mcsdns.forward.resolv_conf import nameservers
 from mcsdns.sources.cluster import ApiError
 from mcsdns.sources.reflector import Trouble
-from mcsdns.upstream.resolvconf import nameservers
 
 _MOST: Final = 3
 """As many as glibc asks."""

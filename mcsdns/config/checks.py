@@ -8,9 +8,9 @@ from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError
+from mcsdns.forward import address
+from mcsdns.forward.address import Address
 from mcsdns.server import allow
-from mcsdns.upstream import address
-from mcsdns.upstream.address import Address
 
 _ALL: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what `:PORT` asks for
 _PORT = re.compile("[0-9]{1,5}")

@@ -15,15 +15,15 @@ from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError, NoSourceError
+from mcsdns.forward import address, cache, forwarder
+from mcsdns.forward.address import Address
+from mcsdns.forward.health import Policy
+from mcsdns.forward.stream_pool import StreamSettings
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.deletion_guard import GuardSettings
 from mcsdns.sources.identity import Access, has_kubeconfig
 from mcsdns.sources.settings import KubernetesSettings
-from mcsdns.upstream import address, cache, forward
-from mcsdns.upstream.address import Address
-from mcsdns.upstream.health import Policy
-from mcsdns.upstream.streams import StreamSettings
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 DEFAULT_ZONE: Final = "clusterset.local"
@@ -454,9 +454,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             zones[zone] = upstreams
         return zones
 
-    def forward_settings(self) -> forward.Settings:
+    def forward_settings(self) -> forwarder.Settings:
         """Build what the forwarder needs."""
-        return forward.Settings(
+        return forwarder.Settings(
             policy=self.upstream_policy,
             max_pending=self.forward_limit,
             streams=StreamSettings(ca_file=self.upstream_ca or None),

@@ -20,14 +20,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from mcsdns import __version__, histogram
+from mcsdns.forward import forwarder as forward
+from mcsdns.forward import health
+from mcsdns.forward.pending import Statistics as UpstreamStatistics
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.metrics.table import ENDED, METRICS, RESOURCES, Metric, Type
 from mcsdns.objects import census
 from mcsdns.objects.model import Kind
 from mcsdns.sources import watched
 from mcsdns.sources.reflector import Trouble
-from mcsdns.upstream import forward, health
-from mcsdns.upstream.flight import Statistics as UpstreamStatistics
 
 Labels = tuple[str, ...]
 Value = float | histogram.Statistics

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from mcsdns.feed import Statistics as FeedStatistics
+from mcsdns.forward.forwarder import Statistics as ForwarderStatistics
 from mcsdns.objects.store import Statistics as StoreStatistics
 from mcsdns.server.kept import Statistics as KeptStatistics
 from mcsdns.server.relay import Statistics as RelayStatistics
@@ -16,7 +17,6 @@ from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.manifests import Statistics as ManifestStatistics
 from mcsdns.sources.watched import Statistics as WatchStatistics
 from mcsdns.stats import Count
-from mcsdns.upstream.forward import Statistics as ForwarderStatistics
 
 
 class Reloads(msgspec.Struct, frozen=True):

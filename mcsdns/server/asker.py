@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from mcsdns.upstream import forward
+from mcsdns.forward import forwarder
 
 
-class Asker(forward.Asker, Protocol):
+class Asker(forwarder.Asker, Protocol):
     """The sender of the request that is being answered now; valid within that call only."""
 
     def address(self) -> bytes:

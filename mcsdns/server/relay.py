@@ -9,13 +9,13 @@ import msgspec
 
 from mcsdns.dns import Query, Response, write_response
 from mcsdns.dns.types import Ede, EdeCode, Rcode
+from mcsdns.forward.cache import Found
+from mcsdns.forward.forwarder import Forwarder
+from mcsdns.forward.reply import UpstreamReply
 from mcsdns.server.allow import Allowed, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.kept import raw_key
 from mcsdns.stats import TRANSPORTS, Kind, Tally
-from mcsdns.upstream.cache import Found
-from mcsdns.upstream.forward import Forwarder
-from mcsdns.upstream.replies import UpstreamReply
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ import msgspec
 
 from mcsdns import feed, stats
 from mcsdns.dns import name as names
+from mcsdns.forward import cache, health, pending, stream_pool, udp_pool
+from mcsdns.forward import forwarder as forward
 from mcsdns.histogram import Histogram
 from mcsdns.histogram import Statistics as Seen
 from mcsdns.metrics.snapshot import Reloads, Snapshot
@@ -14,7 +16,6 @@ from mcsdns.objects.model import Kind
 from mcsdns.server import kept, relay, respond, tcp, udp
 from mcsdns.sources import deletion_guard, keeper, manifests, watched
 from mcsdns.sources.reflector import Trouble
-from mcsdns.upstream import cache, flight, forward, health, ports, streams
 
 ZONE = "clusterset.local."
 APEX = names.from_text(ZONE)
@@ -70,16 +71,16 @@ def watch(kind: Kind, **fields: Any) -> watched.Statistics:
     return msgspec.structs.replace(some, **fields)
 
 
-def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) -> flight.Statistics:
+def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) -> pending.Statistics:
     """An upstream that was asked seven times."""
-    return flight.Statistics(
+    return pending.Statistics(
         health.Statistics(name, rtt_s, 7, 6, 1, is_down),
-        streams.Statistics(1, 1, 2, 3, 4, 0, 0, 1, 1),
-        ports.Statistics(1, 1, 2, 3, 4, 0, 0, 1),
+        stream_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1, 1),
+        udp_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1),
     )
 
 
-def forwarder(*upstreams: flight.Statistics) -> forward.Statistics:
+def forwarder(*upstreams: pending.Statistics) -> forward.Statistics:
     """A forwarder with these upstreams."""
     kept = cache.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     waited = stats.Tally("udp")

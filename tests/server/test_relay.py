@@ -13,6 +13,7 @@ import pytest
 from mcsdns import app, config
 from mcsdns.config import schema
 from mcsdns.dns import name as names
+from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.server import udp
 from mcsdns.server.allow import Allowed
 from mcsdns.server.kept import Kept
@@ -21,8 +22,7 @@ from mcsdns.server.respond import Responder
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
 from mcsdns.stats import Tally
-from mcsdns.upstream.forward import Forwarder, Settings
-from tests.upstream.scripted import Server, answer, forwarder_of, framed, request, until
+from tests.forward.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of
 
 Start = Callable[..., Awaitable[tuple[app.Server, Server]]]

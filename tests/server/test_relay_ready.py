@@ -7,14 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcsdns import dns
+from mcsdns.forward.cache import key_of
+from mcsdns.forward.forwarder import Forwarder
+from mcsdns.forward.render import fit
+from mcsdns.forward.reply import read_upstream_reply
 from mcsdns.server.allow import Allowed
 from mcsdns.server.relay import Relay
-from mcsdns.upstream.cache import key_of
-from mcsdns.upstream.fitting import fit
-from mcsdns.upstream.forward import Forwarder
-from mcsdns.upstream.replies import read_upstream_reply
-from tests.upstream import upstream_message
-from tests.upstream.scripted import Server, forwarder_of, request
+from tests.forward import upstream_message
+from tests.forward.scripted import Server, forwarder_of, request
 
 
 class Clock:

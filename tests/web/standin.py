@@ -11,10 +11,11 @@ import msgspec
 from aiohttp import web
 
 from mcsdns.config import Settings
+from mcsdns.forward import cache, health, pending
+from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects import store
 from mcsdns.stats import Count, Kind
-from mcsdns.upstream import cache, flight, forward, health
 from mcsdns.web import admin
 from mcsdns.web.operator import SourceState
 from mcsdns.world import World
@@ -107,7 +108,7 @@ def forwarding(*upstreams: tuple[str, float | None, bool]) -> forward.Statistics
         forward.Statistics,
         asked=5120,
         cache=kept,
-        upstreams=[_with(flight.Statistics, health=each) for each in asked],
+        upstreams=[_with(pending.Statistics, health=each) for each in asked],
         replies=[],
         seconds={},
     )

@@ -19,15 +19,15 @@ import msgspec
 from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.types import EdeCode, Rcode
 from mcsdns.errors import ConfigError
-from mcsdns.stats import Kind
-from mcsdns.upstream.fitting import (
+from mcsdns.forward.render import (
     MAX_KINDS,
     MAX_RENDERED_BYTES,
     Fitted,
     bounded,
     write_error_option,
 )
-from mcsdns.upstream.replies import UpstreamReply, failed_reply, has_shared_offsets
+from mcsdns.forward.reply import UpstreamReply, failed_reply, has_shared_offsets
+from mcsdns.stats import Kind
 
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _CACHED_ERROR: Final = 13

@@ -3,8 +3,8 @@
 from typing import Final
 
 from mcsdns.dns.types import EdeCode
-from mcsdns.upstream.fitting import Fitted, write_error_option
-from mcsdns.upstream.replies import failed_reply
+from mcsdns.forward.render import Fitted, write_error_option
+from mcsdns.forward.reply import failed_reply
 
 TOO_MANY: Final = write_error_option(EdeCode.OTHER, "too many questions wait for upstreams")
 SILENT: Final = write_error_option(EdeCode.NO_REACHABLE_AUTHORITY, "no upstream answered in time")

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from mcsdns.errors import ConfigError
-from mcsdns.upstream.address import Address, Protocol, parse
+from mcsdns.forward.address import Address, Protocol, parse
 
 UDP, TCP, TLS = Protocol.UDP, Protocol.TCP, Protocol.TLS
 

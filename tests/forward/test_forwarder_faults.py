@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import dnslib
 import pytest
 
-from mcsdns.upstream import cache
-from mcsdns.upstream.forward import Forwarder, Settings
-from mcsdns.upstream.health import Policy
-from mcsdns.upstream.ports import PortSettings
-from tests.upstream.scripted import (
+from mcsdns.forward import cache
+from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.health import Policy
+from mcsdns.forward.udp_pool import PortSettings
+from tests.forward.scripted import (
     TXT,
     Server,
     addresses,

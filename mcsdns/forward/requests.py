@@ -9,7 +9,7 @@ from typing import Final
 
 from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt, write_query
 from mcsdns.dns.name import Name
-from mcsdns.upstream.loops import Loops
+from mcsdns.forward.loops import Loops
 
 _BITS: Final = (False, True)
 _HEADS: Final = [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.upstream.address import parse
-from mcsdns.upstream.resolvconf import ResolvConf, is_own, nameservers
+from mcsdns.forward.address import parse
+from mcsdns.forward.resolv_conf import ResolvConf, is_own, nameservers
 
 
 def texts(text: str, own: set[tuple[str, int]] | None = None) -> list[str]:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.health import Chooser, Health, Policy
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.health import Chooser, Health, Policy
 
 
 def health_of(rtt_s: float | None = None) -> Health:

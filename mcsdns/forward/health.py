@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.upstream.address import Address
+from mcsdns.forward.address import Address
 
 _FAILURES_UNTIL_DOWN: Final = 3
 _GAIN: Final = 0.125

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.upstream import ports
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.ports import Ports, PortSettings
-from tests.upstream.callers import QUESTION, RNG, Caller, until
+from mcsdns.forward import udp_pool
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.udp_pool import Ports, PortSettings
+from tests.forward.callers import QUESTION, RNG, Caller, until
 
 Reply = Callable[["Peer", bytes, tuple[str, int]], None]
 
@@ -65,7 +65,7 @@ class World:
         self._open.append(peer)
         return peer
 
-    def ports(
+    def udp_pool(
         self, peer: Peer | Address, rng: random.Random = RNG, **settings: float
     ) -> Ports[int]:
         address = peer.address if isinstance(peer, Peer) else peer
@@ -121,7 +121,7 @@ async def test_questions_come_from_64_ports_with_random_ids(world: World) -> Non
     assert len(set(ids)) > 1900
     for bit in range(16):
         assert 700 < sum(number >> bit & 1 for number in ids) < 1300
-    low, high, reserved = ports.source_ports()
+    low, high, reserved = udp_pool.source_ports()
     assert all(low <= port <= high and port not in reserved for port in ids_ports(peer))
     assert max(ids_ports(peer)) - min(ids_ports(peer)) > (high - low) // 4
 
@@ -401,7 +401,7 @@ async def test_where_no_socket_can_be_opened_another_serves_longer(
 async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = world.peer(echo)
     taken = peer.address.port
-    monkeypatch.setattr(ports, "source_ports", lambda: (taken, taken, frozenset()))
+    monkeypatch.setattr(udp_pool, "source_ports", lambda: (taken, taken, frozenset()))
     upstream = world.ports(peer)
     await marked(upstream, world.caller)
     assert peer.questions[0][1][1] != taken
@@ -410,13 +410,13 @@ async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.Mo
 def test_the_ports_of_the_system_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "range").write_text("2000\t3000\n")
     (tmp_path / "reserved").write_text("2000,2004-2006\n")
-    monkeypatch.setattr(ports, "_PORT_RANGE", tmp_path / "range")
-    monkeypatch.setattr(ports, "_RESERVED_PORTS", tmp_path / "reserved")
-    assert ports.source_ports() == (2000, 3000, frozenset({2000, 2004, 2005, 2006}))
+    monkeypatch.setattr(udp_pool, "_PORT_RANGE", tmp_path / "range")
+    monkeypatch.setattr(udp_pool, "_RESERVED_PORTS", tmp_path / "reserved")
+    assert udp_pool.source_ports() == (2000, 3000, frozenset({2000, 2004, 2005, 2006}))
     (tmp_path / "reserved").write_text("\n")
-    assert ports.source_ports() == (2000, 3000, frozenset())
+    assert udp_pool.source_ports() == (2000, 3000, frozenset())
     (tmp_path / "range").unlink()
-    assert ports.source_ports() == (32768, 60999, frozenset())
+    assert udp_pool.source_ports() == (32768, 60999, frozenset())
 
 
 async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mcsdns.errors import ConfigError
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.streams import Stream, StreamSettings
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.stream_pool import Stream, StreamSettings
 from tests.certificates import Authority, authority
-from tests.upstream.callers import QUESTION, RNG, Caller, until
+from tests.forward.callers import QUESTION, RNG, Caller, until
 
 __all__ = ["authority"]
 

@@ -12,12 +12,12 @@ import pytest
 
 from mcsdns import dns
 from mcsdns.dns import name as names
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.forward import Forwarder, Settings
-from mcsdns.upstream.health import Policy
-from mcsdns.upstream.loops import Loops, zones_of, zones_to_probe
-from tests.upstream.callers import until
-from tests.upstream.scripted import (
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.health import Policy
+from mcsdns.forward.loops import Loops, zones_of, zones_to_probe
+from tests.forward.callers import until
+from tests.forward.scripted import (
     Server,
     addresses,
     answer,

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from mcsdns.dns.types import Rcode
 from mcsdns.errors import ReplyError
-from mcsdns.upstream.fitting import (
+from mcsdns.forward.render import (
     MAX_KINDS,
     Fitted,
     bounded,
     fit,
     write_error_option,
 )
-from mcsdns.upstream.replies import UpstreamReply, read_upstream_reply
-from tests.upstream import (
+from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
+from tests.forward import (
     client_query,
     errors_of,
     opt_of,

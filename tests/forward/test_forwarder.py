@@ -7,11 +7,12 @@ from typing import cast
 import pytest
 
 from mcsdns.dns import name as names
-from mcsdns.upstream import cache, flight
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.forward import Forwarder, Settings
-from mcsdns.upstream.health import Policy
-from tests.upstream.scripted import (
+from mcsdns.forward import cache
+from mcsdns.forward import pending as flight
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.health import Policy
+from tests.forward.scripted import (
     NXDOMAIN,
     REFUSED,
     SERVFAIL,

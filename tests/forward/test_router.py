@@ -3,7 +3,7 @@
 import pytest
 
 from mcsdns.dns.name import Name, from_text
-from mcsdns.upstream.stub import Stubs
+from mcsdns.forward.router import Stubs
 
 ZONES = {
     "corp.example": "corp",

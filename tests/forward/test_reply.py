@@ -8,8 +8,8 @@ from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import Rcode
 from mcsdns.errors import ReplyError
-from mcsdns.upstream.replies import MAX_ERRORS_BYTES, UpstreamReply, read_upstream_reply
-from tests.upstream import question, upstream_message
+from mcsdns.forward.reply import MAX_ERRORS_BYTES, UpstreamReply, read_upstream_reply
+from tests.forward import question, upstream_message
 
 WWW = names.wire_from_text("www.example")
 QUESTION = WWW + b"\0\1\0\1"

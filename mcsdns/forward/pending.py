@@ -13,12 +13,13 @@ import msgspec
 
 from mcsdns.dns import Query
 from mcsdns.dns.name import Name
-from mcsdns.upstream import health, ports, streams
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.health import Health
-from mcsdns.upstream.ports import Handle, Ports, PortSettings
-from mcsdns.upstream.replies import UpstreamReply
-from mcsdns.upstream.streams import Question, Stream, StreamSettings
+from mcsdns.forward import health, stream_pool
+from mcsdns.forward import udp_pool as ports
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.health import Health
+from mcsdns.forward.reply import UpstreamReply
+from mcsdns.forward.stream_pool import Question, Stream, StreamSettings
+from mcsdns.forward.udp_pool import Handle, Ports, PortSettings
 
 TICK_S: Final = 0.02
 
@@ -30,7 +31,7 @@ class Statistics(msgspec.Struct, frozen=True):
     """An immutable snapshot of one upstream; `ports` is None where it is not asked over UDP."""
 
     health: health.Statistics
-    stream: streams.Statistics
+    stream: stream_pool.Statistics
     ports: ports.Statistics | None
 
 

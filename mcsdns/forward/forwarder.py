@@ -21,21 +21,22 @@ from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.name import Name, to_text
 from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import ReplyError
+from mcsdns.forward import cache as caching
+from mcsdns.forward import failures
+from mcsdns.forward import pending as flight
+from mcsdns.forward.address import Address
+from mcsdns.forward.cache import Cache, Found, key_of
+from mcsdns.forward.health import ONLY, Chooser, Policy
+from mcsdns.forward.loops import Loops, Probe, zones_to_probe
+from mcsdns.forward.pending import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
+from mcsdns.forward.render import Fitted, render
+from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
+from mcsdns.forward.requests import Requests, query_of
+from mcsdns.forward.router import Stubs
+from mcsdns.forward.stream_pool import StreamSettings
+from mcsdns.forward.told import Told
+from mcsdns.forward.udp_pool import PortSettings
 from mcsdns.stats import Count, Kind
-from mcsdns.upstream import cache as caching
-from mcsdns.upstream import failures, flight
-from mcsdns.upstream.address import Address
-from mcsdns.upstream.cache import Cache, Found, key_of
-from mcsdns.upstream.fitting import Fitted, render
-from mcsdns.upstream.flight import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
-from mcsdns.upstream.health import ONLY, Chooser, Policy
-from mcsdns.upstream.loops import Loops, Probe, zones_to_probe
-from mcsdns.upstream.ports import PortSettings
-from mcsdns.upstream.replies import UpstreamReply, read_upstream_reply
-from mcsdns.upstream.requests import Requests, query_of
-from mcsdns.upstream.streams import StreamSettings
-from mcsdns.upstream.stub import Stubs
-from mcsdns.upstream.told import Told
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from typing import Final
 
 from mcsdns import histogram
+from mcsdns.forward.pending import Waiter
 from mcsdns.histogram import Histogram
 from mcsdns.stats import TRANSPORTS, Count, Kind, Tally
-from mcsdns.upstream.flight import Waiter
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Upper bounds: from a neighbour in the same node to the longest that a question waits."""

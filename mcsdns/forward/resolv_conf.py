@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from mcsdns.errors import ConfigError
-from mcsdns.upstream.address import Address, parse
+from mcsdns.forward.address import Address, parse
 
 logger = logging.getLogger(__name__)
 

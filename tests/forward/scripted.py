@@ -11,11 +11,11 @@ import dnslib
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import Rcode
-from mcsdns.upstream import flight
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.forward import Forwarder, Settings
-from mcsdns.upstream.loops import OPTION_CODE
-from tests.upstream.callers import RNG, until
+from mcsdns.forward import pending
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.loops import OPTION_CODE
+from tests.forward.callers import RNG, until
 
 EDE = 15
 A = 1
@@ -147,22 +147,22 @@ class Transport:
     def __init__(
         self,
         address: Address,
-        deliver: Callable[[flight.Try, bytes], bool],
-        fail: Callable[[flight.Try, str], None],
+        deliver: Callable[[pending.Try, bytes], bool],
+        fail: Callable[[pending.Try, str], None],
         settings: object,
         rng: object,
     ) -> None:
-        self.sent: list[tuple[flight.Try, bytes]] = []
-        self.forgotten: list[flight.Try] = []
+        self.sent: list[tuple[pending.Try, bytes]] = []
+        self.forgotten: list[pending.Try] = []
         self.is_closed = False
         self._deliver, self._fail = deliver, fail
 
-    def send(self, token: flight.Try, message: bytes) -> flight.Try:
+    def send(self, token: pending.Try, message: bytes) -> pending.Try:
         assert not self.is_closed
         self.sent.append((token, message))
         return token
 
-    def forget(self, handle: flight.Try) -> None:
+    def forget(self, handle: pending.Try) -> None:
         self.forgotten.append(handle)
 
     def close(self) -> None:

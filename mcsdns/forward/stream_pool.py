@@ -15,8 +15,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from mcsdns.errors import ConfigError
-from mcsdns.upstream.address import Address, Protocol
-from mcsdns.upstream.counts import Counts, text_of
+from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward.counts import Counts, text_of
 
 T = TypeVar("T")
 

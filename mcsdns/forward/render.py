@@ -9,7 +9,7 @@ from typing import Final
 
 from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
 from mcsdns.dns.types import Rcode
-from mcsdns.upstream.replies import UpstreamReply
+from mcsdns.forward.reply import UpstreamReply
 
 _QR, _TC, _RA, _AD = 0x8000, 0x0200, 0x0080, 0x0020
 _RD_BIT, _CD_BIT = 8, 4

@@ -18,9 +18,9 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from mcsdns.upstream.address import Address
-from mcsdns.upstream.counts import Counts, text_of
-from mcsdns.upstream.readers import Readers
+from mcsdns.forward.address import Address
+from mcsdns.forward.counts import Counts, text_of
+from mcsdns.forward.readers import Readers
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import msgspec
 
 from mcsdns.dns import name as names
 from mcsdns.dns.name import MAX_NAME_BYTES, ROOT, Name
-from mcsdns.upstream.address import Address
+from mcsdns.forward.address import Address
 
 _K = TypeVar("_K")
 

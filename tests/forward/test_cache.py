@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.errors import ConfigError
-from mcsdns.upstream.cache import Cache, Found, Settings, key_of
-from mcsdns.upstream.replies import UpstreamReply, read_upstream_reply
-from tests.upstream import client_query, errors_of, parsed, question, upstream_message
+from mcsdns.forward.cache import Cache, Found, Settings, key_of
+from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
+from tests.forward import client_query, errors_of, parsed, question, upstream_message
 
 KEY = key_of(client_query())
 SOA = "example 300 SOA ns.example h.example 1 2 3 4 60"
