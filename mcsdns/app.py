@@ -15,9 +15,9 @@ from mcsdns.config import Settings
 from mcsdns.generation import expect_many_objects, preload
 from mcsdns.reloading import Reloader, follow_file
 from mcsdns.running import Server, Statistics
+from mcsdns.server.world import World
 from mcsdns.sources.manifests import ManifestSource
 from mcsdns.succession import Succession
-from mcsdns.world import World
 
 __all__ = ["Server", "Statistics", "offline_world", "serve"]
 

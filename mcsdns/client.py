@@ -15,9 +15,9 @@ from typing import Final
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import ConfigError, NoReplyError
-from mcsdns.server.answer import Answerer
-from mcsdns.server.kept import Kept
-from mcsdns.server.respond import Responder
+from mcsdns.server.authority import Answerer
+from mcsdns.server.handler import Responder
+from mcsdns.server.packet_cache import Kept
 from mcsdns.zone.tree import Tree
 
 DNS_PORT: Final = 53

@@ -14,8 +14,8 @@ from mcsdns.forward.address import Address
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.resolv_conf import ResolvConf, is_own
 from mcsdns.forward.told import Told
-from mcsdns.server.allow import Allowed, own_networks
-from mcsdns.server.relay import Relay
+from mcsdns.server.acl import Allowed, own_networks
+from mcsdns.server.forward_handler import Relay
 from mcsdns.stats import TRANSPORTS, Tally
 
 logger = logging.getLogger(__name__)

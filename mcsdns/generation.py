@@ -13,16 +13,16 @@ from typing import Final
 import anyio
 
 from mcsdns.config import Settings
-from mcsdns.feed import Feed
 from mcsdns.forwarding import Forwarding
 from mcsdns.objects.events import Delete
 from mcsdns.objects.model import Kind
 from mcsdns.origin import ManifestOrigin, NoOrigin, Origin
-from mcsdns.server.kept import Kept
-from mcsdns.server.respond import Responder
+from mcsdns.server.handler import Responder
+from mcsdns.server.packet_cache import Kept
+from mcsdns.server.world import World
+from mcsdns.server.zone_state import Feed
 from mcsdns.sources.contents import in_turns
 from mcsdns.stats import Tally
-from mcsdns.world import World
 
 _THRESHOLDS: Final = (10_000, 20, 20)
 """While serving: hardly anything here is in cycles, and a forwarded question makes objects."""

@@ -13,10 +13,10 @@ import msgspec
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
 from mcsdns.server import tcp, udp
-from mcsdns.server.respond import Responder
+from mcsdns.server.handler import Responder
 
 if TYPE_CHECKING:
-    from mcsdns.querylog import QueryLog
+    from mcsdns.server.query_log import QueryLog
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import anyio
 import msgspec
 
 from mcsdns.config import Settings
-from mcsdns.feed import Feed
 from mcsdns.objects.events import Init, InitDone
 from mcsdns.objects.model import Kind
+from mcsdns.server.zone_state import Feed
 from mcsdns.sources import watched
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.documents import Located

@@ -15,7 +15,6 @@ import msgspec
 from mcsdns import forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
-from mcsdns.feed import Feed
 from mcsdns.forward.told import Told
 from mcsdns.forwarding import Forwarding
 from mcsdns.generation import Generation
@@ -23,9 +22,10 @@ from mcsdns.listening import Listening
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.origin import SourceState
 from mcsdns.server import tcp, udp
+from mcsdns.server.world import World
+from mcsdns.server.zone_state import Feed
 from mcsdns.stats import TRANSPORTS, Tally
 from mcsdns.web.sites import Sites
-from mcsdns.world import World
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class Server:
         """Log as many of the requests as the settings say, and count them if they say so."""
         query_log = None
         if self.settings.query_log:
-            from mcsdns.querylog import QueryLog  # noqa: PLC0415 - few want it
+            from mcsdns.server.query_log import QueryLog  # noqa: PLC0415 - few want it
 
             query_log = QueryLog(self.settings.query_log)
         is_counting = self.settings.request_metrics is Switch.ON

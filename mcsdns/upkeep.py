@@ -13,17 +13,17 @@ import anyio
 from mcsdns.config import Settings
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
-from mcsdns.feed import Feed
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
 from mcsdns.origin import SourceState, Statistics
+from mcsdns.server.world import World
+from mcsdns.server.zone_state import Feed
 from mcsdns.sources import snapshot
 from mcsdns.sources.cluster import Cluster
 from mcsdns.sources.deletion_guard import Guard
 from mcsdns.sources.documents import Located
 from mcsdns.sources.keeper import Keeper, KeeperSettings, Known
 from mcsdns.sources.kubernetes import KubernetesSource, Standing
-from mcsdns.world import World
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from mcsdns.config import Settings
 from mcsdns.errors import SourceError
 from mcsdns.reloading import Reloader, follow_file
 from mcsdns.running import Server
+from mcsdns.server.world import World
 from mcsdns.succession import Succession
-from mcsdns.world import World
 from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
 from tests.sources.test_documents import IMPORT

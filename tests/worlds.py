@@ -7,9 +7,9 @@ from mcsdns.config import Settings
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.kept import Kept
-from mcsdns.server.respond import Responder
-from mcsdns.world import World
+from mcsdns.server.handler import Responder
+from mcsdns.server.packet_cache import Kept
+from mcsdns.server.world import World
 
 ZONE = "clusterset.local"
 

@@ -20,10 +20,10 @@ from mcsdns.check.versions import check_versions
 from mcsdns.config.place import in_pod
 from mcsdns.errors import SourceError
 from mcsdns.explain.walk import Served
+from mcsdns.server.world import World
 from mcsdns.sources.cluster import ApiError, Cluster
 from mcsdns.sources.identity import Access
 from mcsdns.sources.reflector import Trouble
-from mcsdns.world import World
 
 _READ_S: Final = 60.0
 _BEFORE_THAT: Final = (Reason.API_AWAY, Reason.NOT_AUTHENTICATED, Reason.CRD_MISSING)

@@ -10,7 +10,7 @@ from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError
 from mcsdns.forward import address
 from mcsdns.forward.address import Address
-from mcsdns.server import allow
+from mcsdns.server import acl
 
 _ALL: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what `:PORT` asks for
 _PORT = re.compile("[0-9]{1,5}")
@@ -69,7 +69,7 @@ def _check_zone(text: str) -> None:
 
 def _check_allow(text: str) -> None:
     if text != "default":
-        allow.parse(text)
+        acl.parse(text)
 
 
 def _check_namespace(text: str) -> None:

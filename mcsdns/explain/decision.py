@@ -12,7 +12,7 @@ from mcsdns.explain.walk import Served, Walk, walk
 from mcsdns.explain.words import label_text
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import Store
-from mcsdns.server.answer import Answerer
+from mcsdns.server.authority import Answerer
 from mcsdns.sources.documents import ANYTHING, Located
 from mcsdns.zone.tree import Readiness, Tree
 

@@ -11,7 +11,7 @@ from mcsdns.dns.rdata import fields_of, type_name
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import RRset, RRType, rcode_text
 from mcsdns.explain.facts import ExtendedError, Reply, Size
-from mcsdns.server.answer import Answerer
+from mcsdns.server.authority import Answerer
 from mcsdns.zone.tree import Tree
 
 

@@ -19,7 +19,7 @@ from mcsdns.explain import objects
 from mcsdns.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
 from mcsdns.explain.words import label_text
 from mcsdns.objects.store import ServiceKey, Store
-from mcsdns.server.answer import Answerer, Decision
+from mcsdns.server.authority import Answerer, Decision
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from mcsdns.feed import Statistics as FeedStatistics
 from mcsdns.forward.forwarder import Statistics as ForwarderStatistics
 from mcsdns.objects.store import Statistics as StoreStatistics
-from mcsdns.server.kept import Statistics as KeptStatistics
-from mcsdns.server.relay import Statistics as RelayStatistics
-from mcsdns.server.respond import Statistics as ResponderStatistics
+from mcsdns.server.forward_handler import Statistics as RelayStatistics
+from mcsdns.server.handler import Statistics as ResponderStatistics
+from mcsdns.server.packet_cache import Statistics as KeptStatistics
 from mcsdns.server.tcp import Statistics as TcpStatistics
 from mcsdns.server.udp import Statistics as UdpStatistics
+from mcsdns.server.zone_state import Statistics as FeedStatistics
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.manifests import Statistics as ManifestStatistics

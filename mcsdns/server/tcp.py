@@ -15,9 +15,9 @@ import msgspec
 from mcsdns import histogram
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.histogram import Histogram
-from mcsdns.server.kept import Negative
+from mcsdns.server.handler import Responder
 from mcsdns.server.noting import SECONDS, QueryLog
-from mcsdns.server.respond import Responder
+from mcsdns.server.packet_cache import Negative
 
 BATCH: Final = 128
 """Requests of one connection per turn of the loop."""

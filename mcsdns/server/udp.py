@@ -17,9 +17,9 @@ import msgspec
 from mcsdns import histogram
 from mcsdns.histogram import Histogram
 from mcsdns.server import mmsg
-from mcsdns.server.kept import Negative
+from mcsdns.server.handler import Responder
 from mcsdns.server.noting import SECONDS, QueryLog
-from mcsdns.server.respond import Responder
+from mcsdns.server.packet_cache import Negative
 from mcsdns.stats import NO_MARK
 
 BATCHES: Final = 2

@@ -5,7 +5,7 @@ from typing import Protocol
 from mcsdns.config import Settings
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.origin import SourceState
-from mcsdns.world import World
+from mcsdns.server.world import World
 
 __all__ = ["Operator", "SourceState"]
 

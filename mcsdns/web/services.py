@@ -15,9 +15,9 @@ from mcsdns.explain.facts import Port
 from mcsdns.objects import model
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
+from mcsdns.server.world import World
 from mcsdns.web.troubles import cut, is_bad, is_resolved, troubles_of
 from mcsdns.web.turns import Work
-from mcsdns.world import World
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 

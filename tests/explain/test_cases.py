@@ -14,7 +14,7 @@ from mcsdns.explain.decision import explain
 from mcsdns.explain.facts import Explanation
 from mcsdns.explain.text import to_json, to_text
 from mcsdns.objects.model import ImportType
-from mcsdns.world import World
+from mcsdns.server.world import World
 from mcsdns.zone.tree import labels_of_key
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cases")

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from mcsdns import feed, stats
+from mcsdns import stats
 from mcsdns.dns import name as names
 from mcsdns.forward import cache, health, pending, stream_pool, udp_pool
 from mcsdns.forward import forwarder as forward
@@ -13,7 +13,8 @@ from mcsdns.histogram import Statistics as Seen
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects import store
 from mcsdns.objects.model import Kind
-from mcsdns.server import kept, relay, respond, tcp, udp
+from mcsdns.server import forward_handler, handler, tcp, udp, zone_state
+from mcsdns.server import packet_cache as kept
 from mcsdns.sources import deletion_guard, keeper, manifests, watched
 from mcsdns.sources.reflector import Trouble
 
@@ -47,10 +48,10 @@ def full(**fields: Any) -> Snapshot:
         tcp=[tcp.Statistics(1, 2, 3, 4, 5, 6, seen(9))],
         replies=[count for each in tallies for count in each.counts()],
         index=store.Statistics(3, 4, 50, 45, {"eu": 2, "us": 1, "": 1}),
-        responders={name: respond.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},
+        responders={name: handler.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},
         kept={name: kept.Statistics(1, 2, 3) for name in ("udp", "tcp")},
-        relays={name: relay.Statistics(1, 2) for name in ("udp", "tcp")},
-        feed=feed.Statistics(1, seen(0.5), 2, 3),
+        relays={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
+        feed=zone_state.Statistics(1, seen(0.5), 2, 3),
         manifests=manifests.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
         guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),

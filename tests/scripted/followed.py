@@ -15,11 +15,11 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
+from mcsdns.server.world import World
 from mcsdns.sources.cluster import Cluster
 from mcsdns.sources.following import Timing
 from mcsdns.sources.identity import Access
 from mcsdns.sources.kubernetes import KubernetesSettings, KubernetesSource
-from mcsdns.world import World
 from tests.scripted.api import FakeApi
 from tests.scripted.history import Plain
 

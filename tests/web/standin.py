@@ -15,10 +15,10 @@ from mcsdns.forward import cache, health, pending
 from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects import store
+from mcsdns.server.world import World
 from mcsdns.stats import Count, Kind
 from mcsdns.web import admin
 from mcsdns.web.operator import SourceState
-from mcsdns.world import World
 
 
 class StandIn:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
-from mcsdns.world import World
+from mcsdns.server.world import World
 from mcsdns.zone.tree import labels_of_key
 from tests.worlds import endpoint_slice, service_import, world_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcsdns.world import World
+from mcsdns.server.world import World
 from tests.conftest import wait_until
 from tests.web.browser.shop import HOSTILE, shop
 from tests.web.standin import Served, StandIn, forwarding

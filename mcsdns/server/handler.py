@@ -24,9 +24,10 @@ from mcsdns.dns import (
 )
 from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
-from mcsdns.server.answer import Answerer, Decision
 from mcsdns.server.asker import Asker
-from mcsdns.server.kept import (
+from mcsdns.server.authority import Answerer, Decision
+from mcsdns.server.forward_handler import Relay
+from mcsdns.server.packet_cache import (
     MAX_ROTATIONS,
     Kept,
     Shaped,
@@ -37,7 +38,6 @@ from mcsdns.server.kept import (
     value_of,
     without_options,
 )
-from mcsdns.server.relay import Relay
 from mcsdns.stats import TRANSPORTS, Kind, Tally
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.name_shape import owner_of

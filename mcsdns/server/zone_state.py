@@ -13,8 +13,8 @@ from mcsdns import histogram
 from mcsdns.histogram import Histogram
 from mcsdns.objects.events import Apply, Event, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object
-from mcsdns.server.kept import Kept
-from mcsdns.world import World
+from mcsdns.server.packet_cache import Kept
+from mcsdns.server.world import World
 from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
 

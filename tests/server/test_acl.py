@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from mcsdns.errors import ConfigError
-from mcsdns.server import allow
-from mcsdns.server.allow import Allowed, own_networks, prefix_text
+from mcsdns.server import acl
+from mcsdns.server.acl import Allowed, own_networks, prefix_text
 
 
 def packed(text: str) -> bytes:
@@ -112,7 +112,7 @@ def test_a_network_that_is_written_badly_is_refused(text: str, why: str) -> None
 
 
 def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allow, "_MOST_DECISIONS", 10)
+    monkeypatch.setattr(acl, "_MOST_DECISIONS", 10)
     allowed = Allowed(None, [])
     for number in range(100):
         assert allowed.allows(bytes((10, 0, 0, number)))
@@ -158,5 +158,5 @@ def test_an_interface_to_all_the_world_lets_nobody_in(monkeypatch: pytest.Monkey
         (packed("203.0.113.5"), packed("255.255.255.0")),
         (packed("203.0.114.5"), packed("255.255.255.255")),
     ]
-    monkeypatch.setattr(allow, "_interface_addresses", lambda: iter(pairs))
+    monkeypatch.setattr(acl, "_interface_addresses", lambda: iter(pairs))
     assert {str(network) for network in own_networks()} == {"203.0.113.0/24", "203.0.114.5/32"}

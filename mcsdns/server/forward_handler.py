@@ -12,9 +12,9 @@ from mcsdns.dns.types import Ede, EdeCode, Rcode
 from mcsdns.forward.cache import Found
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.reply import UpstreamReply
-from mcsdns.server.allow import Allowed, prefix_text
+from mcsdns.server.acl import Allowed, prefix_text
 from mcsdns.server.asker import Asker
-from mcsdns.server.kept import raw_key
+from mcsdns.server.packet_cache import raw_key
 from mcsdns.stats import TRANSPORTS, Kind, Tally
 
 logger = logging.getLogger(__name__)

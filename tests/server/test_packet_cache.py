@@ -14,9 +14,9 @@ from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.objects.events import Apply, Delete
 from mcsdns.objects.model import Kind
-from mcsdns.server.kept import Kept, Statistics
-from mcsdns.server.respond import Responder
-from mcsdns.world import World
+from mcsdns.server.handler import Responder
+from mcsdns.server.packet_cache import Kept, Statistics
+from mcsdns.server.world import World
 from mcsdns.zone.name_shape import APEX_OWNER
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 

@@ -6,11 +6,11 @@ import logging
 import msgspec
 
 from mcsdns.config import Settings
-from mcsdns.feed import Feed, Statistics
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
+from mcsdns.server.world import World
+from mcsdns.server.zone_state import Feed, Statistics
 from mcsdns.sources.deletion_guard import Guard, GuardSettings
-from mcsdns.world import World
 from tests.scripted.followed import until
 from tests.worlds import endpoint_slice, service_import
 

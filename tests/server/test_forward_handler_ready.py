@@ -11,8 +11,8 @@ from mcsdns.forward.cache import key_of
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.render import fit
 from mcsdns.forward.reply import read_upstream_reply
-from mcsdns.server.allow import Allowed
-from mcsdns.server.relay import Relay
+from mcsdns.server.acl import Allowed
+from mcsdns.server.forward_handler import Relay
 from tests.forward import upstream_message
 from tests.forward.scripted import Server, forwarder_of, request
 

@@ -15,10 +15,10 @@ from mcsdns.config import schema
 from mcsdns.dns import name as names
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.server import udp
-from mcsdns.server.allow import Allowed
-from mcsdns.server.kept import Kept
-from mcsdns.server.relay import Relay
-from mcsdns.server.respond import Responder
+from mcsdns.server.acl import Allowed
+from mcsdns.server.forward_handler import Relay
+from mcsdns.server.handler import Responder
+from mcsdns.server.packet_cache import Kept
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
 from mcsdns.stats import Tally

@@ -12,7 +12,7 @@ from mcsdns import dns
 from mcsdns.dns import Response, read_query, write_response
 from mcsdns.dns import name as names
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRset, RRType
-from mcsdns.querylog import Entry, QueryLog, entry
+from mcsdns.server.query_log import Entry, QueryLog, entry
 
 CLIENT = socket.inet_pton(socket.AF_INET, "192.0.2.7")
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
-from mcsdns.server.respond import Responder
-from mcsdns.world import World
+from mcsdns.server.handler import Responder
+from mcsdns.server.world import World
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
