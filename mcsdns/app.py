@@ -16,7 +16,7 @@ from mcsdns.generation import expect_many_objects, preload
 from mcsdns.reloading import Reloader, follow_file
 from mcsdns.running import Server, Statistics
 from mcsdns.server.world import World
-from mcsdns.sources.manifests import ManifestSource
+from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.succession import Succession
 
 __all__ = ["Server", "Statistics", "offline_world", "serve"]
@@ -50,7 +50,7 @@ async def offline_world(settings: Settings) -> World:
         await manifests.load()
         world.find_problems = manifests.problems
     else:
-        from mcsdns import upkeep  # noqa: PLC0415 - what it imports takes 0.4 s
+        from mcsdns.sources.kubernetes import source as upkeep  # noqa: PLC0415 - what it imports takes 0.4 s
 
         source = upkeep.make_source(settings, world.publisher.apply)
         await source.load()

@@ -16,12 +16,12 @@ from mcsdns.config import Settings
 from mcsdns.forwarding import Forwarding
 from mcsdns.objects.events import Delete
 from mcsdns.objects.model import Kind
-from mcsdns.origin import ManifestOrigin, NoOrigin, Origin
 from mcsdns.server.handler import Responder
 from mcsdns.server.packet_cache import Kept
 from mcsdns.server.world import World
 from mcsdns.server.zone_state import Feed
-from mcsdns.sources.contents import in_turns
+from mcsdns.sources.base import ManifestOrigin, NoOrigin, Origin
+from mcsdns.sources.manifests.state import in_turns
 from mcsdns.stats import Tally
 
 _THRESHOLDS: Final = (10_000, 20, 20)
@@ -37,7 +37,7 @@ def preload(settings: Settings) -> None:
         ConfigError: there is no source, or more than one.
     """
     if settings.access() is not None:
-        importlib.import_module("mcsdns.upkeep")
+        importlib.import_module("mcsdns.sources.kubernetes.source")
 
 
 def expect_many_objects() -> None:
@@ -92,7 +92,7 @@ class Generation:
             return NoOrigin(self.feed)
         if access is None:
             return ManifestOrigin(settings, self.feed)
-        from mcsdns.upkeep import Upkeep  # noqa: PLC0415 - see `preload`
+        from mcsdns.sources.kubernetes.source import Upkeep  # noqa: PLC0415 - see `preload`
 
         return Upkeep(settings, self.world, self.feed)
 

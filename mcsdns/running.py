@@ -20,10 +20,10 @@ from mcsdns.forwarding import Forwarding
 from mcsdns.generation import Generation
 from mcsdns.listening import Listening
 from mcsdns.metrics.snapshot import Reloads, Snapshot
-from mcsdns.origin import SourceState
 from mcsdns.server import tcp, udp
 from mcsdns.server.world import World
 from mcsdns.server.zone_state import Feed
+from mcsdns.sources.base import SourceState
 from mcsdns.stats import TRANSPORTS, Tally
 from mcsdns.web.sites import Sites
 

@@ -21,7 +21,7 @@ from mcsdns.forwarding import Forwarding
 from mcsdns.generation import Generation, expect_few_objects, expect_many_objects, preload
 from mcsdns.listening import Address, Listener
 from mcsdns.running import IN_FLIGHT_S, Answering, Server
-from mcsdns.sources.reading import STANDARD_INPUT
+from mcsdns.sources.manifests.worker import STANDARD_INPUT
 from mcsdns.web.sites import Site
 
 logger = logging.getLogger(__name__)

@@ -167,7 +167,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have a cluster, which is not to be asked."""
     monkeypatch.setenv("KUBECONFIG", "")
-    monkeypatch.setattr("mcsdns.sources.identity.DEFAULT_KUBECONFIG", "/nowhere/kubeconfig")
+    monkeypatch.setattr("mcsdns.sources.kubernetes.auth.DEFAULT_KUBECONFIG", "/nowhere/kubeconfig")
 
 
 @pytest.fixture

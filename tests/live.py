@@ -10,7 +10,7 @@ import msgspec
 
 from mcsdns import app, config
 from mcsdns.client import Server, server_from_text
-from mcsdns.sources.manifests import ManifestSource
+from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import Kind
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcsdns.sources.cluster import ApiError, Cluster
-from mcsdns.sources.identity import Access
+from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.auth import Access
 from tests.certificates import Authority, Certificate
 from tests.scripted.runner import Handle, runner_of
 

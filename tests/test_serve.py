@@ -31,7 +31,7 @@ from tests.conftest import (
     rcode,
     wait_until,
 )
-from tests.sources.test_documents import IMPORT, SLICE
+from tests.sources.manifests.test_documents import IMPORT, SLICE
 
 KEPT = "what it said before is still served"
 

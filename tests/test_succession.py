@@ -23,7 +23,7 @@ from mcsdns.server.world import World
 from mcsdns.succession import Succession
 from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
-from tests.sources.test_documents import IMPORT
+from tests.sources.manifests.test_documents import IMPORT
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from mcsdns import yaml_text as texts
 from mcsdns.cases import schema
 from mcsdns.cases.pattern import Pattern, read_pattern
 from mcsdns.dns import name as names
@@ -21,8 +22,7 @@ from mcsdns.dns.rdata import (
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import Rcode, RRClass
 from mcsdns.errors import CasesError, InvalidNameError
-from mcsdns.sources import texts
-from mcsdns.sources.parts import Part
+from mcsdns.parts import Part
 
 SUFFIXES: Final = (".yaml", ".yml")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`")

@@ -5,9 +5,9 @@ from typing import Final, TypeVar
 import anyio
 import msgspec
 
-from mcsdns.sources.cluster import ApiError, Cluster
-from mcsdns.sources.reflector import Trouble
-from mcsdns.sources.responses import UNREADABLE
+from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.codec import UNREADABLE
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _ANSWER_S: Final = 10.0
 

@@ -9,8 +9,8 @@ from mcsdns.check.api import Api
 from mcsdns.check.finding import Outcome, Reason, warning
 from mcsdns.dns.name import Name
 from mcsdns.explain.words import listed, shown
-from mcsdns.sources.cluster import ApiError
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _CONFIG_MAPS: Final = (
     ("kube-system", "coredns"),

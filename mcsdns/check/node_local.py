@@ -12,8 +12,8 @@ from mcsdns.check.corefiles import has_zone, texts_of
 from mcsdns.check.finding import Finding, Outcome, Reason, Severity, error
 from mcsdns.dns.name import Name
 from mcsdns.explain.words import listed, shown
-from mcsdns.sources.cluster import ApiError
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _NAMESPACE: Final = "kube-system"
 _DAEMON_SET: Final = "node-local-dns"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mcsdns.check.finding import Finding, Outcome, Reason, Severity
-from mcsdns.sources.documents import Located
+from mcsdns.sources.manifests.documents import Located
 
 _LIGHT: Final = {"bad_hostname", "bad_port", "repeated_key"}
 """Problems that cost a name or a record, and leave the rest of the object as it is."""

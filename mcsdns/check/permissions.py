@@ -15,9 +15,9 @@ from mcsdns.check.finding import Finding, Outcome, Reason, error, warning
 from mcsdns.dns.name import is_dns_label
 from mcsdns.errors import ConfigError
 from mcsdns.objects.model import Kind
-from mcsdns.sources import discovery
-from mcsdns.sources.cluster import ApiError
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes import discovery
+from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _API: Final = "authorization.k8s.io/v1"
 _VERBS: Final = ("list", "watch")

@@ -12,7 +12,7 @@ from mcsdns.config.place import in_pod
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.errors import ConfigError, NoSourceError
-from mcsdns.sources.identity import Access
+from mcsdns.sources.kubernetes.auth import Access
 
 Address = tuple[str, int]
 """Host and port."""

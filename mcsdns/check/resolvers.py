@@ -8,8 +8,8 @@ import msgspec
 
 from mcsdns.check.api import Api
 from mcsdns.forward.resolv_conf import nameservers
-from mcsdns.sources.cluster import ApiError
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _MOST: Final = 3
 """As many as glibc asks."""

@@ -21,9 +21,9 @@ from mcsdns.config.place import in_pod
 from mcsdns.errors import SourceError
 from mcsdns.explain.walk import Served
 from mcsdns.server.world import World
-from mcsdns.sources.cluster import ApiError, Cluster
-from mcsdns.sources.identity import Access
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _READ_S: Final = 60.0
 _BEFORE_THAT: Final = (Reason.API_AWAY, Reason.NOT_AUTHENTICATED, Reason.CRD_MISSING)

@@ -8,9 +8,9 @@ from mcsdns.errors import ObjectError
 from mcsdns.explain.words import listed
 from mcsdns.objects.decode import IMPORT_GROUP
 from mcsdns.objects.model import Kind
-from mcsdns.sources import discovery
-from mcsdns.sources.cluster import ApiError
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes import discovery
+from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 _RELEASE: Final = "v0.5.0"
 _DEFINITIONS: Final = (

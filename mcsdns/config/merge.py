@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from mcsdns import yaml_text
 from mcsdns.config.checks import CHECKS
 from mcsdns.config.describe import ENVIRONMENT_PREFIX, Field, fields
 from mcsdns.config.schema import Settings
 from mcsdns.errors import ConfigError, InvalidNameError
-from mcsdns.sources import texts
-from mcsdns.sources.parts import Part, is_mapping
+from mcsdns.parts import Part, is_mapping
 
 _CONFIG_VARIABLE: Final = ENVIRONMENT_PREFIX + "CONFIG"
 _SERVICE_LINK = re.compile(
@@ -122,7 +122,7 @@ def _from_file(path: str) -> dict[str, Any]:
     if len(octets) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} octets; name a file of settings")
     documents: list[Part] = []
-    for part in texts.read(texts.decode(octets)):
+    for part in yaml_text.read(yaml_text.decode(octets)):
         if not isinstance(part, Part):
             raise ConfigError(f"{path}:{part.line}: not YAML: {part.why}")
         documents.append(part)

@@ -22,8 +22,8 @@ from mcsdns.forward.stream_pool import StreamSettings
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.deletion_guard import GuardSettings
-from mcsdns.sources.identity import Access, has_kubeconfig
-from mcsdns.sources.settings import KubernetesSettings
+from mcsdns.sources.kubernetes.auth import Access, has_kubeconfig
+from mcsdns.sources.kubernetes.settings import KubernetesSettings
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 DEFAULT_ZONE: Final = "clusterset.local"

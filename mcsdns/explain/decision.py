@@ -13,7 +13,7 @@ from mcsdns.explain.words import label_text
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import Store
 from mcsdns.server.authority import Answerer
-from mcsdns.sources.documents import ANYTHING, Located
+from mcsdns.sources.manifests.documents import ANYTHING, Located
 from mcsdns.zone.tree import Readiness, Tree
 
 

@@ -27,8 +27,8 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.metrics.table import ENDED, METRICS, RESOURCES, Metric, Type
 from mcsdns.objects import census
 from mcsdns.objects.model import Kind
-from mcsdns.sources import watched
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes import watched
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 Labels = tuple[str, ...]
 Value = float | histogram.Statistics

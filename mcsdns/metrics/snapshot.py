@@ -14,8 +14,8 @@ from mcsdns.server.udp import Statistics as UdpStatistics
 from mcsdns.server.zone_state import Statistics as FeedStatistics
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
-from mcsdns.sources.manifests import Statistics as ManifestStatistics
-from mcsdns.sources.watched import Statistics as WatchStatistics
+from mcsdns.sources.kubernetes.watched import Statistics as WatchStatistics
+from mcsdns.sources.manifests.source import Statistics as ManifestStatistics
 from mcsdns.stats import Count
 
 

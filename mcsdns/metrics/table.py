@@ -13,7 +13,7 @@ from mcsdns import stats
 from mcsdns.dns.types import Rcode, RRType
 from mcsdns.objects.census import MOST_CLUSTERS
 from mcsdns.objects.model import Kind as ObjectKind
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.reflector import Trouble
 
 PREFIX: Final = "mcsdns_"
 ENDED: Final = "ended"

@@ -7,7 +7,7 @@ from mcsdns.config import Settings
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import Store
 from mcsdns.server.authority import Answerer
-from mcsdns.sources.documents import Located
+from mcsdns.sources.manifests.documents import Located
 from mcsdns.zone.publisher import Publisher
 from mcsdns.zone.tree import Readiness, Tree
 

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from mcsdns.config import Settings
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.origin import SourceState
 from mcsdns.server.world import World
+from mcsdns.sources.base import SourceState
 
 __all__ = ["Operator", "SourceState"]
 

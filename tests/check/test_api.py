@@ -11,9 +11,9 @@ import pytest
 
 from mcsdns.check.api import Api
 from mcsdns.check.versions import check_versions
-from mcsdns.sources.cluster import ApiError, Cluster
-from mcsdns.sources.identity import Access
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.scripted import FakeApi, faults
 
 

@@ -183,7 +183,7 @@ def in_pod(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ca = str(guarded.server.ca)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(guarded.server.port))
-    monkeypatch.setattr("mcsdns.sources.identity.SERVICE_ACCOUNT_CA", ca)
+    monkeypatch.setattr("mcsdns.sources.kubernetes.auth.SERVICE_ACCOUNT_CA", ca)
     loading = "kubernetes_asyncio.config.incluster_config"
     monkeypatch.setattr(f"{loading}.SERVICE_TOKEN_FILENAME", str(token))
     monkeypatch.setattr(f"{loading}.SERVICE_CERT_FILENAME", ca)

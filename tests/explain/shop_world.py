@@ -9,7 +9,7 @@ from mcsdns.explain.facts import Explanation
 from mcsdns.objects.events import InitApply, InitDone
 from mcsdns.objects.model import Kind
 from mcsdns.server.world import World
-from mcsdns.sources import documents
+from mcsdns.sources.manifests import documents
 
 SHOP = """
 apiVersion: multicluster.x-k8s.io/v1beta1

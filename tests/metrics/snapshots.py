@@ -15,8 +15,10 @@ from mcsdns.objects import store
 from mcsdns.objects.model import Kind
 from mcsdns.server import forward_handler, handler, tcp, udp, zone_state
 from mcsdns.server import packet_cache as kept
-from mcsdns.sources import deletion_guard, keeper, manifests, watched
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources import deletion_guard, keeper
+from mcsdns.sources.kubernetes import watched
+from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.sources.manifests import source
 
 ZONE = "clusterset.local."
 APEX = names.from_text(ZONE)
@@ -52,7 +54,7 @@ def full(**fields: Any) -> Snapshot:
         kept={name: kept.Statistics(1, 2, 3) for name in ("udp", "tcp")},
         relays={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
         feed=zone_state.Statistics(1, seen(0.5), 2, 3),
-        manifests=manifests.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
+        manifests=source.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
         guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
         keeper=keeper.Statistics(7, 1, 990.0, "no room"),

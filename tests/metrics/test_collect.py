@@ -7,7 +7,7 @@ from mcsdns.metrics.collect import families
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects.model import Kind
 from mcsdns.server import udp
-from mcsdns.sources.reflector import Trouble
+from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.metrics.snapshots import bare, forwarder, full, seen, upstream, watch
 
 

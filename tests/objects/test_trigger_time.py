@@ -6,8 +6,8 @@ import pytest
 
 from mcsdns.objects.decode import SliceProfile, decode
 from mcsdns.objects.model import EndpointSlice, Kind
-from mcsdns.sources.reflector import Seen
-from mcsdns.sources.responses import Decoder
+from mcsdns.sources.kubernetes.codec import Decoder
+from mcsdns.sources.kubernetes.reflector import Seen
 from tests.scripted import wire
 
 KEY = "endpoints.kubernetes.io/last-change-trigger-time"

@@ -16,10 +16,10 @@ from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
 from mcsdns.server.world import World
-from mcsdns.sources.cluster import Cluster
-from mcsdns.sources.following import Timing
-from mcsdns.sources.identity import Access
-from mcsdns.sources.kubernetes import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.api import Cluster
+from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.watcher import Timing
 from tests.scripted.api import FakeApi
 from tests.scripted.history import Plain
 

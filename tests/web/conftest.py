@@ -8,7 +8,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.conftest import Serve, ServeProcess
 from tests.scripted import SERVICE_IMPORT, FakeApi
-from tests.sources.test_documents import IMPORT
+from tests.sources.manifests.test_documents import IMPORT
 from tests.web.life import Upstream
 
 Live = Callable[..., ServeProcess]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ServeProcess, addresses, ask, free_port, rcode, wait_until
-from tests.sources.test_documents import IMPORT
+from tests.sources.manifests.test_documents import IMPORT
 from tests.web.conftest import Api, Live
 from tests.web.life import Stream, Upstream, get, url_of, wait_status
 

@@ -1,0 +1,318 @@
+"""The API server as we reach it: one session, and a clear line for each way it fails.
+
+HTTP is that of kubernetes_asyncio (aiohttp below it), its answers are read raw. This file and
+`identity` are the ones that touch their loosely typed objects.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import aiohttp
+import anyio
+
+from mcsdns import __version__
+from mcsdns.errors import SourceError
+from mcsdns.sources.kubernetes.auth import Access, Identity, IdentityError
+from mcsdns.sources.kubernetes.codec import clamp_retry_after, read_status
+from mcsdns.sources.kubernetes.proxy import proxy_for
+from mcsdns.sources.kubernetes.reflector import Trouble
+
+_SPARE_CONNECTIONS: Final = 4
+"""Connections for discovery, besides one for each watch."""
+_CONNECT_S: Final = 10.0
+_TURNS_TO_CLOSE: Final = 3
+_MAX_STATUS_BYTES: Final = 1 << 16
+_READ_BUFFER_BYTES: Final = 1 << 21
+_DONE: Final = (200, 201)
+_CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
+
+
+class ApiError(SourceError):
+    """The API server could not be asked, or did not do it.
+
+    Attributes:
+        trouble: which of the ways to fail. retry_after_s: when to ask again, 0 if not said.
+        of_identity: whether who we are, or who they are, was not accepted.
+    """
+
+    def __init__(
+        self,
+        trouble: Trouble,
+        why: str,
+        retry_after_s: float = 0.0,
+        *,
+        of_identity: bool = False,
+    ) -> None:
+        super().__init__(why)
+        self.trouble = trouble
+        self.retry_after_s = retry_after_s
+        self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
+
+
+class Response:
+    """An answer that is being read."""
+
+    def __init__(self, response: Any, url: str) -> None:  # noqa: ANN401 - of aiohttp
+        self._response = response
+        self._url = url
+
+    async def read(self) -> bytes:
+        """Read all of it.
+
+        Raises:
+            ApiError: the connection broke.
+        """
+        with _failures(self._url):
+            octets: bytes = await self._response.read()
+            return octets
+
+    async def read_some(self) -> bytes:
+        """Read what has arrived, at least one octet; empty at the end.
+
+        Raises:
+            ApiError: the connection broke.
+        """
+        with _failures(self._url):
+            octets: bytes = await self._response.content.readany()
+            return octets
+
+
+class _Session:
+    """One pool of connections with one identity; closed when it is outdated and nobody reads.
+
+    The library makes the connector with its TLS; requests are ours: without redirects, which could
+    lead anywhere, without ~/.netrc, and with NO_PROXY as client-go reads it.
+    """
+
+    def __init__(self, configuration: Any, connections: int, url: str) -> None:  # noqa: ANN401
+        from kubernetes_asyncio.client.rest import RESTClientObject  # noqa: PLC0415
+
+        self._configuration = configuration
+        self._library: Any = RESTClientObject(configuration, maxsize=connections)
+        self._session = aiohttp.ClientSession(
+            connector=self._library.pool_manager.connector,
+            connector_owner=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        )
+        self._proxy: str | None = configuration.proxy or proxy_for(url, os.environ)
+        self.readers = 0
+        self.is_outdated = False
+
+    async def request(
+        self, url: str, parameters: Mapping[str, str], document: bytes
+    ) -> aiohttp.ClientResponse:
+        """Send a request, a POST where there is a document, and wait for the head of the answer."""
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"mcsdns/{__version__}",
+        }
+        if document:
+            headers["Content-Type"] = "application/json"
+        token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token.strip()
+        return await self._session.request(
+            "POST" if document else "GET",
+            url,
+            params=parameters,
+            data=document or None,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._configuration.proxy_headers,
+            server_hostname=self._configuration.tls_server_name,
+        )
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._session.close()
+        await self._library.close()
+
+
+class Cluster:
+    """One API server and our identity there.
+
+    Attributes:
+        place: which one it is; known once made, before anything is asked.
+    """
+
+    def __init__(self, access: Access, watches: int = 2) -> None:
+        """Take how to reach it, and how many watches will be open at the same time.
+
+        Raises:
+            ConfigError: nothing says where it is.
+        """
+        self._identity = Identity(access)
+        self.place = self._identity.place
+        self._connections = watches + _SPARE_CONNECTIONS
+        self._session: _Session | None = None
+        self._lock = anyio.Lock()
+
+    def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, within_s: float
+    ) -> AbstractAsyncContextManager[Response]:
+        """Ask for a path; the headers of the answer must come `within_s`.
+
+        Raises:
+            ApiError: no connection, or it is refused.
+        """
+        return self._request(path, parameters or {}, b"", within_s)
+
+    def post(
+        self, path: str, document: bytes, *, within_s: float
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send a JSON document to a path; see `get`."""
+        return self._request(path, {}, document, within_s)
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, path: str, parameters: Mapping[str, str], document: bytes, within_s: float
+    ) -> AsyncGenerator[Response]:
+        url = self.place.url
+        session = await self._enter()
+        try:
+            with _failures(url):
+                async with asyncio.timeout(within_s):
+                    response = await session.request(url + path, parameters, document)
+            async with contextlib.aclosing(_Closing(response)):
+                if response.status not in _DONE:
+                    raise await _refusal(response, url, path)
+                yield Response(response, url)
+        except ApiError as error:
+            session.is_outdated |= error.of_identity
+            raise
+        finally:
+            session.readers -= 1
+            if session.is_outdated and not session.readers:
+                await session.close()
+
+    async def close(self) -> None:
+        """End the session; what is being read breaks."""
+        self._identity.close()
+        session, self._session = self._session, None
+        if session:
+            await session.close()
+            for _ in range(_TURNS_TO_CLOSE):
+                await asyncio.sleep(0)  # transports are closed by the loop
+
+    async def _enter(self) -> _Session:
+        """Return the session, with a fresh identity where the last one was not accepted."""
+        async with self._lock:
+            session = self._session
+            if session is None or session.is_outdated:
+                session = self._session = await self._make_session()
+            session.readers += 1
+            return session
+
+    async def _make_session(self) -> _Session:
+        try:
+            configuration = await self._identity.configuration()
+            return _Session(configuration, self._connections, self.place.url)
+        except IdentityError as error:
+            raise ApiError(Trouble.UNAUTHORIZED, str(error)) from None
+        except (OSError, ValueError) as error:  # of the ssl module, which names no file
+            reason = getattr(error, "reason", None) or type(error).__name__
+            raise ApiError(
+                Trouble.UNAUTHORIZED,
+                f"{self.place.url}: TLS cannot be set up ({reason}); check certificate-authority, "
+                "client-certificate and client-key of the kubeconfig, which must be PEM and fit",
+            ) from None
+
+
+class _Closing:
+    """Lets go of an answer: what was not read to its end takes its connection along."""
+
+    def __init__(self, response: Any) -> None:  # noqa: ANN401 - of aiohttp
+        self._response = response
+
+    async def aclose(self) -> None:
+        if self._response.content.at_eof():
+            self._response.release()
+            return
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()  # a polite end of TLS may outlive the event loop
+        self._response.close()
+
+
+async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN401 - of aiohttp
+    """Say why the API server did not do it."""
+    octets = b""
+    with _failures(url):
+        async with asyncio.timeout(_CONNECT_S):
+            while len(octets) < _MAX_STATUS_BYTES and (some := await response.content.readany()):
+                octets += some
+    status = read_status(octets, response.status)
+    after_s = status.retry_after_s
+    header: str = response.headers.get("Retry-After", "")
+    if header.isdecimal():
+        after_s = clamp_retry_after(float(header))
+    if status.trouble is not Trouble.THROTTLED:
+        after_s = 0.0  # a server that starts says 5 s with its 503, and is there before
+    said = " ".join((status.message or response.reason or "").split())
+    why = f"{url}{path}: {response.status} {said}".rstrip()
+    if status.trouble is Trouble.UNAUTHORIZED:
+        why += "; the API server does not know the token or certificate that we show"
+    return ApiError(status.trouble, why, after_s)
+
+
+@contextlib.contextmanager
+def _failures(url: str) -> Generator[None]:
+    """Turn what fails below HTTP into an ApiError that says what to look at.
+
+    Nothing is chained: the errors below hold the proxy's URL, which may have a password in it.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise ApiError(Trouble.LOST, f"{url}: no answer in time") from None
+    except aiohttp.ClientError as error:
+        is_tls = isinstance(error, aiohttp.ClientSSLError)
+        raise ApiError(Trouble.LOST, f"{url}: {_why(error)}", of_identity=is_tls) from None
+    except OSError as error:
+        raise ApiError(Trouble.LOST, f"{url}: {error.strerror or type(error).__name__}") from None
+    except ApiError:
+        raise
+    except Exception as error:  # of a token file that is being replaced, of a malformed proxy
+        why = f"the request cannot be made ({type(error).__name__}); check the token and the proxy"
+        raise ApiError(Trouble.UNAUTHORIZED, f"{url}: {why}") from None
+
+
+def _why(error: aiohttp.ClientError) -> str:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                f"its certificate is not accepted: {error.certificate_error}; "
+                "check certificate-authority and tls-server-name of the kubeconfig"
+            )
+        case aiohttp.ClientConnectorSSLError():
+            return f"TLS fails ({_system(error)}); is it https, and our certificate one it takes?"
+        case aiohttp.ClientProxyConnectionError():
+            where = f"{error.host}:{error.port}"
+            return f"the proxy cannot be reached ({where}): {_system(error)}; {_CHECK_PROXY}"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy refuses: {error.status} {error.message}; {_CHECK_PROXY}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name cannot be resolved: {_system(error)}; check the server's name"
+        case aiohttp.ClientConnectorError():
+            return f"no connection: {_system(error)}; is it up?"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "it closed the connection"
+        case aiohttp.ClientOSError():
+            return f"the connection broke: {error.strerror}"
+        case aiohttp.InvalidURL():
+            return f"the URL of the server or its proxy is malformed; {_CHECK_PROXY}"
+        case _:
+            return f"the connection broke ({type(error).__name__})"
+
+
+def _system(error: aiohttp.ClientConnectorError) -> str:
+    """Return the system's words: asyncio's name the address again and not the reason."""
+    number = error.os_error.errno
+    return os.strerror(number) if number and number > 0 else str(error.os_error.strerror)

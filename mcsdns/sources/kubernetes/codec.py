@@ -1,0 +1,258 @@
+"""Octets of an API server -> what the reflector is told: pages, lines of watches, failures.
+
+Everything is decoded by msgspec into the fields of spec.md 4 and nothing else. An object of a
+wrong type costs only itself: it counts as not there, and is reported.
+
+Source: Kubernetes API conventions, "Response Status Kind"; API concepts, "Watch bookmarks",
+"Retrieving large results sets in chunks".
+"""
+
+from typing import Final
+
+import msgspec
+
+from mcsdns.errors import ObjectError
+from mcsdns.objects.decode import (
+    RawEndpointSlice,
+    RawServiceImport,
+    SliceProfile,
+    decode_import,
+    decode_slice,
+)
+from mcsdns.objects.model import Kind, Problem
+from mcsdns.objects.store import ObjectKey
+from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Seen, Trouble
+
+MAX_RETRY_AFTER_S: Final = 60.0
+_END_OF_LIST: Final = "k8s.io/initial-events-end"
+_TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""Whatever msgspec raises for octets that are not the JSON that is wanted."""
+_TROUBLE_OF_CODE: Final = {
+    400: Trouble.NOT_SUPPORTED,
+    401: Trouble.UNAUTHORIZED,
+    403: Trouble.FORBIDDEN,
+    404: Trouble.NOT_FOUND,
+    410: Trouble.EXPIRED,
+    422: Trouble.NOT_SUPPORTED,
+    429: Trouble.THROTTLED,
+}
+
+
+class _Name(msgspec.Struct, gc=False, rename="camel"):
+    name: str = ""
+    namespace: str | None = None
+    resource_version: str | None = None
+
+
+class _Thing(msgspec.Struct, gc=False):
+    metadata: _Name = msgspec.field(default_factory=_Name)
+
+
+class _Mark(msgspec.Struct, gc=False, rename="camel"):
+    resource_version: str | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Marked(msgspec.Struct, gc=False):
+    metadata: _Mark
+
+
+class _PageMetadata(msgspec.Struct, gc=False):
+    continue_token: str | None = msgspec.field(default=None, name="continue")
+    resource_version: str | None = msgspec.field(default=None, name="resourceVersion")
+
+
+class Page(msgspec.Struct, gc=False):
+    """One page of a list; items stay octets until `Decoder.item`."""
+
+    metadata: _PageMetadata
+    items: list[msgspec.Raw] | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    type: str
+    object: msgspec.Raw
+
+
+class _ImportLine(msgspec.Struct, gc=False):
+    type: str
+    object: RawServiceImport
+
+
+class _SliceLine(msgspec.Struct, gc=False):
+    type: str
+    object: RawEndpointSlice
+
+
+class _Cause(msgspec.Struct, gc=False):
+    reason: str | None = None
+
+
+class _Details(msgspec.Struct, gc=False, rename="camel"):
+    causes: list[_Cause] | None = None
+    retry_after_seconds: float | None = None
+
+
+class Status(msgspec.Struct, gc=False):
+    """Why an API server did not do what was asked; `code` is that of HTTP."""
+
+    code: int = 0
+    reason: str | None = None
+    message: str | None = None
+    details: _Details | None = None
+
+    @property
+    def retry_after_s(self) -> float:
+        """After how many seconds the server wants to be asked again; 0 where it does not say."""
+        asked_s = (self.details.retry_after_seconds or 0.0) if self.details else 0.0
+        return clamp_retry_after(asked_s)
+
+    @property
+    def trouble(self) -> Trouble:
+        """What this means for what comes next."""
+        causes = (self.details.causes if self.details else None) or []
+        if any(cause.reason == _TOO_NEW_CAUSE for cause in causes):
+            return Trouble.TOO_NEW
+        if self.reason in {"Expired", "Gone"}:
+            return Trouble.EXPIRED
+        return _TROUBLE_OF_CODE.get(self.code, Trouble.UNAVAILABLE)
+
+
+_Raw = RawServiceImport | RawEndpointSlice
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """What one item or line says: a message for the reflector, or a status; and problems."""
+
+    message: Seen | Gone | Bookmark | Status | None
+    problems: tuple[Problem, ...] = ()
+
+
+_pages = msgspec.json.Decoder(Page)
+_lines = msgspec.json.Decoder(_Line)
+_things = msgspec.json.Decoder(_Thing)
+_bookmarks = msgspec.json.Decoder(_Marked)
+_statuses = msgspec.json.Decoder(Status)
+
+
+def clamp_retry_after(seconds: float) -> float:
+    """Return a wait that a server asked for, within reason."""
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def read_page(octets: bytes) -> Page:
+    """Read a page without its items.
+
+    Raises:
+        ObjectError: it is not one.
+    """
+    try:
+        return _pages.decode(octets)
+    except UNREADABLE as error:
+        raise ObjectError(f"the answer is not a list: {error}") from None
+
+
+def read_status(octets: bytes, code: int) -> Status:
+    """Read the body of a failure, which may be plain text; `code` is that of HTTP."""
+    try:
+        status = _statuses.decode(octets)
+    except UNREADABLE:
+        text = octets[:200].decode(errors="replace").strip()
+        return Status(code, message=text)
+    return msgspec.structs.replace(status, code=code)
+
+
+class Decoder:
+    """Reads objects of one kind, under one API version."""
+
+    def __init__(self, kind: Kind, api_version: str, profile: SliceProfile) -> None:
+        self._kind = kind
+        self._api_version = api_version
+        self._profile = profile
+        is_import = kind is Kind.SERVICE_IMPORT
+        item: type[_Raw] = RawServiceImport if is_import else RawEndpointSlice
+        line: type[_ImportLine | _SliceLine] = _ImportLine if is_import else _SliceLine
+        self._items = msgspec.json.Decoder(item)
+        self._lines = msgspec.json.Decoder(line)
+
+    def item(self, octets: msgspec.Raw | bytes) -> Reading:
+        """Read an object of a page."""
+        try:
+            return self._decoded(self._items.decode(octets))
+        except UNREADABLE as error:
+            return self._wrong(octets, str(error))
+
+    def line(self, octets: bytes) -> Reading:
+        """Read a line of a watch.
+
+        Raises:
+            ObjectError: it is no watch event; what follows cannot be trusted.
+        """
+        try:
+            fast = self._lines.decode(octets)
+        except msgspec.ValidationError:
+            return self._odd_line(octets)  # a bookmark, an error, or a wrong type
+        except UNREADABLE as error:
+            raise ObjectError(f"a line of the watch is not JSON: {error}") from None
+        if fast.type == "DELETED":
+            meta = fast.object.metadata
+            return _gone(meta.namespace, meta.name, meta.resource_version)
+        if fast.type in {"ADDED", "MODIFIED"}:
+            return self._decoded(fast.object)
+        return self._odd_line(octets)
+
+    def _odd_line(self, octets: bytes) -> Reading:
+        try:
+            line = _lines.decode(octets)
+            if line.type == "ERROR":
+                return Reading(_statuses.decode(line.object))
+            if line.type == "BOOKMARK":
+                return Reading(_bookmark(_bookmarks.decode(line.object).metadata))
+            if line.type == "DELETED":
+                meta = _things.decode(line.object).metadata
+                return _gone(meta.namespace, meta.name, meta.resource_version)
+        except UNREADABLE as error:
+            raise ObjectError(f"a line of the watch is no watch event: {error}") from None
+        if line.type in {"ADDED", "MODIFIED"}:
+            return self.item(line.object)
+        raise ObjectError(f"a line of the watch is of the unknown type {line.type!r}")
+
+    def _decoded(self, raw: _Raw) -> Reading:
+        meta = raw.metadata
+        key = (meta.namespace or "default", meta.name)
+        version = meta.resource_version or ""
+        try:
+            if isinstance(raw, RawServiceImport):
+                decoded = decode_import(raw, origin="", api_version=self._api_version)
+            else:
+                decoded = decode_slice(raw, origin="", profile=self._profile)
+        except ObjectError as error:
+            return Reading(Seen(key, None, version), (self._problem(key, error.path, str(error)),))
+        return Reading(Seen(key, decoded.object, version), decoded.problems)
+
+    def _wrong(self, octets: msgspec.Raw | bytes, error: str) -> Reading:
+        """Report an object with a field of a wrong type, which counts as not there."""
+        text, _, path = error.rpartition(" - at `")
+        try:
+            meta = _things.decode(octets).metadata
+        except UNREADABLE:
+            meta = _Name()
+        key: ObjectKey = (meta.namespace or "default", meta.name)
+        problem = self._problem(key, path.rstrip("`") if text else "$", text or error)
+        if not meta.name:
+            return Reading(None, (problem,))
+        return Reading(Seen(key, None, meta.resource_version or ""), (problem,))
+
+    def _problem(self, key: ObjectKey, path: str, text: str) -> Problem:
+        subject = f"{self._kind} {key[0]}/{key[1]}"
+        return Problem("bad_object", subject, path, f"{text}; the object is not served")
+
+
+def _gone(namespace: str | None, name: str, version: str | None) -> Reading:
+    return Reading(Gone((namespace or "default", name), version or ""))
+
+
+def _bookmark(meta: _Mark) -> Bookmark:
+    annotations = meta.annotations or {}
+    return Bookmark(meta.resource_version or "", annotations.get(_END_OF_LIST) == "true")

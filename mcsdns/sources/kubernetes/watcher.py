@@ -1,0 +1,454 @@
+"""Follows one resource of the API server: does what its reflector asks, and keeps the time.
+
+Each request is read by one coroutine that ends before the next one begins, so the lines of an
+abandoned watch are dropped with it. Decoding gives way to the rest of the program every
+millisecond.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, NoReturn, Protocol
+
+import msgspec
+
+from mcsdns.errors import ObjectError
+from mcsdns.objects.events import Event, Init, InitDone
+from mcsdns.objects.model import Problem
+from mcsdns.objects.store import ObjectKey
+from mcsdns.sources.kubernetes.api import ApiError, Cluster, Response
+from mcsdns.sources.kubernetes.backoff import Backoff
+from mcsdns.sources.kubernetes.codec import Decoder, Reading, Status, read_page
+from mcsdns.sources.kubernetes.discovery import path_of
+from mcsdns.sources.kubernetes.reflector import (
+    Bookmark,
+    Compare,
+    Discover,
+    Ended,
+    Gone,
+    ListPage,
+    Message,
+    Newest,
+    PageEnd,
+    Reflector,
+    Request,
+    Seen,
+    State,
+    Step,
+    StreamList,
+    Trouble,
+    Watch,
+)
+from mcsdns.sources.kubernetes.settings import Scope
+from mcsdns.sources.kubernetes.watched import Statistics
+
+logger = logging.getLogger(__name__)
+
+PAGE_OBJECTS: Final = 500
+_MAX_LINE_BYTES: Final = 64 << 20
+_LOGGED_PER_LIST: Final = 20
+_MISSED_BOOKMARKS: Final = 3.25
+_SHORT_S: Final = 1.0
+"""What follows a watch that ended as soon as this comes after a pause only."""
+_NORMAL: Final = frozenset({Trouble.EXPIRED, Trouble.NOT_SUPPORTED, Trouble.NO_END, Trouble.DEAD})
+"""What happens to every watch and list now and then, and is mended by the next request."""
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Every wait, in seconds, and the clock they are measured by.
+
+    Attributes:
+        watch_least_s, watch_most_s: `timeoutSeconds` of a watch is drawn between them.
+        overdue_s: a watch that should have ended this long ago is dead.
+        bookmark_s: usual time between bookmarks; three that are missed tell of a dead watch.
+        answer_s: until the headers of an answer. page_s: until a whole page.
+        quiet_list_s: silence after which a streaming list is given up for pages.
+        first_pause_s, longest_pause_s: between attempts.
+        healthy_s: a request that lived as long was no failure; pauses begin anew.
+        turn_s: longest turn of the event loop that decoding takes.
+        clock: monotonic seconds.
+    """
+
+    watch_least_s: int = 300
+    watch_most_s: int = 600
+    overdue_s: float = 30.0
+    bookmark_s: float = 60.0
+    answer_s: float = 30.0
+    page_s: float = 60.0
+    quiet_list_s: float = 10.0
+    first_pause_s: float = 0.1
+    longest_pause_s: float = 10.0
+    healthy_s: float = 10.0
+    turn_s: float = 0.001
+    clock: Callable[[], float] = time.monotonic
+
+
+class Owner(Protocol):
+    """Who a follower works for."""
+
+    def take(self, event: Event) -> None:
+        """Take an event for the index."""
+
+    async def complete(self, event: InitDone) -> None:
+        """Take the end of a list, which may take away many objects."""
+
+    def changed(self, follower: "Follower") -> None:
+        """Learn that `synced`, `connected` or `failure` may have changed."""
+
+    async def discover(self, follower: "Follower") -> str:
+        """Return the API version, with its group, that serves the follower's kind.
+
+        Raises:
+            ApiError: none does, or it cannot be found out.
+        """
+        ...
+
+
+class Follower:
+    """Keeps its owner told of one scope.
+
+    Attributes:
+        synced: whether a list has been complete once.
+        failure: why the last request failed, until one succeeds.
+        refused_version: API version whose list was not found, though it may be announced.
+        problems: what is wrong with which object.
+    """
+
+    def __init__(
+        self, scope: Scope, cluster: Cluster, owner: Owner, timing: Timing, rng: random.Random
+    ) -> None:
+        """Say what to follow; nothing is asked before `run`."""
+        self.scope = scope
+        self.synced = False
+        self.refused_version = ""
+        self.failure: ApiError | None = None
+        self._fresh_s = self._heard_s = timing.clock()
+        self.problems: dict[ObjectKey, tuple[Problem, ...]] = {}
+        self._cluster = cluster
+        self._owner = owner
+        self._timing = timing
+        self._rng = rng
+        self._reflector = Reflector(scope.kind, scope.namespace)
+        self._backoff = Backoff(rng, timing.first_pause_s, timing.longest_pause_s)
+        self._api_version = self._path = ""
+        self._decoder = Decoder(scope.kind, "", scope.profile)
+        self._silence = Silence(timing, 0, 0.0)
+        self._is_open = self._failed_within = False
+        self._turn_ends_s = 0.0
+        self._retry_after_s = 0.0
+        self._logged = 0
+        self._lists = self._watches = self._lines = self._bookmarks = self._ended = 0
+        self._troubles: dict[Trouble, int] = {}
+        self._skipped: Counter[str] = Counter()
+        self._confirmed: set[ObjectKey] = set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a watch is open, and its list complete: nothing can be newer."""
+        return self._is_open and self._reflector.state is State.WATCHING
+
+    @property
+    def fresh_s(self) -> float:
+        """Up to when everything is known."""
+        return self._timing.clock() if self.connected else self._fresh_s
+
+    def statistics(self) -> Statistics:
+        """Return the counters so far."""
+        now_s = self._timing.clock()
+        return Statistics(
+            self.scope.kind,
+            self.scope.namespace,
+            self.synced,
+            self.connected,
+            self._lists,
+            self._watches,
+            self._lines,
+            self._bookmarks,
+            len(self.problems),
+            dict(self._troubles),
+            self._ended,
+            now_s - self._heard_s,
+            0.0 if self.connected else now_s - self._fresh_s,
+            dict(self._skipped),
+        )
+
+    async def run(self) -> NoReturn:
+        """Follow until cancelled."""
+        request: Request = Discover()
+        while True:
+            request = await self._perform(request)
+
+    async def _perform(self, request: Request) -> Request:
+        """Ask once, read what comes, wait if need be; return what is to be asked next."""
+        began_s, self._retry_after_s = self._timing.clock(), 0.0
+        try:
+            step = await self._ask(request)
+        except ApiError as error:
+            step = self._fail(error)
+        except ObjectError as error:
+            step = self._fail(ApiError(Trouble.UNREADABLE, f"{self._path}: {error}"))
+        finally:
+            self._is_open = False
+        self._owner.changed(self)
+        lived_s = self._timing.clock() - began_s
+        if lived_s > self._timing.healthy_s:
+            self._backoff.reset()
+        assert step.request is not None
+        if step.pause or (isinstance(request, Watch) and lived_s < _SHORT_S):
+            await self._pause()
+        return step.request
+
+    async def _ask(self, request: Request) -> Step:
+        match request:
+            case Discover():
+                return await self._discover()
+            case ListPage(continue_token=token):
+                return await self._read_page(token)
+            case Compare():
+                return await self._compare()
+            case StreamList():
+                self._lists += 1
+                parameters = {
+                    "sendInitialEvents": "true",
+                    "resourceVersionMatch": "NotOlderThan",
+                }
+                return await self._read_watch(parameters)
+            case Watch(resource_version=version):
+                return await self._read_watch({"resourceVersion": version})
+
+    async def _discover(self) -> Step:
+        api_version = await self._owner.discover(self)
+        scope = self.scope
+        self.refused_version = ""
+        self._api_version = api_version
+        self._path = path_of(scope.kind, api_version, scope.namespace)
+        self._decoder = Decoder(scope.kind, api_version, scope.profile)
+        return self._tell(self._reflector.start())
+
+    async def _read_page(self, token: str) -> Step:
+        """Read a page; without a token the first one, of the newest list there is."""
+        parameters = {"limit": str(PAGE_OBJECTS)}
+        if token:
+            parameters["continue"] = token
+        else:
+            self._lists += 1
+        octets = await self._read_whole(parameters)
+        self._succeed()
+        page = read_page(octets)
+        for item in page.items or []:
+            self._hear(self._decoder.item(item))
+            await self._give_way()
+        meta = page.metadata
+        end = PageEnd(meta.resource_version or "", meta.continue_token or "")
+        step = self._feed(end)
+        await self._end_list(step)
+        return step
+
+    async def _compare(self) -> Step:
+        """Read the newest resource version, with no more objects than need be."""
+        page = read_page(await self._read_whole({"limit": "1"}))
+        return self._feed(Newest(page.metadata.resource_version or ""))
+
+    async def _read_whole(self, parameters: dict[str, str]) -> bytes:
+        limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
+        async with self._get(parameters) as response, limit:
+            return await response.read()
+
+    async def _read_watch(self, parameters: dict[str, str]) -> Step:
+        """Read a watch until something else is to be asked."""
+        timeout_s = self._rng.randint(self._timing.watch_least_s, self._timing.watch_most_s)
+        parameters |= {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(timeout_s),
+        }
+        async with self._get(parameters) as response:
+            self._watches += 1
+            self._silence = Silence(self._timing, timeout_s, self._timing.clock())
+            self._is_open = True
+            self._succeed()
+            return await self._read_lines(response)
+
+    def _get(self, parameters: dict[str, str]) -> contextlib.AbstractAsyncContextManager[Response]:
+        if self.scope.selector:
+            parameters["labelSelector"] = self.scope.selector
+        return self._cluster.get(self._path, parameters, within_s=self._timing.answer_s)
+
+    async def _read_lines(self, response: Response) -> Step:
+        rest = b""
+        while chunk := await self._read_some(response):
+            lines = (rest + chunk).split(b"\n")
+            rest = lines.pop()
+            for line in filter(None, lines):
+                self._lines += 1
+                step = self._hear(self._decoder.line(line))
+                if step.events:
+                    await self._end_list(step)
+                if step.request is not None:
+                    return step
+                await self._give_way()
+            if len(rest) > _MAX_LINE_BYTES:
+                raise ObjectError(f"a line of the watch is longer than {_MAX_LINE_BYTES} octets")
+        if rest:
+            raise ApiError(Trouble.LOST, f"{self._path}: the watch ended within a line")
+        self._ended += 1
+        return self._feed(Ended())
+
+    async def _read_some(self, response: Response) -> bytes:
+        """Wait for what comes next; a watch that is silent for too long is dead."""
+        if self._reflector.state is State.STREAMING:
+            limit_s, trouble = self._timing.quiet_list_s, Trouble.NO_END
+        else:
+            limit_s, trouble = self._silence.limit_s(self._timing.clock()), Trouble.DEAD
+        async with _within(limit_s, trouble, f"{self._path}: the watch is silent for too long"):
+            chunk = await response.read_some()
+        self._hear_anything()
+        return chunk
+
+    def _hear_anything(self) -> None:
+        now_s = self._heard_s = self._timing.clock()
+        self._silence.end(now_s)
+        if self.connected:
+            self._fresh_s = now_s
+
+    def _hear(self, reading: Reading) -> Step:
+        """Feed the reflector one item or line."""
+        message = reading.message
+        if isinstance(message, Status):
+            text = f"{self._path}: {message.code} {message.message or ''}".strip()
+            return self._fail(ApiError(message.trouble, text, message.retry_after_s))
+        if isinstance(message, Seen | Gone):
+            self._note_problems(message.key, reading.problems)
+        elif isinstance(message, Bookmark):
+            self._bookmarks += 1
+            self._silence.bookmark(self._timing.clock(), periodic=not message.ends_list)
+        elif reading.problems:
+            self._note_problems(("", ""), reading.problems)
+        if self.failure is not None:
+            self._succeed(within=True)
+        return self._feed(message) if message is not None else Step()
+
+    def _feed(self, message: Message) -> Step:
+        """Feed the reflector and tell the owner; the end of a list is left in the step."""
+        return self._tell(self._reflector.feed(message))
+
+    def _tell(self, step: Step) -> Step:
+        for event in step.events:
+            if isinstance(event, InitDone):
+                return step
+            if isinstance(event, Init):
+                self._confirmed.clear()
+            self._owner.take(event)
+        return msgspec.structs.replace(step, events=()) if step.events else step
+
+    async def _end_list(self, step: Step) -> None:
+        for event in step.events:
+            assert isinstance(event, InitDone)
+            await self._owner.complete(event)
+            self.synced = True
+            self._logged = 0
+            for key in self.problems.keys() - self._confirmed:
+                self._note_problems(key, ())  # of objects that went while nobody watched
+            self._hear_anything()
+            self._owner.changed(self)
+
+    def _fail(self, error: ApiError) -> Step:
+        """Note a failure, and let the reflector say what follows."""
+        self._retry_after_s = error.retry_after_s
+        if error.trouble is Trouble.NOT_FOUND and self._reflector.state is not State.IDLE:
+            self.refused_version = self._api_version
+        self._troubles[error.trouble] = self._troubles.get(error.trouble, 0) + 1
+        broke_off = self._is_open and error.trouble is Trouble.LOST  # the next try will tell
+        if broke_off or error.trouble in _NORMAL:
+            logger.debug("%s", error)
+        else:
+            self.failure = error
+            self._failed_within = self._is_open
+        return self._feed(error.trouble)
+
+    def _succeed(self, *, within: bool = False) -> None:
+        """Note that a request was answered, or that a line came: which ends its own failures."""
+        self._hear_anything()
+        if self.failure is not None and (within or not self._failed_within):
+            self.failure = None
+            self._owner.changed(self)
+
+    async def _pause(self) -> None:
+        """Wait as long as the API server wants, or longer each time, with jitter."""
+        pause_s = self._backoff.next_s()
+        if self._retry_after_s:
+            pause_s = self._retry_after_s * self._rng.uniform(1, 1.25)
+        await asyncio.sleep(pause_s)
+
+    async def _give_way(self) -> None:
+        """End the turn of the event loop if it has been long."""
+        now_s = time.perf_counter()
+        if now_s > self._turn_ends_s:
+            await asyncio.sleep(0)
+            self._turn_ends_s = time.perf_counter() + self._timing.turn_s
+
+    def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
+        """Log what is wrong with an object, once, and not without end in one list."""
+        known = self.problems.get(key, ())
+        if not problems and not known:
+            return
+        self._skipped.subtract({problem.reason for problem in known})
+        self._skipped.update({problem.reason for problem in problems})
+        if not problems:
+            del self.problems[key]
+            return
+        self.problems[key] = problems
+        self._confirmed.add(key)
+        for problem in problems:
+            if problem not in known:
+                self._logged += self._reflector.state is not State.WATCHING
+                _log(problem, self._logged)
+
+
+class Silence:
+    """When a silent watch is dead: it should have ended long ago, or misses its bookmarks."""
+
+    def __init__(self, timing: Timing, timeout_s: float, now_s: float) -> None:
+        """Begin with a watch of so many seconds."""
+        self._ends_s = now_s + timeout_s + timing.overdue_s
+        self._least_s = timing.bookmark_s
+        self._interval_s = 0.0
+        self._bookmark_s = self._heard_s = now_s
+
+    def end(self, now_s: float) -> None:
+        """Something was heard."""
+        self._heard_s = now_s
+
+    def bookmark(self, now_s: float, *, periodic: bool) -> None:
+        """A bookmark was heard; those that come by themselves tell how often they do."""
+        if periodic:
+            self._interval_s = max(self._least_s, now_s - self._bookmark_s)
+        self._bookmark_s = now_s
+
+    def limit_s(self, now_s: float) -> float:
+        """Return for how many seconds more silence is all right."""
+        limit_s = self._ends_s - now_s
+        if self._interval_s:
+            limit_s = min(limit_s, self._heard_s + _MISSED_BOOKMARKS * self._interval_s - now_s)
+        return max(limit_s, 0.0)
+
+
+@contextlib.asynccontextmanager
+async def _within(limit_s: float, trouble: Trouble, text: str) -> AsyncGenerator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise ApiError(trouble, text) from error
+
+
+def _log(problem: Problem, number: int) -> None:
+    """Log a problem; of one list the first ones only."""
+    if number <= _LOGGED_PER_LIST:
+        logger.warning("%s: %s: %s", problem.subject, problem.path, problem.text)
+    elif number == _LOGGED_PER_LIST + 1:
+        logger.warning("there are more such objects; `mcsdns explain NAME` says what is wrong")

@@ -1,0 +1,201 @@
+"""Text of manifests -> our objects, each with its file and line, and what is wrong with the rest.
+
+One document that is not YAML or JSON, or one object of the wrong shape, costs only itself. No
+file is opened here.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from mcsdns import yaml_text
+from mcsdns.errors import ObjectError
+from mcsdns.objects.decode import SliceProfile, decode, kind_of
+from mcsdns.objects.model import Kind, Object, Problem
+from mcsdns.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
+from mcsdns.sources.manifests.files import Signature
+
+_KNOWN_VERSIONS: Final = {
+    Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
+    Kind.ENDPOINT_SLICE: ["discovery.k8s.io/v1"],
+}
+_UNQUOTED = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
+
+Identity = tuple[str, str, str]
+"""Kind, namespace and name."""
+ANYTHING: Final[Identity] = ("", "", "")
+
+
+class Located(msgspec.Struct, frozen=True, gc=False):
+    """A problem and where in which file it is.
+
+    Attributes:
+        lost: the object that cannot be read because of it; ANYTHING where that is not known.
+    """
+
+    origin: str
+    problem: Problem
+    lost: Identity | None = None
+
+
+class Manifest(msgspec.Struct, gc=False):
+    """What one text holds.
+
+    Attributes:
+        objects: in order. ignored: how many objects of other kinds, or not for us.
+        unread: whether the text was not to blame, so that another try may help.
+        signature: of the file, when it had been read; None where it was not.
+    """
+
+    objects: list[Object] = []
+    problems: list[Located] = []
+    ignored: int = 0
+    unread: bool = False
+    signature: Signature | None = None
+
+
+def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
+    """Read a text of one or many YAML or JSON documents; `file` is the name to report."""
+    reader = _Reader(file, profile)
+    for part in yaml_text.read(text):
+        reader.take(part)
+    return reader.manifest
+
+
+class _Reader:
+    """Makes objects of the parts of one text."""
+
+    def __init__(self, file: str, profile: SliceProfile) -> None:
+        self.manifest = Manifest()
+        self._file = file
+        self._profile = profile
+        self._waiting: list[tuple[Part, Mapping]] = []
+
+    def take(self, part: Part | Unreadable) -> None:
+        """Take the next part; the `items` of a List come before the List itself."""
+        if isinstance(part, Unreadable):
+            self._waiting.clear()
+            text = f"not YAML: {part.why}"
+            problem = Problem("unreadable", "document", part.path, text)
+            self.manifest.problems.append(
+                Located(f"{self._file}:{part.line}", problem, lost=ANYTHING)
+            )
+        elif part.path == "$":
+            self._take_document(part)
+        elif is_mapping(part.value) and "kind" not in part.value:
+            self._waiting.append((part, part.value))
+        else:
+            self._take_object(part)
+
+    def _take_document(self, part: Part) -> None:
+        waiting, self._waiting = self._waiting, []
+        value = part.value
+        if value is None:
+            return
+        kind = value.get("kind") if is_mapping(value) else None
+        if not is_mapping(value) or not isinstance(kind, str) or not kind.endswith("List"):
+            self._take_object(part)
+            return
+        implied = {"kind": kind.removesuffix("List") or None, "apiVersion": value.get("apiVersion")}
+        for item, fields in waiting:  # those of a typed list may lack kind and apiVersion
+            item.value = implied | fields
+            self._take_object(item)
+        items = value.get("items")
+        for number, other in enumerate(items if is_sequence(items) else []):
+            if other is not None:
+                self._refuse(part, f"$.items[{number}]")
+
+    def _take_object(self, part: Part) -> None:
+        value = part.value
+        kind = value.get("kind") if is_mapping(value) else None
+        if not is_mapping(value) or not isinstance(kind, str):
+            self._refuse(part, part.path)
+            return
+        version = value.get("apiVersion")
+        ours = kind_of(version, kind) if isinstance(version, str) else None
+        if ours is not None:
+            self._decode(part, value, ours, str(version))
+            return
+        self.manifest.ignored += 1
+        if kind in _KNOWN_VERSIONS:
+            text = _wrong_version(Kind(kind), version)
+            problem = Problem("unknown_version", _subject(kind, value), "$.apiVersion", text)
+            self._report(part, [problem], lost=_identity(kind, value))
+
+    def _decode(self, part: Part, value: Mapping, kind: Kind, version: str) -> None:
+        origin = f"{self._file}:{part.line}"
+        try:
+            decoded = decode(kind, value, origin=origin, api_version=version, profile=self._profile)
+        except ObjectError as error:
+            path, text = _exact(error.path, value), str(error)
+            if _UNQUOTED.match(text):
+                text += "; put it in quotes"
+            problem = Problem("bad_object", _subject(kind, value), path, text)
+            self._report(part, [problem], lost=_identity(kind, value))
+            return
+        if decoded.object is None:
+            self.manifest.ignored += 1
+            return
+        self.manifest.objects.append(decoded.object)
+        text = "the key stands twice, the last one counts"
+        repeated = [
+            Problem("repeated_key", _subject(kind, value), "$" + path[len(part.path) :], text)
+            for path in part.repeated
+        ]
+        self._report(part, (*decoded.problems, *repeated))
+
+    def _refuse(self, part: Part, path: str) -> None:
+        text = "a manifest is a mapping with apiVersion and kind"
+        problem = Problem("not_an_object", "document", "$" + path[len(part.path) :], text)
+        self._report(part, [problem], lost=ANYTHING)
+
+    def _report(
+        self, part: Part, problems: Iterable[Problem], lost: Identity | None = None
+    ) -> None:
+        """Note problems of one object, whose paths begin at the object."""
+        placed = [
+            msgspec.structs.replace(problem, path=part.path + problem.path[1:])
+            for problem in problems
+        ]
+        lines = part.lines_of(problem.path for problem in placed)
+        self.manifest.problems.extend(
+            Located(f"{self._file}:{lines[problem.path]}", problem, lost) for problem in placed
+        )
+
+
+def _wrong_version(kind: Kind, version: object) -> str:
+    known = _KNOWN_VERSIONS[kind]
+    text = f"{version!r} is not read, only {' and '.join(known)}"
+    close = difflib.get_close_matches(str(version), known, 1)
+    return f"{text}; did you mean {close[0]}?" if close else text
+
+
+def _identity(kind: str, value: Mapping) -> Identity:
+    metadata = value.get("metadata")
+    if not is_mapping(metadata):
+        return ANYTHING
+    namespace, name = metadata.get("namespace") or "default", metadata.get("name")
+    if not isinstance(namespace, str) or not isinstance(name, str):
+        return ANYTHING
+    return str(kind), namespace, name  # a plain text, as in `contents`
+
+
+def _subject(kind: str, value: Mapping) -> str:
+    _, namespace, name = _identity(kind, value)
+    return f"{kind} {namespace}/{name}" if name else kind
+
+
+def _exact(path: str, value: Mapping) -> str:
+    """Name the key where msgspec says `[...]`: some value of a mapping of texts is none."""
+    head, found, _ = path.partition("[...]")
+    inside: object = value
+    for step in head.split(".")[1:]:
+        inside = inside.get(step) if is_mapping(inside) else None
+    if not found or not is_mapping(inside):
+        return path
+    return next(
+        (f"{head}.{key}" for key, each in inside.items() if not isinstance(each, str)), head
+    )
