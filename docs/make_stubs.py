@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.stub import where
-from mcsdns.stub.platforms import PLATFORMS
-from mcsdns.stub.render import render
+from mcsdns.diagnostics.stub_config import where
+from mcsdns.diagnostics.stub_config.platforms import PLATFORMS
+from mcsdns.diagnostics.stub_config.render import render
 
 FOLDER = Path(__file__).parent.parent / "corefile-examples"
 PAGE = FOLDER / "README.md"

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from mcsdns import config, show
-from mcsdns.cases import form, report, run
-from mcsdns.client import TIMEOUT_S, InProcess, Server, server_from_text
+from mcsdns.diagnostics.cases import form, report, run
+from mcsdns.diagnostics.client import TIMEOUT_S, InProcess, Server, server_from_text
 from mcsdns.dns import MAX_UDP_BYTES
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import read_reply

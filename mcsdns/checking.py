@@ -42,8 +42,8 @@ def _check(flags: dict[str, Any]) -> int:
     import anyio  # noqa: PLC0415 - what is imported here takes 0.5 s
 
     from mcsdns import log  # noqa: PLC0415
-    from mcsdns.check import dns_side, plan, report, source_side  # noqa: PLC0415
-    from mcsdns.check.finding import joined  # noqa: PLC0415
+    from mcsdns.diagnostics.check import dns_side, plan, report, source_side  # noqa: PLC0415
+    from mcsdns.diagnostics.check.finding import joined  # noqa: PLC0415
 
     made = plan.plan_of(flags, os.environ)
     log.configure(made.settings.log_format, config.LogLevel.ERROR)  # findings say the rest

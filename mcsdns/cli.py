@@ -10,7 +10,7 @@ from mcsdns import __version__, asking, checking, config, stubbing
 from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
 
 if TYPE_CHECKING:
-    from mcsdns.explain.facts import Explanation
+    from mcsdns.diagnostics.explain.facts import Explanation
 
 USAGE_STATUS = 2
 
@@ -111,7 +111,7 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 def _explain(flags: dict[str, Any]) -> int:
-    from mcsdns.explain.text import to_json, to_text  # noqa: PLC0415
+    from mcsdns.diagnostics.explain.text import to_json, to_text  # noqa: PLC0415
 
     url = flags.pop("admin_url")
     explanation = _explain_here(flags) if url is None else _explain_there(flags, url)
@@ -124,9 +124,9 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     import anyio  # noqa: PLC0415
 
     from mcsdns import app, log  # noqa: PLC0415
+    from mcsdns.diagnostics.explain.decision import explain  # noqa: PLC0415
     from mcsdns.dns import name as names  # noqa: PLC0415
     from mcsdns.dns import rdata
-    from mcsdns.explain.decision import explain  # noqa: PLC0415
 
     settings = _settings(flags)
     try:
@@ -146,7 +146,7 @@ def _explain_there(flags: dict[str, Any], url: str) -> "Explanation":
         ConfigError: a setting of a source is given too, or the server says what is wrong.
         NoReplyError: there is no such server.
     """
-    from mcsdns.explain import remote  # noqa: PLC0415
+    from mcsdns.diagnostics.explain import remote  # noqa: PLC0415
 
     asking.leave_out("--admin", flags)
     return remote.ask(url, flags["name"], flags["type"])

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
+from mcsdns.diagnostics.stub_config import platforms, where
 from mcsdns.errors import ConfigError
-from mcsdns.stub import platforms, where
 
 
 def add_stub(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def _stub(flags: dict[str, Any]) -> int:
             raise ConfigError(f"PLATFORM is missing; name one of {', '.join(platforms.NAMES)}")
         sys.stdout.write(platforms.listing())
         return 0
-    from mcsdns.stub.render import render  # noqa: PLC0415 - of use to this command only
+    from mcsdns.diagnostics.stub_config.render import render  # noqa: PLC0415 - of use to this command only
 
     platform = platforms.find(name)
     given = where.read(

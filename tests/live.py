@@ -9,7 +9,7 @@ import anyio.lowlevel
 import msgspec
 
 from mcsdns import app, config
-from mcsdns.client import Server, server_from_text
+from mcsdns.diagnostics.client import Server, server_from_text
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import Kind
 

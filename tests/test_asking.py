@@ -9,7 +9,7 @@ import pytest
 
 from mcsdns import config
 from mcsdns.cli import main
-from mcsdns.client import Server
+from mcsdns.diagnostics.client import Server
 from tests.live import serving
 
 EXAMPLES = ["--manifests", "examples/manifests"]

@@ -13,10 +13,10 @@ import pytest
 
 from mcsdns import app, config
 from mcsdns.asking import settings_for
-from mcsdns.cases import form
-from mcsdns.cases.report import failure_text
-from mcsdns.cases.run import Result, check
-from mcsdns.client import InProcess, Server
+from mcsdns.diagnostics.cases import form
+from mcsdns.diagnostics.cases.report import failure_text
+from mcsdns.diagnostics.cases.run import Result, check
+from mcsdns.diagnostics.client import InProcess, Server
 from mcsdns.dns.request import Asker, Transport
 from tests.live import Starter, serving
 

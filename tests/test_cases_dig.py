@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mcsdns.cases import form
-from mcsdns.cases.compare import compare
-from mcsdns.cases.pattern import read_pattern
-from mcsdns.cases.report import failure_text
-from mcsdns.cases.run import Check, Result
-from mcsdns.client import Server
+from mcsdns.diagnostics.cases import form
+from mcsdns.diagnostics.cases.compare import compare
+from mcsdns.diagnostics.cases.pattern import read_pattern
+from mcsdns.diagnostics.cases.report import failure_text
+from mcsdns.diagnostics.cases.run import Check, Result
+from mcsdns.diagnostics.client import Server
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import FLAGS, Opt, Question, Record, Reply
 from mcsdns.dns.rdata import class_name, type_name

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from mcsdns import config, show
-from mcsdns.cases.form import read_ask
-from mcsdns.client import Server
+from mcsdns.diagnostics.cases.form import read_ask
+from mcsdns.diagnostics.client import Server
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.request import Received, Request, Transport
 from tests.dns.test_message_reader import NAME, message, opt, option, record

@@ -8,7 +8,7 @@ import dnslib
 import pytest
 
 from mcsdns import config
-from mcsdns.client import server_from_text
+from mcsdns.diagnostics.client import server_from_text
 from mcsdns.dns.name import from_text
 from mcsdns.stats import OTHER, UNCOUNTED, Kind, Tally
 from tests import live

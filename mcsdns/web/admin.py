@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from mcsdns.explain.decision import explain
-from mcsdns.explain.facts import Explanation
+from mcsdns.diagnostics.explain.decision import explain
+from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.web import asked, shield
 from mcsdns.web.asked import BadRequestError, Question
 from mcsdns.web.operator import Operator

@@ -15,9 +15,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
-from mcsdns.explain.facts import Explanation
-from mcsdns.explain.text import to_text
 from mcsdns.web import asked
 from mcsdns.web.asked import BadRequestError, Question
 from mcsdns.web.operator import Operator

@@ -9,8 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import name as names
-from mcsdns.explain.facts import (
+from mcsdns.diagnostics.explain.facts import (
     Endpoint,
     Explanation,
     Import,
@@ -20,7 +19,8 @@ from mcsdns.explain.facts import (
     ShapeKind,
     Slice,
 )
-from mcsdns.explain.words import counted, label_text, listed
+from mcsdns.diagnostics.explain.words import counted, label_text, listed
+from mcsdns.dns import name as names
 
 _MOST_CLUSTERS: Final = 12
 _MOST_ENDPOINTS: Final = 12

@@ -9,14 +9,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from mcsdns.diagnostics.explain.facts import Port
+from mcsdns.diagnostics.service_health import cut, is_bad, is_resolved, troubles_of
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
-from mcsdns.explain.facts import Port
 from mcsdns.objects import model
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.world import World
-from mcsdns.web.troubles import cut, is_bad, is_resolved, troubles_of
 from mcsdns.web.turns import Work
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key

@@ -5,7 +5,7 @@ import math
 from typing import Final
 from urllib.parse import urlencode
 
-from mcsdns.explain.facts import Port, Question, Suggestion
+from mcsdns.diagnostics.explain.facts import Port, Question, Suggestion
 from mcsdns.web.services import Cluster, Page, Row, Wanted
 from mcsdns.web.status import Upstream
 

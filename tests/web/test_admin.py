@@ -9,13 +9,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from mcsdns.config import Settings
-from mcsdns.explain.facts import Explanation
-from mcsdns.explain.text import to_json
+from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.text import to_json
 from mcsdns.objects.store import Statistics
 from mcsdns.stats import Kind
 from mcsdns.web import admin, shield
 from mcsdns.web.turns import BusyError, Gate
-from tests.explain.shop_world import SHOP, Explained
+from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, forwarding, until
 
 Client = TestClient[Any, Any]

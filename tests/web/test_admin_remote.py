@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pytest
 
+from mcsdns.diagnostics.explain import remote
+from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.errors import ConfigError, NoReplyError
-from mcsdns.explain import remote
-from mcsdns.explain.text import to_json, to_text
 from tests.conftest import free_port
-from tests.explain.shop_world import SHOP, Explained
+from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import Served, StandIn
 
 NAME = "db.shop.svc.clusterset.local"

@@ -12,7 +12,7 @@ from mcsdns.objects.model import Kind
 from mcsdns.server.world import World
 from mcsdns.web.services import Page, Wanted, find
 from mcsdns.web.turns import Work
-from tests.explain.shop_world import SHOP, Explained
+from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all
 from tests.worlds import endpoint_slice, service_import, world_of
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from mcsdns.diagnostics.explain.decision import explain
+from mcsdns.diagnostics.explain.facts import Reason
 from mcsdns.dns.types import RRType
-from mcsdns.explain.decision import explain
-from mcsdns.explain.facts import Reason
 from mcsdns.web.picture import _STOPS_AT, Picture, State, draw
-from tests.explain.shop_world import SHOP, Explained
+from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import, world_of
 
 ZONE = "svc.clusterset.local"

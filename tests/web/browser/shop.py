@@ -2,7 +2,7 @@
 
 from mcsdns.objects.events import InitApply, InitDone
 from mcsdns.objects.model import Kind
-from tests.explain.shop_world import SHOP, Explained
+from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import
 
 HOSTILE = """

@@ -1,0 +1,1 @@
+"""What people ask when a name does not resolve."""

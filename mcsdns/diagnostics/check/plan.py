@@ -1,0 +1,75 @@
+"""What a run of `check` was asked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from mcsdns import config
+from mcsdns.config.place import in_pod
+from mcsdns.diagnostics.check.permissions import Account, account_from_text
+from mcsdns.diagnostics.client import TIMEOUT_S, server_from_text
+from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
+from mcsdns.errors import ConfigError, NoSourceError
+from mcsdns.sources.kubernetes.auth import Access
+
+Address = tuple[str, int]
+"""Host and port."""
+_NOTHING: Final = (
+    "nothing to check: give --manifests PATH, --kubeconfig FILE, --server ADDR:PORT or "
+    "--cluster-dns ADDR:PORT"
+)
+_MAX_TIMEOUT_S: Final = 60
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be looked at.
+
+    Attributes:
+        access: how to reach the API server, None where there is none to ask.
+    """
+
+    settings: config.Settings
+    access: Access | None
+    server: Address | None
+    cluster_dns: Address | None
+    account: Account
+    timeout_s: float
+
+    @property
+    def zones(self) -> Sequence[Name]:
+        """The zones that are to be served, here or by whom a sidecar asks."""
+        return [names.from_text(zone) for zone in self.settings.zone]
+
+
+def plan_of(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Plan:
+    """Read what is asked for.
+
+    Raises:
+        ConfigError: it cannot be done.
+    """
+    settings = config.load(flags, environment)
+    server, cluster_dns = _address(flags, "server"), _address(flags, "cluster_dns")
+    timeout_s = flags["timeout"] if flags["timeout"] is not None else TIMEOUT_S
+    if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+        raise ConfigError(f"--timeout: {timeout_s:g} is not more than 0 and at most 60 seconds")
+    given = flags["service_account"]
+    account = account_from_text(given) if given else Account()
+    try:
+        access = settings.access()
+    except NoSourceError:
+        access = None
+    if not (access or settings.manifests or server or cluster_dns or in_pod()):
+        raise ConfigError(_NOTHING)
+    return Plan(settings, access, server, cluster_dns, account, timeout_s)
+
+
+def _address(flags: Mapping[str, Any], name: str) -> Address | None:
+    if not flags[name]:
+        return None
+    try:
+        return server_from_text(flags[name])
+    except ConfigError as wrong:
+        flag = "--" + name.replace("_", "-")
+        raise ConfigError(str(wrong).replace("--server", flag, 1)) from None
