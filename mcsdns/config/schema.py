@@ -9,8 +9,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from mcsdns.config.checks import split_address, split_listen, split_stub_zone
-from mcsdns.config.place import in_pod, own_addresses
+from mcsdns.config.environment import in_pod, own_addresses
+from mcsdns.config.validate import split_address, split_listen, split_stub_zone
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name

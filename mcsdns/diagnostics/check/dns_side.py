@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.config.place import in_pod
+from mcsdns.config.environment import in_pod
 from mcsdns.diagnostics.check import resolvers
 from mcsdns.diagnostics.check.finding import Outcome, Reason
 from mcsdns.diagnostics.check.loops import check_loops

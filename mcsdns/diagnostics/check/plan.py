@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from mcsdns import config
-from mcsdns.config.place import in_pod
+from mcsdns.config.environment import in_pod
 from mcsdns.diagnostics.check.permissions import Account, account_from_text
 from mcsdns.diagnostics.client import TIMEOUT_S, server_from_text
 from mcsdns.dns import name as names

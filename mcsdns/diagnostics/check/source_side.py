@@ -6,7 +6,7 @@ import anyio
 import msgspec
 
 from mcsdns import app
-from mcsdns.config.place import in_pod
+from mcsdns.config.environment import in_pod
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.contradictions import check_contradictions
 from mcsdns.diagnostics.check.corefiles import check_corefiles

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from mcsdns import cli, config, log
-from mcsdns.config import LogFormat, LogLevel, place
+from mcsdns.config import LogFormat, LogLevel
+from mcsdns.config import environment as place
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
 from mcsdns.errors import ConfigError
 from mcsdns.forward.health import Policy

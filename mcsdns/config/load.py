@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from mcsdns import yaml_text
-from mcsdns.config.checks import CHECKS
 from mcsdns.config.describe import ENVIRONMENT_PREFIX, Field, fields
 from mcsdns.config.schema import Settings
+from mcsdns.config.validate import CHECKS
 from mcsdns.errors import ConfigError, InvalidNameError
 from mcsdns.parts import Part, is_mapping
 
