@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.metrics.table import GROUPS, Group, Metric
+from mcsdns.metrics.catalog import GROUPS, Group, Metric
 
 PAGE = Path(__file__).with_name("metrics.md")
 BEGIN = (
-    "<!-- From here on it is written by docs/make_metrics.py from mcsdns/metrics/table.py. -->\n"
+    "<!-- From here on it is written by docs/make_metrics.py from mcsdns/metrics/catalog.py. -->\n"
 )
 END = "<!-- Up to here. -->\n"
 HEAD = """\

@@ -14,7 +14,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from mcsdns.metrics.collect import families
+from mcsdns.metrics.collector import families
 from mcsdns.metrics.snapshot import Snapshot
 
 Rendered = tuple[bytes, str]

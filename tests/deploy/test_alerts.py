@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mcsdns.metrics.table import METRICS, Metric, Type
+from mcsdns.metrics.catalog import METRICS, Metric, Type
 from tests.deploy.rendering import DEPLOY
 
 RULES = DEPLOY / "alerts" / "rules.yaml"

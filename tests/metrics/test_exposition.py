@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from mcsdns import __version__
 from mcsdns.metrics import exposition
-from mcsdns.metrics.collect import families
+from mcsdns.metrics.collector import families
 from mcsdns.metrics.exposition import render, rendering
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.stats import Count, Kind

@@ -23,8 +23,8 @@ from mcsdns import __version__, histogram
 from mcsdns.forward import forwarder as forward
 from mcsdns.forward import health
 from mcsdns.forward.pending import Statistics as UpstreamStatistics
+from mcsdns.metrics.catalog import ENDED, METRICS, RESOURCES, Metric, Type
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.metrics.table import ENDED, METRICS, RESOURCES, Metric, Type
 from mcsdns.objects import census
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import watched

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import Metric as Family
 from prometheus_client.metrics_core import METRIC_TYPES
 
-from mcsdns.metrics.collect import families, values
+from mcsdns.metrics.catalog import METRICS, Metric, Type
+from mcsdns.metrics.collector import families, values
 from mcsdns.metrics.exposition import render
-from mcsdns.metrics.table import METRICS, Metric, Type
 from mcsdns.stats import Kind
 from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from mcsdns.metrics.collect import families
+from mcsdns.metrics.collector import families
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects.model import Kind
 from mcsdns.server import udp
