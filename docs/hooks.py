@@ -20,7 +20,7 @@ HOME = {"README.md": "docs/index.md"}
 """What the site has in place of a file."""
 APART = "---\nsearch:\n  exclude: true\n---\n\n"
 """What a file says is not what somebody looks for in the docs."""
-ICON = "mcsdns/web/static/icon.svg"
+ICON = "mcsdns/web/html/static/icon.svg"
 LANGUAGES = {
     ".yaml": "yaml",
     ".yml": "yaml",

@@ -5,8 +5,8 @@ from typing import Final
 from aiohttp import web
 
 from mcsdns.metrics import exposition
+from mcsdns.web.fairness import BusyError, Gate, in_turns
 from mcsdns.web.operator import Operator
-from mcsdns.web.turns import BusyError, Gate, in_turns
 
 _MOST_SCRAPES: Final = 8
 """That wait for their turn: one scrape at a time leaves the loop to queries."""

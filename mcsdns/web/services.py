@@ -17,7 +17,7 @@ from mcsdns.objects import model
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.world import World
-from mcsdns.web.turns import Work
+from mcsdns.web.fairness import Work
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 

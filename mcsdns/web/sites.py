@@ -20,7 +20,7 @@ from mcsdns.server import tcp
 from mcsdns.web.operator import Operator
 
 if TYPE_CHECKING:
-    from mcsdns.web.serving import HttpServer
+    from mcsdns.web.listener import HttpServer
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +40,18 @@ class Site:
 
     async def start(self, operator: Operator) -> None:
         """Begin to answer; everything it needs is imported."""
-        from mcsdns.web import probes, serving  # noqa: PLC0415 - see above
+        from mcsdns.web import (
+            listener,
+            probes,
+        )
 
-        application = serving.make_application()
+        application = listener.make_application()
         probes.add_routes(application, operator)
         if self.flag == _ADMIN:
-            from mcsdns.web import admin  # noqa: PLC0415 - see above
+            from mcsdns.web import api as admin  # noqa: PLC0415 - see above
 
             admin.add_routes(application, operator)
-        self._server = serving.HttpServer(application, [self._sock])
+        self._server = listener.HttpServer(application, [self._sock])
         await self._server.start()
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects import store
 from mcsdns.server.world import World
 from mcsdns.stats import Count, Kind
-from mcsdns.web import admin
+from mcsdns.web import api
 from mcsdns.web.operator import SourceState
 
 
@@ -123,7 +123,7 @@ def _with(kind: type[msgspec.Struct], **values: object) -> Any:
 def application(operator: StandIn) -> web.Application:
     """What an administrator's address serves."""
     app = web.Application()
-    admin.add_routes(app, operator)
+    api.add_routes(app, operator)
     return app
 
 
@@ -181,7 +181,7 @@ class Served:
 
     async def _start(self) -> None:
         app = application(self.operator)
-        self.sampler = app[admin.SAMPLER]
+        self.sampler = app[api.SAMPLER]
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)

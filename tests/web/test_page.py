@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-import mcsdns.web.page
-from mcsdns.web import wording
-from mcsdns.web.turns import BusyError, Gate
+import mcsdns.web.html.page
+from mcsdns.web.fairness import BusyError, Gate
+from mcsdns.web.html import filters
 from tests.web.browser.shop import HOSTILE, shop
 from tests.web.standin import StandIn, application, forwarding, until
 
 Client = TestClient[Any, Any]
 Show = Callable[..., Awaitable["Read"]]
-FILES = Path(mcsdns.web.page.__file__).parent
+FILES = Path(mcsdns.web.html.page.__file__).parent
 
 
 class Read(html.parser.HTMLParser):
@@ -270,11 +270,11 @@ def test_templates_switch_no_escaping_off() -> None:
     [(-1, "0 s"), (0.9, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")],
 )
 def test_age(seconds: float, text: str) -> None:
-    assert wording.ago(seconds) == text
+    assert filters.ago(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("rate", "text"), [(0, "0"), (0.25, "0.2"), (9.96, "10.0"), (10.5, "11"), (1234.4, "1,234")]
 )
 def test_rate(rate: float, text: str) -> None:
-    assert wording.rate(rate) == text
+    assert filters.rate(rate) == text

@@ -5,7 +5,7 @@ import pytest
 from mcsdns.diagnostics.explain.decision import explain
 from mcsdns.diagnostics.explain.facts import Reason
 from mcsdns.dns.types import RRType
-from mcsdns.web.picture import _STOPS_AT, Picture, State, draw
+from mcsdns.web.html.picture import _STOPS_AT, Picture, State, draw
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import, world_of
 

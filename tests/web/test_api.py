@@ -13,8 +13,8 @@ from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.diagnostics.explain.text import to_json
 from mcsdns.objects.store import Statistics
 from mcsdns.stats import Kind
-from mcsdns.web import admin, shield
-from mcsdns.web.turns import BusyError, Gate
+from mcsdns.web import api, security
+from mcsdns.web.fairness import BusyError, Gate
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, forwarding, until
 
@@ -225,7 +225,7 @@ async def test_parameters_where_there_are_none_are_wrong(get: Get, name: str) ->
     ],
 )
 def test_address_and_localhost_are_our_own_names(host: str) -> None:
-    assert shield.is_own_host(host)
+    assert security.is_own_host(host)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_address_and_localhost_are_our_own_names(host: str) -> None:
     ],
 )
 def test_names_that_others_decide_are_not_ours(host: str) -> None:
-    assert not shield.is_own_host(host)
+    assert not security.is_own_host(host)
 
 
 PATHS = ["/", "/api/sources", "/api/services", "/api/rates", "/static/page.js", "/nowhere"]
@@ -260,10 +260,10 @@ async def test_host_that_was_rebound_gets_nothing(client: Client, path: str) -> 
 @pytest.mark.parametrize("path", PATHS)
 async def test_every_reply_has_the_strict_headers(client: Client, path: str) -> None:
     async with client.get(path) as response:
-        for name, value in shield.HEADERS.items():
+        for name, value in security.HEADERS.items():
             assert response.headers[name] == value
-    assert "default-src 'none'" in shield.HEADERS["Content-Security-Policy"]
-    assert "unsafe" not in shield.HEADERS["Content-Security-Policy"]
+    assert "default-src 'none'" in security.HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in security.HEADERS["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
@@ -315,5 +315,5 @@ async def test_request_without_a_host_gets_nothing(client: Client) -> None:
 
 
 def test_admin_answers_what_the_design_names(operator: StandIn) -> None:
-    names = set(admin.Admin(operator).answers())
+    names = set(api.Admin(operator).answers())
     assert names == {"explain", "services", "sources", "upstreams", "rates"}

@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
 from mcsdns.server.world import World
+from mcsdns.web.fairness import Work
 from mcsdns.web.services import Page, Wanted, find
-from mcsdns.web.turns import Work
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all
 from tests.worlds import endpoint_slice, service_import, world_of

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mcsdns.stats import Count, Kind
-from mcsdns.web import turns
+from mcsdns.web import fairness
+from mcsdns.web.fairness import BusyError, Gate, Work, in_turns
 from mcsdns.web.rates import Ring
-from mcsdns.web.turns import BusyError, Gate, Work, in_turns
 
 
 class Clock:
@@ -31,7 +31,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         found.append(seconds)
         await real(0)
 
-    monkeypatch.setattr(turns.asyncio, "sleep", sleep)
+    monkeypatch.setattr(fairness.asyncio, "sleep", sleep)
     return found
 
 

@@ -12,14 +12,14 @@ from aiohttp import web
 
 from mcsdns.diagnostics.explain.decision import explain
 from mcsdns.diagnostics.explain.facts import Explanation
-from mcsdns.web import asked, shield
-from mcsdns.web.asked import BadRequestError, Question
+from mcsdns.web import params, security
+from mcsdns.web.fairness import BusyError, Gate, in_turns
+from mcsdns.web.html.page import StatusPage, statics
 from mcsdns.web.operator import Operator
-from mcsdns.web.page import StatusPage, statics
+from mcsdns.web.params import BadRequestError, Question
 from mcsdns.web.rates import Sampler
 from mcsdns.web.services import Page, Wanted, find
 from mcsdns.web.status import status_of, upstreams_of
-from mcsdns.web.turns import BusyError, Gate, in_turns
 
 _EXPLAIN_SHARE: Final = 0.05
 _EXPLAIN_PAUSE_S: Final = 0.1
@@ -31,7 +31,7 @@ Answer = Callable[[web.Request], Awaitable[object]]
 
 def add_routes(app: web.Application, operator: Operator) -> None:
     """Serve the status page and its API from an application, and guard all that it serves."""
-    shield.put_up(app)
+    security.put_up(app)
     admin = Admin(operator)
     page = StatusPage(operator, admin.sampler, admin.explained, admin.listed)
     app[SAMPLER] = admin.sampler
@@ -94,21 +94,21 @@ class Admin:
             return await in_turns(find(self._operator.world, wanted))
 
     async def _explain(self, request: web.Request) -> object:
-        return await self.explained(asked.question_of(request))
+        return await self.explained(params.question_of(request))
 
     async def _services(self, request: web.Request) -> object:
-        return await self.listed(asked.wanted_of(request))
+        return await self.listed(params.wanted_of(request))
 
     async def _sources(self, request: web.Request) -> object:
-        asked.parameters_of(request, ())
+        params.parameters_of(request, ())
         return status_of(self._operator, self.sampler.latest)
 
     async def _upstreams(self, request: web.Request) -> object:
-        asked.parameters_of(request, ())
+        params.parameters_of(request, ())
         return upstreams_of(self._operator, self.sampler.latest)
 
     async def _rates(self, request: web.Request) -> object:
-        asked.parameters_of(request, ())
+        params.parameters_of(request, ())
         return self.sampler.ring.rates()
 
 

@@ -18,15 +18,15 @@ from aiohttp.typedefs import Handler
 from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
-from mcsdns.web import asked
-from mcsdns.web.asked import BadRequestError, Question
+from mcsdns.web import params
+from mcsdns.web.fairness import BusyError, Work, in_turns
+from mcsdns.web.html.filters import FILTERS, page_link
+from mcsdns.web.html.picture import Picture, draw
 from mcsdns.web.operator import Operator
-from mcsdns.web.picture import Picture, draw
+from mcsdns.web.params import BadRequestError, Question
 from mcsdns.web.rates import Rates, Sampler
 from mcsdns.web.services import Page, Wanted
 from mcsdns.web.status import Status, Upstreams, status_of, upstreams_of
-from mcsdns.web.turns import BusyError, Work, in_turns
-from mcsdns.web.wording import FILTERS, page_link
 
 TYPES: Final = ("A", "AAAA", "SRV", "ANY", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "TXT")
 _PARAMETERS: Final = ("name", "type", "q", "troubled", "after", "limit")
@@ -93,8 +93,8 @@ class StatusPage:
         parameters = dict[str, str]()
         wanted, page, explained = Wanted(), None, None
         try:
-            parameters = asked.parameters_of(request, _PARAMETERS)
-            wanted = asked.read_wanted(parameters)
+            parameters = params.parameters_of(request, _PARAMETERS)
+            wanted = params.read_wanted(parameters)
             page = await self._listed(wanted)
         except BadRequestError as bad:
             status, error = 400, str(bad)
@@ -127,7 +127,7 @@ class StatusPage:
         return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
     async def _about(self, parameters: dict[str, str]) -> Explained:
-        question = asked.read_question(parameters["name"], parameters.get("type", ""))
+        question = params.read_question(parameters["name"], parameters.get("type", ""))
         explanation = await self._explain(question)
         await asyncio.sleep(0)  # each of these takes 15 ms with 10,000 endpoints
         lines = tuple(to_text(explanation).splitlines())
