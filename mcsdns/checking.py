@@ -41,7 +41,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 def _check(flags: dict[str, Any]) -> int:
     import anyio  # noqa: PLC0415 - what is imported here takes 0.5 s
 
-    from mcsdns import log  # noqa: PLC0415
+    from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.diagnostics.check import dns_side, plan, report, source_side  # noqa: PLC0415
     from mcsdns.diagnostics.check.finding import joined  # noqa: PLC0415
 

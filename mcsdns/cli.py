@@ -102,7 +102,8 @@ def _serve(flags: dict[str, Any]) -> int:
 
     import anyio  # noqa: PLC0415 - each command imports what it needs
 
-    from mcsdns import app, log  # noqa: PLC0415
+    from mcsdns.app import log
+    from mcsdns.app import serve as app  # noqa: PLC0415
 
     settings = _settings(flags)
     log.configure(settings.log_format, settings.log_level)
@@ -123,7 +124,8 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     """Read the source once and explain by that."""
     import anyio  # noqa: PLC0415
 
-    from mcsdns import app, log  # noqa: PLC0415
+    from mcsdns.app import log
+    from mcsdns.app import serve as app  # noqa: PLC0415
     from mcsdns.diagnostics.explain.decision import explain  # noqa: PLC0415
     from mcsdns.dns import name as names  # noqa: PLC0415
     from mcsdns.dns import rdata

@@ -8,7 +8,8 @@ import anyio.from_thread
 import anyio.lowlevel
 import msgspec
 
-from mcsdns import app, config
+from mcsdns import config
+from mcsdns.app import serve
 from mcsdns.diagnostics.client import Server, server_from_text
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import Kind
@@ -30,7 +31,7 @@ class Starter:
 
     def __init__(self, portal: anyio.from_thread.BlockingPortal) -> None:
         self._portal = portal
-        self._servers: list[app.Server] = []
+        self._servers: list[serve.Server] = []
 
     def start(self, settings: config.Settings) -> Server:
         """Serve from the manifests of the settings; return a client once everything is read."""
@@ -50,7 +51,7 @@ class Starter:
         return found
 
     async def _start(self, settings: config.Settings) -> str:
-        server = app.Server(settings)
+        server = serve.Server(settings)
         self._servers.append(server)
         await server.start()
         source = ManifestSource(settings.manifests, server.feed, profile=settings.slices)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from mcsdns import app, config
+from mcsdns import config
+from mcsdns.app import serve
 from mcsdns.asking import settings_for
 from mcsdns.diagnostics.cases import form
 from mcsdns.diagnostics.cases.report import failure_text
@@ -44,7 +45,7 @@ def settings_of(path: str) -> config.Settings:
 
 @functools.cache
 def in_process(path: str) -> InProcess:
-    world = anyio.run(app.offline_world, settings_of(path))
+    world = anyio.run(serve.offline_world, settings_of(path))
     return InProcess(world.answerer, world.tree, path)
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import config, forwarding
+from mcsdns import config
+from mcsdns.app import upstreams as forwarding
+from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import schema
 from mcsdns.dns import name as names
-from mcsdns.forwarding import Forwarding
 
 OWN = [("127.0.0.1", 1053)]
 

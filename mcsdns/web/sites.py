@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
+from mcsdns.app.listeners import Address, bind_each, text_of
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
-from mcsdns.listening import Address, bind_each, text_of
 from mcsdns.server import tcp
 from mcsdns.web.operator import Operator
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import cli, config, log
+from mcsdns import cli, config
+from mcsdns.app import log
 from mcsdns.config import LogFormat, LogLevel
 from mcsdns.config import environment as place
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import dnslib
 import pytest
 
-from mcsdns import app, config
+from mcsdns import config
+from mcsdns.app import serve
 from mcsdns.config import schema
 from mcsdns.dns import name as names
 from mcsdns.forward.forwarder import Forwarder, Settings
@@ -25,7 +26,7 @@ from mcsdns.stats import Tally
 from tests.forward.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of
 
-Start = Callable[..., Awaitable[tuple[app.Server, Server]]]
+Start = Callable[..., Awaitable[tuple[serve.Server, Server]]]
 
 
 class Client:
@@ -52,13 +53,13 @@ class Gone(Client):
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    opened: list[app.Server | Server] = []
+    opened: list[serve.Server | Server] = []
 
-    async def started(listen: str = "127.0.0.1:0") -> tuple[app.Server, Server]:
+    async def started(listen: str = "127.0.0.1:0") -> tuple[serve.Server, Server]:
         upstream = Server()
         await upstream.start(tcp=True)
         opened.append(upstream)
-        server = app.Server(
+        server = serve.Server(
             config.Settings(
                 source=schema.SourceChoice.NONE,
                 upstream=[upstream.address.text],
@@ -102,7 +103,7 @@ def responder_of(
     )
 
 
-def port_of(server: app.Server) -> int:
+def port_of(server: serve.Server) -> int:
     return int(server.addresses[0].rpartition(":")[2])
 
 
@@ -232,7 +233,7 @@ async def test_many_clients_get_their_own_replies(
             sock.close()
 
 
-async def connect(server: app.Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(server: serve.Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", port_of(server))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mcsdns import cli, log
+from mcsdns import cli
+from mcsdns.app import log
 from mcsdns.diagnostics.check import dns_side
 from tests.apiserver.process import ALL_RULES, ApiServer
 from tests.forwarding.servers import Servers, running

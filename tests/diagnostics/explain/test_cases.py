@@ -7,7 +7,8 @@ import msgspec
 import pytest
 import yaml
 
-from mcsdns import app, config
+from mcsdns import config
+from mcsdns.app import serve
 from mcsdns.diagnostics.explain.decision import explain
 from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.diagnostics.explain.text import to_json, to_text
@@ -31,7 +32,7 @@ def world_of(file: dict) -> World:  # type: ignore[type-arg]
     plain = file.get("settings", {}) | {
         "manifests": [os.path.join(FOLDER, path) for path in file.get("manifests", ())]
     }
-    return anyio.run(app.offline_world, config.from_mapping(plain, "test"))
+    return anyio.run(serve.offline_world, config.from_mapping(plain, "test"))
 
 
 def test_explanation_is_what_is_answered(file: dict) -> None:  # type: ignore[type-arg]

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from mcsdns import cli, log
+from mcsdns import cli
+from mcsdns.app import log
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "docs", "explain.md")

@@ -11,13 +11,13 @@ from typing import Final
 
 import anyio
 
+from mcsdns.app.generation import expect_many_objects, preload
+from mcsdns.app.process import Server, Statistics
+from mcsdns.app.reload import Reloader, follow_file
+from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
-from mcsdns.generation import expect_many_objects, preload
-from mcsdns.reloading import Reloader, follow_file
-from mcsdns.running import Server, Statistics
 from mcsdns.server.world import World
 from mcsdns.sources.manifests.source import ManifestSource
-from mcsdns.succession import Succession
 
 __all__ = ["Server", "Statistics", "offline_world", "serve"]
 

@@ -14,13 +14,14 @@ import msgspec
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from mcsdns import changes, config
+from mcsdns import config
+from mcsdns.app import changes
+from mcsdns.app.process import Server
+from mcsdns.app.reload import Reloader, follow_file
+from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
 from mcsdns.errors import SourceError
-from mcsdns.reloading import Reloader, follow_file
-from mcsdns.running import Server
 from mcsdns.server.world import World
-from mcsdns.succession import Succession
 from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
 from tests.sources.manifests.test_documents import IMPORT

@@ -10,11 +10,11 @@ import anyio
 import anyio.to_thread
 import watchfiles
 
+from mcsdns.app.process import Server
+from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
 from mcsdns.errors import McsdnsError
 from mcsdns.metrics.snapshot import Reloads
-from mcsdns.running import Server
-from mcsdns.succession import Succession
 
 logger = logging.getLogger(__name__)
 

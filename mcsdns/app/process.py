@@ -12,13 +12,13 @@ import anyio
 import anyio.abc
 import msgspec
 
-from mcsdns import forwarding
+from mcsdns.app import upstreams as forwarding
+from mcsdns.app.generation import Generation
+from mcsdns.app.listeners import Listening
+from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
 from mcsdns.forward.told import Told
-from mcsdns.forwarding import Forwarding
-from mcsdns.generation import Generation
-from mcsdns.listening import Listening
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.server import tcp, udp
 from mcsdns.server.world import World

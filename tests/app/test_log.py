@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcsdns import log
+from mcsdns.app import log
 from mcsdns.config import LogFormat, LogLevel
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from mcsdns import app, config
+from mcsdns import config
+from mcsdns.app import serve as app
 from mcsdns.errors import ConfigError
 from mcsdns.server import udp
 from tests.conftest import (

@@ -12,8 +12,8 @@ from typing import Final
 
 import anyio
 
+from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings
-from mcsdns.forwarding import Forwarding
 from mcsdns.objects.events import Delete
 from mcsdns.objects.model import Kind
 from mcsdns.server.handler import Responder

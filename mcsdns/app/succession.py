@@ -13,14 +13,14 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from mcsdns import changes, forwarding, log
-from mcsdns.changes import Changes
+from mcsdns.app import changes, log, upstreams
+from mcsdns.app.changes import Changes
+from mcsdns.app.generation import Generation, expect_few_objects, expect_many_objects, preload
+from mcsdns.app.listeners import Address, Listener
+from mcsdns.app.process import IN_FLIGHT_S, Answering, Server
+from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError, McsdnsError, SourceError
-from mcsdns.forwarding import Forwarding
-from mcsdns.generation import Generation, expect_few_objects, expect_many_objects, preload
-from mcsdns.listening import Address, Listener
-from mcsdns.running import IN_FLIGHT_S, Answering, Server
 from mcsdns.sources.manifests.worker import STANDARD_INPUT
 from mcsdns.web.sites import Site
 
@@ -71,7 +71,7 @@ class Succession:
         server = self._server
         generation, forwards = server.generation, server.forwarding
         if what.needs_forwarding:
-            forwards = forwarding.make(wanted, server.tallies, server.told)
+            forwards = upstreams.make(wanted, server.tallies, server.told)
             undo.callback(_close, forwards)
         listeners = server.listening.bind(wanted, server.responders)
         added = server.listening.new_among(listeners)
