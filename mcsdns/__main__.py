@@ -1,6 +1,6 @@
 """`python -m mcsdns`."""
 
-from mcsdns.cli import main
+from mcsdns.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ import pytest
 
 from mcsdns import config
 from mcsdns.app import serve
-from mcsdns.asking import settings_for
+from mcsdns.cli.query import settings_for
 from mcsdns.diagnostics.cases import form
 from mcsdns.diagnostics.cases.report import failure_text
 from mcsdns.diagnostics.cases.run import Result, check

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mcsdns import cli
+from mcsdns.cli import main
 from tests.conftest import ask, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +73,7 @@ def can_run(command: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_have_flags_that_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = cli._build_parser()
+    parser = main._build_parser()
     for line in LINE.findall(page.read_text()):
         if SYNOPSIS.search(line):
             continue

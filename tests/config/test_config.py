@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import cli, config
+from mcsdns import config
 from mcsdns.app import log
+from mcsdns.cli import main
 from mcsdns.config import LogFormat, LogLevel
 from mcsdns.config import environment as place
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
@@ -172,7 +173,7 @@ def test_json_is_a_config_file_too() -> None:
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Run a command that must be refused: status 2, and one line, which is returned."""
     with pytest.raises(SystemExit) as ended:
-        cli.main([*arguments])
+        main.main([*arguments])
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (2, "")
     assert err.startswith("mcsdns: ")
@@ -307,7 +308,7 @@ def test_command_that_does_not_exist_is_one_line(capsys: pytest.CaptureFixture[s
 
 def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["serve", "--help"])
+        main.main(["serve", "--help"])
     assert ended.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
     for field in config.fields():

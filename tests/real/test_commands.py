@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns import cli
+from mcsdns.cli import main
 from tests.apiserver.process import ApiServer
 from tests.kube import ApiServers
 from tests.real.asking import dig
@@ -28,7 +28,7 @@ class Run:
         """Run it; return what it wrote to standard output and standard error."""
         kubeconfig = where.kubeconfig if isinstance(where, ApiServer) else where
         with pytest.raises(SystemExit) as stopped:
-            cli.main([command, "--kubeconfig", str(kubeconfig), *arguments])
+            main.main([command, "--kubeconfig", str(kubeconfig), *arguments])
         out, err = self._capsys.readouterr()
         assert stopped.value.code == status, err
         return out, err

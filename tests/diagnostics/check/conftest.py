@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mcsdns import cli
 from mcsdns.app import log
+from mcsdns.cli import main
 from mcsdns.diagnostics.check import dns_side
 from tests.apiserver.process import ALL_RULES, ApiServer
 from tests.forwarding.servers import Servers, running
@@ -88,7 +88,7 @@ def check(host: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
     def run(*arguments: object) -> Report:
         with pytest.raises(SystemExit) as stopped:
-            cli.main(["check", *map(str, arguments)])
+            main.main(["check", *map(str, arguments)])
         out, err = capsys.readouterr()
         assert isinstance(stopped.value.code, int)
         return Report(stopped.value.code, out, err)

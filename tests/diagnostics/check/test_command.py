@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from mcsdns import cli
+from mcsdns.cli import main
 from mcsdns.diagnostics.check.finding import Reason
 from tests.diagnostics.check.conftest import PAGE, Check
 
@@ -43,7 +43,7 @@ def test_wrong_namespace_is_explained_in_the_first_line(
 ) -> None:
     name = "rebel-base.archives.svc.clusterset.local"
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["explain", name, "--manifests", "examples/manifests"])
+        main.main(["explain", name, "--manifests", "examples/manifests"])
     assert stopped.value.code == 0
     cause = "\n".join(capsys.readouterr().out.splitlines()[:3])
     assert "there is no ServiceImport rebel-base in namespace archives" in cause

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from mcsdns import cli
 from mcsdns.app import log
+from mcsdns.cli import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "docs", "explain.md")
@@ -23,7 +23,7 @@ def _at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["explain", *arguments])
+        main.main(["explain", *arguments])
     return stopped.value.code
 
 

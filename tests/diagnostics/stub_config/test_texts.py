@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mcsdns import stubbing
+from mcsdns.cli import stub
 from mcsdns.diagnostics.stub_config import where
 from mcsdns.diagnostics.stub_config.platforms import NAMES, PLATFORMS, find
 from mcsdns.diagnostics.stub_config.render import render
@@ -23,7 +23,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def start(*arguments: str) -> str:
         parser = argparse.ArgumentParser()
-        stubbing.add_stub(parser)
+        stub.add_stub(parser)
         flags = vars(parser.parse_args(arguments))
         assert flags.pop("run")(flags) == 0
         printed = capsys.readouterr()

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcsdns import config, show
+from mcsdns import config
+from mcsdns.cli import dig_format
 from mcsdns.diagnostics.cases.form import read_ask
 from mcsdns.diagnostics.client import Server
 from mcsdns.dns.message_reader import read_reply
@@ -49,22 +50,22 @@ LONG = """\
 
 @pytest.fixture(autouse=True)
 def universal_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcsdns.show.time.localtime", __import__("time").gmtime)
+    monkeypatch.setattr("mcsdns.cli.dig_format.time.localtime", __import__("time").gmtime)
 
 
 def test_long_text_is_that_of_dig() -> None:
     reply = read_reply(DENIED)
-    assert show.long_text(reply, RECEIVED, 0).replace("GMT", "UTC") == LONG
+    assert dig_format.long_text(reply, RECEIVED, 0).replace("GMT", "UTC") == LONG
 
 
 def test_short_text_is_the_data_alone() -> None:
     reply = read_reply(SERVICE)
-    assert show.short_text(reply) == "10.0.0.1\n0 100 80 web.shop.svc.clusterset.local.\n"
-    assert show.short_text(read_reply(DENIED)) == ""
+    assert dig_format.short_text(reply) == "10.0.0.1\n0 100 80 web.shop.svc.clusterset.local.\n"
+    assert dig_format.short_text(read_reply(DENIED)) == ""
 
 
 def test_json_text_is_one_document() -> None:
-    document = json.loads(show.json_text(read_reply(SERVICE), RECEIVED))
+    document = json.loads(dig_format.json_text(read_reply(SERVICE), RECEIVED))
     name = "web.shop.svc.clusterset.local."
     assert document == {
         "rcode": "NOERROR",
@@ -86,7 +87,7 @@ def test_json_text_is_one_document() -> None:
 
 
 def test_json_text_has_edns_and_extended_errors_apart() -> None:
-    document = json.loads(show.json_text(read_reply(DENIED), RECEIVED))
+    document = json.loads(dig_format.json_text(read_reply(DENIED), RECEIVED))
     assert document["edns"] == {
         "version": 0,
         "do": True,
@@ -98,13 +99,13 @@ def test_json_text_has_edns_and_extended_errors_apart() -> None:
 
 def test_reply_without_question_is_shown() -> None:
     reply = read_reply(message(question=b"", flags=0x8001))
-    assert "QUESTION SECTION" not in show.long_text(reply, RECEIVED, 0)
-    assert json.loads(show.json_text(reply, RECEIVED))["question"] is None
+    assert "QUESTION SECTION" not in dig_format.long_text(reply, RECEIVED, 0)
+    assert json.loads(dig_format.json_text(reply, RECEIVED))["question"] is None
 
 
 def test_extended_error_without_text_or_name() -> None:
     wire = message(opt(option(15, b"\0\x16") + option(15, b"\xff\xff?")), counts=(1, 0, 0, 1))
-    texts = [show.error_text(error) for error in read_reply(wire).errors]
+    texts = [dig_format.error_text(error) for error in read_reply(wire).errors]
     assert texts == ["22 (No Reachable Authority)", "65535: (?)"]
 
 
@@ -147,5 +148,5 @@ def test_long_text_is_the_same_as_that_of_dig(ask: str, server: Server) -> None:
     wire_name, qclass, qtype = read_ask(ask)
     request = Request(name=wire_name, qclass=qclass, qtype=qtype)
     received = server.ask(request, Transport.UDP)
-    ours = show.long_text(read_reply(received.wire), received, 0)
+    ours = dig_format.long_text(read_reply(received.wire), received, 0)
     assert comparable(ours) == comparable(done.stdout)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from mcsdns.diagnostics.explain import remote
+from mcsdns.cli import remote
 from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.errors import ConfigError, NoReplyError
 from tests.conftest import free_port

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mcsdns import __version__, asking, checking, config, stubbing
+from mcsdns import __version__, config
+from mcsdns.cli import check, query, stub
 from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
 
 if TYPE_CHECKING:
@@ -64,13 +65,11 @@ def _build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="answer DNS queries", description="Answer queries.")
     config.add_flags(serve)
     serve.set_defaults(run=_serve)
-    asking.add_query(commands.add_parser("query", help="ask a question, show the answer"))
-    asking.add_test(commands.add_parser("test", help="compare answers with case files"))
+    query.add_query(commands.add_parser("query", help="ask a question, show the answer"))
+    query.add_test(commands.add_parser("test", help="compare answers with case files"))
     _add_explain(commands.add_parser("explain", help="say why a name is answered as it is"))
-    checking.add_check(commands.add_parser("check", help="find what is wrong with an installation"))
-    stubbing.add_stub(
-        commands.add_parser("stub", help="print what points a platform's DNS at mcsdns")
-    )
+    check.add_check(commands.add_parser("check", help="find what is wrong with an installation"))
+    stub.add_stub(commands.add_parser("stub", help="print what points a platform's DNS at mcsdns"))
     return parser
 
 
@@ -82,7 +81,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--admin", dest="admin_url", metavar="URL", help="ask the server whose status page is there"
     )
-    config.add_flags(parser, asking.SOURCE_SETTINGS)
+    config.add_flags(parser, query.SOURCE_SETTINGS)
     parser.set_defaults(run=_explain)
 
 
@@ -148,7 +147,7 @@ def _explain_there(flags: dict[str, Any], url: str) -> "Explanation":
         ConfigError: a setting of a source is given too, or the server says what is wrong.
         NoReplyError: there is no such server.
     """
-    from mcsdns.diagnostics.explain import remote  # noqa: PLC0415
+    from mcsdns.cli import remote  # noqa: PLC0415
 
-    asking.leave_out("--admin", flags)
+    query.leave_out("--admin", flags)
     return remote.ask(url, flags["name"], flags["type"])

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns import config, show
+from mcsdns import config
+from mcsdns.cli import dig_format
 from mcsdns.diagnostics.cases import form, report, run
 from mcsdns.diagnostics.client import TIMEOUT_S, InProcess, Server, server_from_text
 from mcsdns.dns import MAX_UDP_BYTES
@@ -82,13 +83,13 @@ def _query(flags: dict[str, Any]) -> int:
         sys.stderr.write(f"mcsdns: {error}\n")
         return _FAILED_STATUS
     if flags["short"]:
-        sys.stdout.write(show.short_text(reply))
+        sys.stdout.write(dig_format.short_text(reply))
     elif flags["json"]:
-        sys.stdout.write(show.json_text(reply, received))
+        sys.stdout.write(dig_format.json_text(reply, received))
     else:
         if was_truncated:
             sys.stdout.write(";; Truncated, retrying in TCP mode.\n")
-        sys.stdout.write(show.long_text(reply, received, time.time()))
+        sys.stdout.write(dig_format.long_text(reply, received, time.time()))
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcsdns import config
-from mcsdns.cli import main
+from mcsdns.cli.main import main
 from mcsdns.diagnostics.client import Server
 from tests.live import serving
 
