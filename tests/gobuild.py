@@ -9,7 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILT = Path(__file__).resolve().parents[1] / "build"
+from tests.paths import ROOT
+
+BUILT = ROOT / "build"
 GO_WANTED = (1, 25)
 
 

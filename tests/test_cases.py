@@ -20,8 +20,8 @@ from mcsdns.diagnostics.cases.run import Result, check
 from mcsdns.diagnostics.client import InProcess, Server
 from mcsdns.dns.request import Asker, Transport
 from tests.live import Starter, serving
+from tests.paths import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 EXAMPLES = os.path.join(ROOT, "examples", "cases.yaml")
 FILES = [*form.find_files([os.path.join(ROOT, "tests", "cases")]), EXAMPLES]
 ROWS = [row for path in FILES for row in form.load(path).rows]

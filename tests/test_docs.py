@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import mcsdns
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SPEC = DOCS / "spec.md"
 ARCHITECTURE = DOCS / "architecture.md"

@@ -17,8 +17,8 @@ import pytest
 
 from mcsdns.cli import main
 from tests.conftest import ask, free_port, wait_until
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))),
     *(ROOT / name / "README.md" for name in ("examples", "corefile-examples")),

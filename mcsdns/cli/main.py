@@ -101,7 +101,7 @@ def _serve(flags: dict[str, Any]) -> int:
 
     import anyio  # noqa: PLC0415 - each command imports what it needs
 
-    from mcsdns.app import log
+    from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.app import serve as app  # noqa: PLC0415
 
     settings = _settings(flags)
@@ -123,11 +123,11 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     """Read the source once and explain by that."""
     import anyio  # noqa: PLC0415
 
-    from mcsdns.app import log
+    from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.app import serve as app  # noqa: PLC0415
     from mcsdns.diagnostics.explain.decision import explain  # noqa: PLC0415
     from mcsdns.dns import name as names  # noqa: PLC0415
-    from mcsdns.dns import rdata
+    from mcsdns.dns import rdata  # noqa: PLC0415
 
     settings = _settings(flags)
     try:

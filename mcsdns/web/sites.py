@@ -40,10 +40,7 @@ class Site:
 
     async def start(self, operator: Operator) -> None:
         """Begin to answer; everything it needs is imported."""
-        from mcsdns.web import (
-            listener,
-            probes,
-        )
+        from mcsdns.web import listener, probes  # noqa: PLC0415
 
         application = listener.make_application()
         probes.add_routes(application, operator)
@@ -138,7 +135,7 @@ class Sites:
 
 def _preload(flags: set[str]) -> None:
     """Import what these sites need, beside the event loop."""
-    for name in ("probes", "serving", *(["admin"] if _ADMIN in flags else [])):
+    for name in ("probes", "listener", *(["api"] if _ADMIN in flags else [])):
         importlib.import_module(f"mcsdns.web.{name}")
 
 

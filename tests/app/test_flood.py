@@ -14,10 +14,10 @@ import pytest
 
 from mcsdns import dns
 from mcsdns.dns import name as names
+from tests.paths import EXAMPLES as MANIFESTS
 
 NAME = names.wire_from_text("rebel-base.default.svc.clusterset.local")
 QUERY = dns.write_query(0x1234, NAME, 1)
-MANIFESTS = Path(__file__).parent.parent / "examples" / "manifests"
 GROWTH_KB = 16_384
 
 

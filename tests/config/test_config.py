@@ -21,8 +21,7 @@ from mcsdns.errors import ConfigError
 from mcsdns.forward.health import Policy
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.zone.tree import ClustersetIps, PerCluster
-
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True)

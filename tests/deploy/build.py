@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.gobuild import BUILT, Program
+from tests.paths import ROOT as ROOT
 
-ROOT = BUILT.parent
 RENDER = Program(
     name="render",
     what="the program that renders deploy/",

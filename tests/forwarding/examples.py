@@ -5,7 +5,9 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).parent.parent.parent / "corefile-examples"
+from tests.paths import ROOT
+
+FOLDER = ROOT / "corefile-examples"
 MCSDNS_SERVICE, CLUSTER_DNS = "10.96.0.53", "10.96.0.10"
 MAIN = ".:PORT {\n    errors\n    forward . UPSTREAM\n    cache 30\n    loop\n    reload\n}\n"
 """The block beside which that of `kubeadm.Corefile` is put, without what needs a cluster."""

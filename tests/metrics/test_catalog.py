@@ -5,7 +5,6 @@ import re
 import runpy
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from prometheus_client import Metric as Family
@@ -16,8 +15,8 @@ from mcsdns.metrics.collector import families, values
 from mcsdns.metrics.exposition import render
 from mcsdns.stats import Kind
 from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full
+from tests.paths import DOCS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROMTOOL = shutil.which("promtool")
 COUSIN = re.compile(r'coredns_[a-z_]+(\{zone="dropped"\})?')
 

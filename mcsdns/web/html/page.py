@@ -31,7 +31,7 @@ from mcsdns.web.status import Status, Upstreams, status_of, upstreams_of
 TYPES: Final = ("A", "AAAA", "SRV", "ANY", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "TXT")
 _PARAMETERS: Final = ("name", "type", "q", "troubled", "after", "limit")
 _KINDS: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_PACKAGE: Final = "mcsdns.web"
+_PACKAGE: Final = "mcsdns.web.html"
 
 
 def statics() -> Iterator[tuple[str, Handler]]:

@@ -15,6 +15,7 @@ from mcsdns.diagnostics.check import dns_side
 from tests.apiserver.process import ALL_RULES, ApiServer
 from tests.forwarding.servers import Servers, running
 from tests.kube import ApiServers, apiserver, apiserver_data, apiservers
+from tests.paths import DOCS
 
 __all__ = ["apiserver", "apiserver_data", "apiservers"]
 
@@ -60,7 +61,7 @@ class Report:
 
 
 Check = Callable[..., Report]
-PAGE = Path(__file__).parents[2] / "docs" / "check.md"
+PAGE = DOCS / "check.md"
 
 
 def assert_documented(found: Report, here: dict[str, str]) -> None:

@@ -17,8 +17,8 @@ from mcsdns.dns.rdata import type_number
 from mcsdns.objects.model import ImportType
 from mcsdns.server.world import World
 from mcsdns.zone.tree import labels_of_key
+from tests.paths import CASES as FOLDER
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cases")
 FILES = sorted(name for name in os.listdir(FOLDER) if name.endswith(".yaml"))
 
 

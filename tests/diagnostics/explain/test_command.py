@@ -8,8 +8,8 @@ import pytest
 
 from mcsdns.app import log
 from mcsdns.cli import main
+from tests.paths import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "docs", "explain.md")
 SOURCE = ["--manifests", "examples/manifests"]
 NAME = "rebel-base.default.svc.clusterset.local"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.paths import ROOT
+
 FOLDER = ROOT / "corefile-examples"
 BY_HAND = {"sidecar-pod.yaml", "node-local.yaml"}
 """Where mcsdns itself runs; the others point at it."""

@@ -10,6 +10,7 @@ import pytest
 
 from mcsdns.server.world import World
 from tests.conftest import wait_until
+from tests.paths import DOCS
 from tests.web.browser.shop import HOSTILE, shop
 from tests.web.standin import Served, StandIn, forwarding
 
@@ -149,4 +150,4 @@ def images() -> Path | None:
     """Where the screenshots of the documentation go; None where they are not made anew."""
     if os.environ.get("MCSDNS_SCREENSHOTS") != "1":
         return None
-    return Path(__file__).resolve().parents[3] / "docs" / "images"
+    return DOCS / "images"
