@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.metrics.catalog import GROUPS, Group, Metric
+from mcsdns.metrics.catalog import GROUPS, Metric, MetricGroup
 
 PAGE = Path(__file__).with_name("metrics.md")
 BEGIN = (
@@ -23,7 +23,7 @@ def page() -> str:
     return f"{before}{BEGIN}\n{''.join(map(section, GROUPS))}{END}{after}"
 
 
-def section(group: Group) -> str:
+def section(group: MetricGroup) -> str:
     """Return one heading with its table."""
     table = "".join(f"| {' | '.join(cells(metric))} |\n" for metric in group.metrics)
     return f"## {group.title}\n\n{HEAD}{table}\n"

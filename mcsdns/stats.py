@@ -32,7 +32,7 @@ _TYPES: Final = {
 _RCODES: Final = {each.value: each.name for each in Rcode}
 
 
-class Kind(enum.StrEnum):
+class ReplyKind(enum.StrEnum):
     """What a reply is.
 
     Attributes:
@@ -58,18 +58,18 @@ class Kind(enum.StrEnum):
     REJECTED = "rejected"
 
 
-class Count(msgspec.Struct, frozen=True):
+class ReplyCount(msgspec.Struct, frozen=True):
     """How many replies of one class one transport gave; `zone` is `.` where it is none of ours."""
 
     transport: str
     zone: str
     qtype: str
     rcode: str
-    kind: Kind
+    kind: ReplyKind
     number: int
 
 
-class Tally:
+class ReplyCounters:
     """The counters of one transport.
 
     Attributes:
@@ -79,9 +79,9 @@ class Tally:
     def __init__(self, transport: str) -> None:
         self.numbers = [0] * (UNCOUNTED + 1)
         self._transport = transport
-        self._classes: dict[tuple[Name | None, str, str, Kind], int] = {}
+        self._classes: dict[tuple[Name | None, str, str, ReplyKind], int] = {}
 
-    def number_of(self, zone: Name | None, qtype: int, rcode: int, kind: Kind) -> int:
+    def number_of(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> int:
         """Return the number of a class, 0 to 254; `zone` is the apex, None for none of ours."""
         of = (zone, _TYPES.get(qtype, OTHER), _RCODES.get(rcode, OTHER), kind)
         number = self._classes.get(of)
@@ -92,7 +92,7 @@ class Tally:
             self._classes[of] = number
         return number
 
-    def mark_of(self, zone: Name | None, qtype: int, rcode: int, kind: Kind) -> bytes:
+    def mark_of(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> bytes:
         """Return the number of a class as the octet that stands in front of a reply."""
         return MARKS[self.number_of(zone, qtype, rcode, kind)]
 
@@ -101,17 +101,19 @@ class Tally:
         classes = list(self._classes)
         return classes[number][3] if number < len(classes) else ""
 
-    def add(self, zone: Name | None, qtype: int, rcode: int, kind: Kind) -> None:
+    def add(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> None:
         """Count one reply."""
         self.numbers[self.number_of(zone, qtype, rcode, kind)] += 1
 
-    def counts(self) -> Iterator[Count]:
+    def counts(self) -> Iterator[ReplyCount]:
         """Iterate over the classes that were met."""
         for (zone, qtype, rcode, kind), number in self._classes.items():
             text = _NO_ZONE if zone is None else to_text(zone)
-            yield Count(self._transport, text, qtype, rcode, kind, self.numbers[number])
+            yield ReplyCount(self._transport, text, qtype, rcode, kind, self.numbers[number])
         if self.numbers[_MOST]:
-            yield Count(self._transport, OTHER, OTHER, OTHER, Kind.REJECTED, self.numbers[_MOST])
+            yield ReplyCount(
+                self._transport, OTHER, OTHER, OTHER, ReplyKind.REJECTED, self.numbers[_MOST]
+            )
 
 
 MARKS: Final = tuple(bytes((number,)) for number in range(UNCOUNTED + 1))

@@ -12,7 +12,7 @@ from mcsdns import config
 from mcsdns.app import serve
 from mcsdns.diagnostics.client import Server, server_from_text
 from mcsdns.sources.manifests.source import ManifestSource
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 
 
 @contextlib.contextmanager
@@ -39,12 +39,12 @@ class Starter:
         address = self._portal.call(self._start, settings)
         return Server(*server_from_text(address))
 
-    def counts(self) -> Counter[tuple[str, str, str, str, Kind]]:
+    def counts(self) -> Counter[tuple[str, str, str, str, ReplyKind]]:
         """The replies of all servers so far: transport, zone, type, rcode and kind."""
         return self._portal.call(self._counts)
 
-    async def _counts(self) -> Counter[tuple[str, str, str, str, Kind]]:
-        found: Counter[tuple[str, str, str, str, Kind]] = Counter()
+    async def _counts(self) -> Counter[tuple[str, str, str, str, ReplyKind]]:
+        found: Counter[tuple[str, str, str, str, ReplyKind]] = Counter()
         for server in self._servers:
             for each in server.snapshot().replies:
                 found[each.transport, each.zone, each.qtype, each.rcode, each.kind] += each.number

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from tests.certificates import Authority, Certificate
 from tests.scripted.runner import Handle, runner_of
@@ -163,14 +163,14 @@ async def ask(access: Access, path: str = "/version", *, within_s: float = 5.0) 
         return await get(cluster, path, within_s=within_s)
 
 
-async def get(cluster: Cluster, path: str = "/version", *, within_s: float = 5.0) -> bytes:
+async def get(cluster: ApiServer, path: str = "/version", *, within_s: float = 5.0) -> bytes:
     async with cluster.get(path, within_s=within_s) as response:
         return await response.read()
 
 
 @contextlib.asynccontextmanager
-async def asked_by(access: Access) -> AsyncIterator[Cluster]:
-    cluster = Cluster(access)
+async def asked_by(access: Access) -> AsyncIterator[ApiServer]:
+    cluster = ApiServer(access)
     try:
         yield cluster
     finally:

@@ -10,7 +10,7 @@ import pytest
 from mcsdns import config
 from mcsdns.diagnostics.client import server_from_text
 from mcsdns.dns.name import from_text
-from mcsdns.stats import OTHER, UNCOUNTED, Kind, Tally
+from mcsdns.stats import OTHER, UNCOUNTED, ReplyCounters, ReplyKind
 from tests import live
 from tests.conftest import ask
 
@@ -26,12 +26,16 @@ def running() -> Iterator[Running]:
 
 
 ROWS = [
-    ("rebel-base.default.svc.clusterset.local", "A", (ZONE, "A", "NOERROR", Kind.CLUSTERSET)),
-    ("rebel-base.default.svc.clusterset.local", "TXT", (ZONE, "TXT", "NOERROR", Kind.NEGATIVE)),
-    ("no.default.svc.clusterset.local", "AAAA", (ZONE, "AAAA", "NXDOMAIN", Kind.NEGATIVE)),
-    ("example.com", "A", (".", "A", "REFUSED", Kind.OUTSIDE)),
-    ("example.com", "LOC", (".", OTHER, "REFUSED", Kind.OUTSIDE)),
-    ("clusterset.local", "AXFR", (".", OTHER, "REFUSED", Kind.REJECTED)),
+    ("rebel-base.default.svc.clusterset.local", "A", (ZONE, "A", "NOERROR", ReplyKind.CLUSTERSET)),
+    (
+        "rebel-base.default.svc.clusterset.local",
+        "TXT",
+        (ZONE, "TXT", "NOERROR", ReplyKind.NEGATIVE),
+    ),
+    ("no.default.svc.clusterset.local", "AAAA", (ZONE, "AAAA", "NXDOMAIN", ReplyKind.NEGATIVE)),
+    ("example.com", "A", (".", "A", "REFUSED", ReplyKind.OUTSIDE)),
+    ("example.com", "LOC", (".", OTHER, "REFUSED", ReplyKind.OUTSIDE)),
+    ("clusterset.local", "AXFR", (".", OTHER, "REFUSED", ReplyKind.REJECTED)),
 ]
 
 
@@ -41,7 +45,7 @@ def test_each_reply_is_counted_once(
     running: Running,
     name: str,
     qtype: str,
-    wanted: tuple[str, str, str, Kind],
+    wanted: tuple[str, str, str, ReplyKind],
     *,
     tcp: bool,
 ) -> None:
@@ -64,14 +68,16 @@ def test_what_cannot_be_read_is_counted_as_rejected(
         client.settimeout(10)
         client.sendto(bytes(request.pack()), address)
         client.recv(512)
-    assert starter.counts() - before == Counter({("udp", ".", OTHER, "NOTIMP", Kind.REJECTED): 1})
+    assert starter.counts() - before == Counter(
+        {("udp", ".", OTHER, "NOTIMP", ReplyKind.REJECTED): 1}
+    )
 
 
 def test_classes_past_the_last_number_are_counted_as_other() -> None:
-    tally = Tally("udp")
+    tally = ReplyCounters("udp")
     zones = [from_text(f"z{number}.example") for number in range(300)]
     for zone in zones:
-        tally.add(zone, 1, 0, Kind.CLUSTERSET)
+        tally.add(zone, 1, 0, ReplyKind.CLUSTERSET)
     counts = list(tally.counts())
     assert len(counts) == UNCOUNTED
     assert sum(each.number for each in counts) == len(zones)
@@ -79,7 +85,7 @@ def test_classes_past_the_last_number_are_counted_as_other() -> None:
 
 
 def test_what_is_counted_elsewhere_is_in_no_class() -> None:
-    tally = Tally("tcp")
+    tally = ReplyCounters("tcp")
     tally.numbers[UNCOUNTED] += 5
     assert list(tally.counts()) == []
     assert tally.kind_of(UNCOUNTED) == ""

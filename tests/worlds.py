@@ -7,9 +7,9 @@ from mcsdns.config import Settings
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.handler import Responder
-from mcsdns.server.packet_cache import Kept
-from mcsdns.server.world import World
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
+from mcsdns.server.world import ZoneState
 
 ZONE = "clusterset.local"
 
@@ -69,9 +69,9 @@ def endpoint_slice(
     return _decoded(Kind.ENDPOINT_SLICE, plain)
 
 
-def world_of(objects: Iterable[Object], **settings: Any) -> World:
+def world_of(objects: Iterable[Object], **settings: Any) -> ZoneState:
     """A synced world that holds these objects."""
-    world = World(Settings(**settings))
+    world = ZoneState(Settings(**settings))
     for kind in Kind:
         world.publisher.apply(Init(kind))
     for each in objects:
@@ -82,9 +82,9 @@ def world_of(objects: Iterable[Object], **settings: Any) -> World:
     return world
 
 
-def responder_of(world: World, *, tcp: bool = False, max_bytes: int = 1 << 24) -> Responder:
+def responder_of(world: ZoneState, *, tcp: bool = False, max_bytes: int = 1 << 24) -> Handler:
     """A responder that keeps nothing yet."""
-    return Responder(world.answerer, world.tree, Kept(max_bytes), tcp=tcp, clock=lambda: 0.0)
+    return Handler(world.answerer, world.tree, PacketCache(max_bytes), tcp=tcp, clock=lambda: 0.0)
 
 
 def _decoded(kind: Kind, plain: dict[str, Any]) -> Object:

@@ -16,13 +16,13 @@ from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings
 from mcsdns.objects.events import Delete
 from mcsdns.objects.model import Kind
-from mcsdns.server.handler import Responder
-from mcsdns.server.packet_cache import Kept
-from mcsdns.server.world import World
-from mcsdns.server.zone_state import Feed
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
+from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import UpdateQueue
 from mcsdns.sources.base import ManifestOrigin, NoOrigin, Origin
 from mcsdns.sources.manifests.state import in_turns
-from mcsdns.stats import Tally
+from mcsdns.stats import ReplyCounters
 
 _THRESHOLDS: Final = (10_000, 20, 20)
 """While serving: hardly anything here is in cycles, and a forwarded question makes objects."""
@@ -54,7 +54,7 @@ _END_S: Final = 5.0
 """Longest that a source takes to end: it may write a last snapshot."""
 
 
-class Generation:
+class ServerState:
     """A world with its feed, its kept replies and its origin.
 
     Attributes:
@@ -64,9 +64,9 @@ class Generation:
     def __init__(self, settings: Settings) -> None:
         """Make an empty world; nothing is read before `run`."""
         self.settings = settings
-        self.world = World(settings)
-        self.kept = Kept(settings.kept_bytes), Kept(settings.kept_bytes)
-        self.feed = Feed(self.world, self.kept)
+        self.world = ZoneState(settings)
+        self.kept = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
+        self.feed = UpdateQueue(self.world, self.kept)
         self.failure: Exception | None = None
         self._origin: Origin | None = None
         self._scope: anyio.CancelScope | None = None
@@ -97,11 +97,11 @@ class Generation:
         return Upkeep(settings, self.world, self.feed)
 
     def responders(
-        self, forwarding: Forwarding | None, tallies: Sequence[Tally]
-    ) -> tuple[Responder, Responder]:
+        self, forwarding: Forwarding | None, tallies: Sequence[ReplyCounters]
+    ) -> tuple[Handler, Handler]:
         """Make what answers from this world, over UDP and over TCP, and counts there."""
         over_udp, over_tcp = (
-            Responder(
+            Handler(
                 self.world.answerer,
                 self.world.tree,
                 kept,

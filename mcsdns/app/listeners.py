@@ -13,7 +13,7 @@ import msgspec
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
 from mcsdns.server import tcp, udp
-from mcsdns.server.handler import Responder
+from mcsdns.server.handler import Handler
 
 if TYPE_CHECKING:
     from mcsdns.server.query_log import QueryLog
@@ -26,7 +26,7 @@ _SPARE_FILES: Final = 64
 
 
 Address: TypeAlias = tuple[str, int]
-Responders: TypeAlias = tuple[Responder, Responder]
+Responders: TypeAlias = tuple[Handler, Handler]
 """Who answers over UDP, and who over TCP."""
 T = TypeVar("T")
 

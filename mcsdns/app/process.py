@@ -13,18 +13,18 @@ import anyio.abc
 import msgspec
 
 from mcsdns.app import upstreams as forwarding
-from mcsdns.app.generation import Generation
+from mcsdns.app.generation import ServerState
 from mcsdns.app.listeners import Listening
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
-from mcsdns.forward.told import Told
+from mcsdns.forward.told import WaitStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.server import tcp, udp
-from mcsdns.server.world import World
-from mcsdns.server.zone_state import Feed
+from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import UpdateQueue
 from mcsdns.sources.base import SourceState
-from mcsdns.stats import TRANSPORTS, Tally
+from mcsdns.stats import TRANSPORTS, ReplyCounters
 from mcsdns.web.sites import Sites
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Answering(msgspec.Struct, frozen=True):
     """All that answers depend on."""
 
     settings: Settings
-    generation: Generation
+    generation: ServerState
     forwarding: Forwarding | None
 
 
@@ -67,9 +67,9 @@ class Server:
         """
         self.settings = settings
         self.started_s = time.time()
-        self.tallies = [Tally(transport) for transport in TRANSPORTS]
-        self.generation = Generation(settings)
-        self.told = Told()
+        self.tallies = [ReplyCounters(transport) for transport in TRANSPORTS]
+        self.generation = ServerState(settings)
+        self.told = WaitStatistics()
         self.forwarding = forwarding.make(settings, self.tallies, self.told)
         self.reloads = Reloads()
         self.refusal = ""
@@ -153,12 +153,12 @@ class Server:
     # What its operator may ask
 
     @property
-    def world(self) -> World:
+    def world(self) -> ZoneState:
         """All that is answered from; another one after a change of settings."""
         return self.generation.world
 
     @property
-    def feed(self) -> Feed:
+    def feed(self) -> UpdateQueue:
         """Who takes events for that world."""
         return self.generation.feed
 
@@ -236,7 +236,7 @@ class Server:
         """Where it listens."""
         return [split_address(address) for address in self.addresses]
 
-    async def fill(self, generation: Generation) -> None:
+    async def fill(self, generation: ServerState) -> None:
         """Fill a world; while others answer, its failure concerns nobody else."""
         try:
             await generation.run()

@@ -16,7 +16,7 @@ from mcsdns.app.process import Server, Statistics
 from mcsdns.app.reload import Reloader, follow_file
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.sources.manifests.source import ManifestSource
 
 __all__ = ["Server", "Statistics", "offline_world", "serve"]
@@ -33,13 +33,13 @@ _AFTER_S: Final = 0.2
 """How long they leave the processor to the first answers then."""
 
 
-async def offline_world(settings: Settings) -> World:
+async def offline_world(settings: Settings) -> ZoneState:
     """Read the source once and publish everything: for commands that do not serve.
 
     Raises:
         ConfigError: there is no source. SourceError: it cannot be read.
     """
-    world = World(settings)
+    world = ZoneState(settings)
     if settings.access() is None:
         manifests = ManifestSource(
             settings.manifests,

@@ -15,7 +15,7 @@ import msgspec
 
 from mcsdns.app import changes, log, upstreams
 from mcsdns.app.changes import Changes
-from mcsdns.app.generation import Generation, expect_few_objects, expect_many_objects, preload
+from mcsdns.app.generation import ServerState, expect_few_objects, expect_many_objects, preload
 from mcsdns.app.listeners import Address, Listener
 from mcsdns.app.process import IN_FLIGHT_S, Answering, Server
 from mcsdns.app.upstreams import Forwarding
@@ -95,18 +95,18 @@ class Succession:
         undo.callback(sites.release, bound)
         return bound
 
-    async def _make_generation(self, wanted: Settings) -> Generation:
+    async def _make_generation(self, wanted: Settings) -> ServerState:
         if STANDARD_INPUT in wanted.manifests:
             raise ConfigError("--manifests -: standard input cannot be read again; restart instead")
         await anyio.to_thread.run_sync(preload, wanted)
         expect_many_objects()
-        generation = Generation(wanted)
+        generation = ServerState(wanted)
         generation.feed.is_alone = False
         logger.info("reading everything anew from %s", generation.origin.name)
         self._group.start_soon(self._server.fill, generation)
         return generation
 
-    async def _wait_for(self, generation: Generation, what: Changes) -> None:
+    async def _wait_for(self, generation: ServerState, what: Changes) -> None:
         with anyio.move_on_after(self._patience_s):
             while not self._may_take_over(generation, what):
                 if generation.failure is not None:
@@ -117,7 +117,7 @@ class Succession:
         why = "; ".join(reasons or [self._doubt(generation) or generation.world.tree.reason])
         raise SourceError(f"not whole after {self._patience_s:g} s: {why}")
 
-    def _may_take_over(self, generation: Generation, what: Changes) -> bool:
+    def _may_take_over(self, generation: ServerState, what: Changes) -> bool:
         """Say whether another world knows as much as the one in force."""
         if not generation.is_synced:
             serves = generation.settings.is_ready_when_serving
@@ -125,7 +125,7 @@ class Succession:
         is_guarded = generation.origin.is_guarded and what.keeps_objects
         return not (is_guarded and self._doubt(generation))
 
-    def _doubt(self, generation: Generation) -> str:
+    def _doubt(self, generation: ServerState) -> str:
         """Say what speaks against a world, as the guard would where it is on."""
         settings = generation.settings
         before = self._server.world.tree.service_count()
@@ -169,7 +169,7 @@ class Succession:
         if forwards and is_replaced:
             forwards.close()
 
-    def _discard(self, generation: Generation) -> None:
+    def _discard(self, generation: ServerState) -> None:
         """Have a world end that nobody answers from."""
         generation.stop()
         self._group.start_soon(generation.take_apart)

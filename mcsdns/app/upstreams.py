@@ -13,10 +13,10 @@ from mcsdns.dns.name import ROOT, Name, to_text
 from mcsdns.forward.address import Address
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.resolv_conf import ResolvConf, is_own
-from mcsdns.forward.told import Told
-from mcsdns.server.acl import Allowed, own_networks
-from mcsdns.server.forward_handler import Relay
-from mcsdns.stats import TRANSPORTS, Tally
+from mcsdns.forward.told import WaitStatistics
+from mcsdns.server.acl import Acl, own_networks
+from mcsdns.server.forward_handler import ForwardHandler
+from mcsdns.stats import TRANSPORTS, ReplyCounters
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _DRAIN_LOOK_S: Final = 0.01
 
 
 def make(
-    settings: Settings, tallies: Sequence[Tally] = (), told: Told | None = None
+    settings: Settings, tallies: Sequence[ReplyCounters] = (), told: WaitStatistics | None = None
 ) -> "Forwarding | None":
     """Make what forwards, if the settings name an upstream; `tallies` count for UDP and for TCP.
 
@@ -46,8 +46,8 @@ class Forwarding:
         self,
         settings: Settings,
         zones: dict[Name, list[Address]],
-        tallies: Sequence[Tally] = (),
-        told: Told | None = None,
+        tallies: Sequence[ReplyCounters] = (),
+        told: WaitStatistics | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -58,22 +58,22 @@ class Forwarding:
         self._path = settings.upstream_from
         self._resolv_conf: ResolvConf | None = None
         self._logged: set[str] = set()
-        self._allowed = Allowed(settings.allow or None, own_networks())
+        self._allowed = Acl(settings.allow or None, own_networks())
         self.forwarder = Forwarder(
             settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom(), told
         )
         self._relays = [
             self._make_relay(tally, tcp=bool(is_tcp))
-            for is_tcp, tally in enumerate(tallies or map(Tally, TRANSPORTS))
+            for is_tcp, tally in enumerate(tallies or map(ReplyCounters, TRANSPORTS))
         ]
         self._scope: anyio.CancelScope | None = None
 
-    def relay(self, *, tcp: bool) -> Relay:
+    def relay(self, *, tcp: bool) -> ForwardHandler:
         """Return the way to the forwarder for one transport, with what is ready for its second."""
         return self._relays[tcp]
 
-    def _make_relay(self, tally: Tally, *, tcp: bool) -> Relay:
-        return Relay(
+    def _make_relay(self, tally: ReplyCounters, *, tcp: bool) -> ForwardHandler:
+        return ForwardHandler(
             self.forwarder,
             self._allowed,
             time.monotonic,

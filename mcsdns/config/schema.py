@@ -18,10 +18,10 @@ from mcsdns.errors import ConfigError, NoSourceError
 from mcsdns.forward import address, cache, forwarder
 from mcsdns.forward.address import Address
 from mcsdns.forward.health import Policy
-from mcsdns.forward.stream_pool import StreamSettings
+from mcsdns.forward.stream_pool import StreamPoolSettings
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.server.tcp import TcpSettings
-from mcsdns.sources.deletion_guard import GuardSettings
+from mcsdns.sources.deletion_guard import DeletionGuardSettings
 from mcsdns.sources.kubernetes.auth import Access, has_kubeconfig
 from mcsdns.sources.kubernetes.settings import KubernetesSettings
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
@@ -429,9 +429,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             missing_s=self.guard_grace or _MISSING_S,
         )
 
-    def guard_settings(self) -> GuardSettings:
+    def guard_settings(self) -> DeletionGuardSettings:
         """Build what the guard against mass deletion needs."""
-        return GuardSettings(
+        return DeletionGuardSettings(
             share=self.guard_share,
             least=self.guard_least,
             grace_s=self.guard_grace,
@@ -459,7 +459,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return forwarder.Settings(
             policy=self.upstream_policy,
             max_pending=self.forward_limit,
-            streams=StreamSettings(ca_file=self.upstream_ca or None),
+            streams=StreamPoolSettings(ca_file=self.upstream_ca or None),
             cache=cache.Settings(
                 max_entries=self.cache_entries,
                 max_bytes=self.cache_bytes,

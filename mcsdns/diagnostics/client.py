@@ -15,9 +15,9 @@ from typing import Final
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import ConfigError, NoReplyError
-from mcsdns.server.authority import Answerer
-from mcsdns.server.handler import Responder
-from mcsdns.server.packet_cache import Kept
+from mcsdns.server.authority import Authority
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
 from mcsdns.zone.tree import Tree
 
 DNS_PORT: Final = 53
@@ -38,7 +38,7 @@ class InProcess:
 
     def __init__(
         self,
-        answerer: Answerer,
+        answerer: Authority,
         tree: Tree,
         name: str,
         clock: Callable[[], float] = time.monotonic,
@@ -47,8 +47,12 @@ class InProcess:
         self._name = name
         self._clock = clock
         self._responders = {
-            transport: Responder(
-                answerer, tree, Kept(_KEPT_BYTES), tcp=transport is Transport.TCP, clock=clock
+            transport: Handler(
+                answerer,
+                tree,
+                PacketCache(_KEPT_BYTES),
+                tcp=transport is Transport.TCP,
+                clock=clock,
             )
             for transport in Transport
         }

@@ -11,7 +11,7 @@ from mcsdns.dns.message import (
     Edns,
     NegativeTail,
     Query,
-    Reply,
+    RenderedMessage,
     Response,
 )
 from mcsdns.dns.reader import read_query
@@ -25,7 +25,7 @@ __all__ = [
     "Edns",
     "NegativeTail",
     "Query",
-    "Reply",
+    "RenderedMessage",
     "Response",
     "read_query",
     "write_error",

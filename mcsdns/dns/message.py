@@ -86,7 +86,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     ede: Ede | None = None
 
 
-class Reply(msgspec.Struct, frozen=True, gc=False):
+class RenderedMessage(msgspec.Struct, frozen=True, gc=False):
     """A rendered response.
 
     Attributes:

@@ -8,7 +8,7 @@ from mcsdns.dns.message import (
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
     Query,
-    Reply,
+    RenderedMessage,
     Response,
 )
 from mcsdns.dns.name import Name, labels_of
@@ -31,7 +31,7 @@ _OPT_FIXED = struct.Struct("!BHHBBHH")
 
 def write_response(
     query: Query, response: Response, limit: int, *, ra: bool = False, start: int = 0
-) -> Reply:
+) -> RenderedMessage:
     """Render a response to a query in at most `limit` octets.
 
     The answer's records begin with record `start` and wrap around. What does not fit goes in this
@@ -62,7 +62,7 @@ def write_response(
         body.add_additional(response.additional)
     counts = _COUNTS.pack(flags, 1, body.answers, 0) + _additional_count(body.additionals, opt)
     wire = b"".join((query.id, counts, question, *body.parts, opt))
-    return Reply(wire, left_out, body.rrsets == len(response.additional) and not left_out)
+    return RenderedMessage(wire, left_out, body.rrsets == len(response.additional) and not left_out)
 
 
 def write_error(message: bytes, error: MessageError) -> bytes:
@@ -100,7 +100,7 @@ def write_opt(size: int, *, version: int = 0, do: bool = False, options: bytes =
 
 def _write_without_answer(
     query: Query, response: Response, flags: int, opt: bytes, limit: int
-) -> Reply:
+) -> RenderedMessage:
     question = query.question
     soa = b""
     if response.negative is not None:
@@ -112,7 +112,7 @@ def _write_without_answer(
         opt = _opt_record(response.rcode >> 4, query.edns.do, None)
     counts = _COUNTS.pack(flags, 1, 0, 1 if soa else 0) + _additional_count(0, opt)
     wire = b"".join((query.id, counts, question, soa, opt))
-    return Reply(wire, 0, whole, soa_at if soa else 0, soa_at + len(soa) if soa else 0)
+    return RenderedMessage(wire, 0, whole, soa_at if soa else 0, soa_at + len(soa) if soa else 0)
 
 
 def _additional_count(additionals: int, opt: bytes) -> bytes:

@@ -27,7 +27,7 @@ from mcsdns.forward.render import (
     write_error_option,
 )
 from mcsdns.forward.reply import UpstreamReply, failed_reply, has_shared_offsets
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _CACHED_ERROR: Final = 13
@@ -103,11 +103,11 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     wants_refresh: bool = False
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ReplyKind:
         """What it counts as."""
         if not self.stale:
-            return Kind.CACHED
-        return Kind.FAILED if self.reply.rcode == _SERVFAIL else Kind.STALE
+            return ReplyKind.CACHED
+        return ReplyKind.FAILED if self.reply.rcode == _SERVFAIL else ReplyKind.STALE
 
 
 class Statistics(msgspec.Struct, frozen=True):

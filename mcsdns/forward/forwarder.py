@@ -28,15 +28,15 @@ from mcsdns.forward.address import Address
 from mcsdns.forward.cache import Cache, Found, key_of
 from mcsdns.forward.health import ONLY, Chooser, Policy
 from mcsdns.forward.loops import Loops, Probe, zones_to_probe
-from mcsdns.forward.pending import TICK_S, Deadlines, Group, Pending, Try, Upstream, Waiter
+from mcsdns.forward.pending import TICK_S, Deadlines, Pending, Try, Upstream, UpstreamGroup, Waiter
 from mcsdns.forward.render import Fitted, render
 from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
 from mcsdns.forward.requests import Requests, query_of
-from mcsdns.forward.router import Stubs
-from mcsdns.forward.stream_pool import StreamSettings
-from mcsdns.forward.told import Told
-from mcsdns.forward.udp_pool import PortSettings
-from mcsdns.stats import Count, Kind
+from mcsdns.forward.router import Router
+from mcsdns.forward.stream_pool import StreamPoolSettings
+from mcsdns.forward.told import WaitStatistics
+from mcsdns.forward.udp_pool import UdpPoolSettings
+from mcsdns.stats import ReplyCount, ReplyKind
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending: int = 4096
     max_waiters: int = 1024
     policy: Policy = Policy.FASTEST
-    ports: PortSettings = PortSettings()
-    streams: StreamSettings = StreamSettings()
+    ports: UdpPoolSettings = UdpPoolSettings()
+    streams: StreamPoolSettings = StreamPoolSettings()
     cache: caching.Settings = caching.Settings()
 
 
@@ -95,7 +95,7 @@ class Statistics(msgspec.Struct, frozen=True):
     looped: int
     cache: caching.Statistics
     upstreams: list[flight.Statistics]
-    replies: list[Count]
+    replies: list[ReplyCount]
     seconds: dict[str, histogram.Statistics]
 
 
@@ -109,7 +109,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     """
 
     octets: bytes
-    kind: Kind
+    kind: ReplyKind
     until_s: float = 0.0
     key: bytes = b""
     found: Found | None = None
@@ -132,7 +132,7 @@ class Forwarder:
         zones: Mapping[Name, Sequence[Address]],
         clock: Callable[[], float],
         rng: random.Random,
-        told: Told | None = None,
+        told: WaitStatistics | None = None,
     ) -> None:
         """Take the upstreams of each zone; that of the root is for all other names.
 
@@ -150,8 +150,8 @@ class Forwarder:
         self._requests = Requests(self._loops)
         self._chooser = Chooser(settings.policy, rng)
         self._groups = {zone: self._group(zone, addresses) for zone, addresses in zones.items()}
-        self._stubs = Stubs(self._groups)
-        self._told = told or Told()
+        self._stubs = Router(self._groups)
+        self._told = told or WaitStatistics()
         self._pending: dict[bytes, Pending] = {}
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
@@ -177,8 +177,8 @@ class Forwarder:
             attempt.pending.cut()  # what was asked aside is in no other list
         for _, upstream in self._upstreams():
             upstream.close()
-        self._groups = {zone: Group(zone, ()) for zone in self._groups}
-        self._stubs = Stubs(self._groups)
+        self._groups = {zone: UpstreamGroup(zone, ()) for zone in self._groups}
+        self._stubs = Router(self._groups)
 
     def replace(self, zone: Name, addresses: Sequence[Address]) -> None:
         """Take other upstreams for a zone; what is in flight to the old ones is asked anew.
@@ -188,7 +188,7 @@ class Forwarder:
         before = self._groups.get(zone)
         known = {each.address: each for each in before.upstreams} if before else {}
         self._groups[zone] = group = self._group(zone, addresses, known)
-        self._stubs = Stubs(self._groups)
+        self._stubs = Router(self._groups)
         gone = [each for each in known.values() if each not in group.upstreams]
         for pending in [each for each in self._pending.values() if each.group is before]:
             pending.group, pending.step = group, 0
@@ -213,7 +213,7 @@ class Forwarder:
             mark = self._loops.mark_of(message)
             if mark and self._loops.is_loop(mark):
                 self._note_return(query, mark, now_s)
-                return Answered(self._tell_loop(query, limit, tcp=tcp), Kind.FAILED)
+                return Answered(self._tell_loop(query, limit, tcp=tcp), ReplyKind.FAILED)
         key = key_of(query)
         found = self.cache.find(key, now_s) if self._keeps else None
         if found is not None:
@@ -224,7 +224,7 @@ class Forwarder:
         probe = self._loops.probe_of(query.name, now_s)
         if probe is not None:
             self._note_loop(probe, now_s)
-            return Answered(self._tell_loop(query, limit, tcp=tcp), Kind.FAILED)
+            return Answered(self._tell_loop(query, limit, tcp=tcp), ReplyKind.FAILED)
         # What has passed others of our kind shares with its like alone: it may be in a loop.
         pending = self._pending.get(key + mark)
         if pending is not None:
@@ -321,10 +321,10 @@ class Forwarder:
         zone: Name,
         addresses: Sequence[Address],
         known: Mapping[Address, Upstream] | None = None,
-    ) -> Group:
+    ) -> UpstreamGroup:
         settings = self.settings.ports, self.settings.streams
         known = known or {}
-        return Group(
+        return UpstreamGroup(
             zone,
             [
                 known.get(each) or Upstream(each, self.deliver, self.fail, settings, self._rng)
@@ -332,7 +332,7 @@ class Forwarder:
             ],
         )
 
-    def _upstreams(self) -> Iterator[tuple[Group, Upstream]]:
+    def _upstreams(self) -> Iterator[tuple[UpstreamGroup, Upstream]]:
         for group in self._groups.values():
             for upstream in group.upstreams:
                 yield group, upstream
@@ -389,7 +389,7 @@ class Forwarder:
             self._send(pending, upstream, now_s)
         elif pending.group.upstreams:
             self._looped += 1
-            self._end(pending, failures.failure(failures.LOOP), Kind.FAILED)
+            self._end(pending, failures.failure(failures.LOOP), ReplyKind.FAILED)
         else:
             self._give_up(pending, failures.NOBODY, now_s)
 
@@ -485,9 +485,9 @@ class Forwarder:
         self.cache.put_failure(key, now_s, errors)
         stale = self.cache.find_stale(key, now_s)
         if stale is None:
-            self._end(pending, Fitted(reply), Kind.FAILED)
+            self._end(pending, Fitted(reply), ReplyKind.FAILED)
         else:
-            self._end(pending, stale.fitted, Kind.STALE)
+            self._end(pending, stale.fitted, ReplyKind.STALE)
 
     def _give_up(self, pending: Pending, errors: bytes, now_s: float) -> None:
         if pending.is_aside:
@@ -498,35 +498,35 @@ class Forwarder:
         if fallback is None:
             self._end(pending, *self._last_resort(pending.key, errors, now_s, keep=True))
         elif fallback.truncated:  # all that is to be had; clients on TCP cannot be told of it
-            self._end(pending, Fitted(fallback, errors=failures.NO_TCP), Kind.FORWARDED)
+            self._end(pending, Fitted(fallback, errors=failures.NO_TCP), ReplyKind.FORWARDED)
         else:
             self._finish(pending, fallback, now_s)
 
     def _last_resort(
         self, key: bytes, errors: bytes, now_s: float, *, keep: bool = False
-    ) -> tuple[Fitted, Kind]:
+    ) -> tuple[Fitted, ReplyKind]:
         """Return what was true a while ago, else SERVFAIL."""
         stale = self.cache.find_stale(key, now_s)
         if stale is not None:
-            return stale.fitted, Kind.STALE
+            return stale.fitted, ReplyKind.STALE
         if keep:
             is_refused = errors is failures.BROKEN
             self.cache.put_failure(key, now_s, errors, _REFUSED_S if is_refused else None)
-        return failures.failure(errors), Kind.FAILED
+        return failures.failure(errors), ReplyKind.FAILED
 
     def _hand_out(self, pending: Pending, reply: UpstreamReply) -> None:
         """Answer with a reply; for one asker, the usual case, no rendering is kept."""
         if len(pending.waiters) != 1:
-            self._end(pending, Fitted(reply), Kind.FORWARDED)
+            self._end(pending, Fitted(reply), ReplyKind.FORWARDED)
             return
         self._pending.pop(pending.flight_key, None)
         (waiter,) = pending.cut()
         query = waiter.query
         octets = render(reply, reply.records, query, waiter.limit, b"", waiter.tcp, query.ad)
         waiter.send(query.id + octets)
-        self._told.note(waiter, reply.rcode, Kind.FORWARDED, self._clock())
+        self._told.note(waiter, reply.rcode, ReplyKind.FORWARDED, self._clock())
 
-    def _end(self, pending: Pending, fitted: Fitted, kind: Kind) -> None:
+    def _end(self, pending: Pending, fitted: Fitted, kind: ReplyKind) -> None:
         """Answer all who wait, and await nothing more."""
         self._pending.pop(pending.flight_key, None)
         now_s = self._clock()
@@ -562,7 +562,9 @@ class Forwarder:
                     self._ask_aside(group, query_of(group.zone, RRType.NS), upstream, now_s)
         return is_any_down
 
-    def _ask_aside(self, group: Group, query: Query, upstream: Upstream, now_s: float) -> None:
+    def _ask_aside(
+        self, group: UpstreamGroup, query: Query, upstream: Upstream, now_s: float
+    ) -> None:
         """Ask something that nobody waits for."""
         pending = Pending(b"", b"", query, b"", group, now_s + self._wait_s)
         self._send(pending, upstream, now_s)
@@ -578,7 +580,7 @@ class Forwarder:
         for zone in zones_to_probe(pending.query.name, group.zone):
             self._probe_for_loop(group, upstream, zone)
 
-    def _probe_for_loop(self, group: Group, upstream: Upstream, zone: Name) -> None:
+    def _probe_for_loop(self, group: UpstreamGroup, upstream: Upstream, zone: Name) -> None:
         now_s = self._clock()
         name = self._loops.new_probe(zone, upstream.address, now_s)
         self._ask_aside(group, query_of(name, RRType.TXT), upstream, now_s)

@@ -18,8 +18,8 @@ from mcsdns.forward import udp_pool as ports
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.health import Health
 from mcsdns.forward.reply import UpstreamReply
-from mcsdns.forward.stream_pool import Question, Stream, StreamSettings
-from mcsdns.forward.udp_pool import Handle, Ports, PortSettings
+from mcsdns.forward.stream_pool import StreamPool, StreamPoolSettings, StreamQuestion
+from mcsdns.forward.udp_pool import Handle, UdpPool, UdpPoolSettings
 
 TICK_S: Final = 0.02
 
@@ -49,22 +49,22 @@ class Upstream:
         address: Address,
         deliver: Deliver,
         fail: Fail,
-        settings: tuple[PortSettings, StreamSettings],
+        settings: tuple[UdpPoolSettings, StreamPoolSettings],
         rng: random.Random,
     ) -> None:
         """Open nothing yet.
 
         Raises:
-            ConfigError: as `Stream`.
+            ConfigError: as `StreamPool`.
         """
         self.address = address
         self.health = Health(address)
         self.no_edns_until_s = self.probed_s = self.told_s = float("-inf")
         self.is_told = False
-        self.stream: Stream[Try] = Stream(address, deliver, fail, settings[1], rng)
-        self.ports: Ports[Try] | None = None
+        self.stream: StreamPool[Try] = StreamPool(address, deliver, fail, settings[1], rng)
+        self.ports: UdpPool[Try] | None = None
         if address.protocol is Protocol.UDP:
-            self.ports = Ports(address, deliver, fail, settings[0], rng)
+            self.ports = UdpPool(address, deliver, fail, settings[0], rng)
 
     def forget(self, attempt: "Try") -> None:
         """Await no reply to a try."""
@@ -85,7 +85,7 @@ class Upstream:
         return Statistics(self.health.statistics(), self.stream.statistics(), over_udp)
 
 
-class Group:
+class UpstreamGroup:
     """The upstreams of one zone."""
 
     def __init__(self, zone: Name, upstreams: Sequence[Upstream]) -> None:
@@ -124,7 +124,7 @@ class Pending(msgspec.Struct, gc=False, eq=False):
     flight_key: bytes
     query: Query
     mark: bytes
-    group: Group
+    group: UpstreamGroup
     until_s: float
     order: Sequence[int] = ()
     step: int = 0
@@ -183,7 +183,7 @@ class Try(msgspec.Struct, gc=False, eq=False):
     has_failed: bool = False
     is_over: bool = False
     handle: "Handle[Try] | None" = None
-    question: "Question[Try] | None" = None
+    question: "StreamQuestion[Try] | None" = None
 
     def end(self) -> None:
         """Note that nothing more will be learned, and break the circle: no collector sees it."""

@@ -8,7 +8,7 @@ from mcsdns.dns.name import Name, labels_of
 T = TypeVar("T")
 
 
-class Stubs(Generic[T]):
+class Router(Generic[T]):
     """Stub zones and what stands for the rest."""
 
     def __init__(self, zones: Mapping[Name, T], default: T | None = None) -> None:

@@ -38,7 +38,7 @@ _OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_
 _WRONG_NAMES: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
-class StreamSettings(msgspec.Struct, frozen=True):
+class StreamPoolSettings(msgspec.Struct, frozen=True):
     """Limits of one upstream's connections.
 
     Attributes:
@@ -75,7 +75,7 @@ class Statistics(Counts, frozen=True):
     open: int
 
 
-class Question(Generic[T]):
+class StreamQuestion(Generic[T]):
     """One question that waits for its reply; what `send` returns and `forget` takes."""
 
     __slots__ = ("connection", "is_awaited", "is_retried", "key", "message", "token")
@@ -89,7 +89,7 @@ class Question(Generic[T]):
         self.connection: _Connection[T] | None = None
 
 
-class Stream(Generic[T]):
+class StreamPool(Generic[T]):
     """Sends questions to one upstream and tells what becomes of each."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Stream(Generic[T]):
         address: Address,
         deliver: Callable[[T, bytes], bool],
         fail: Callable[[T, str], None],
-        settings: StreamSettings,
+        settings: StreamPoolSettings,
         rng: random.Random,
     ) -> None:
         """Take who is told, as `ports.Ports` does; nothing is opened before the first question.
@@ -119,14 +119,14 @@ class Stream(Generic[T]):
         self._sweeper: asyncio.TimerHandle | None = None
         self._sent = self._errors = self._retried = 0
 
-    def send(self, token: T, message: bytes) -> Question[T]:
+    def send(self, token: T, message: bytes) -> StreamQuestion[T]:
         """Send a question with an id of our own in place of its first two octets."""
         self._sent += 1
-        question = Question(token, message)
+        question = StreamQuestion(token, message)
         self._place(question)
         return question
 
-    def forget(self, question: Question[T]) -> None:
+    def forget(self, question: StreamQuestion[T]) -> None:
         """Await no reply to a question any longer."""
         if question.is_awaited:
             question.is_awaited = False
@@ -181,20 +181,20 @@ class Stream(Generic[T]):
         if connection in self._connections:
             self._connections.remove(connection)
 
-    def broken(self, questions: "list[Question[T]]", why: str) -> None:
+    def broken(self, questions: "list[StreamQuestion[T]]", why: str) -> None:
         """Tell that a connection broke while questions waited there, or was not to be had."""
         self._errors += 1
         for question in questions:
             self._tell(question, why)
 
-    def again(self, questions: "list[Question[T]]") -> None:
+    def again(self, questions: "list[StreamQuestion[T]]") -> None:
         """Ask on another connection what a server left unanswered when it closed one."""
         for question in questions:
             self._retried += 1
             question.is_retried = True
             self._place(question)
 
-    def _place(self, question: Question[T]) -> None:
+    def _place(self, question: StreamQuestion[T]) -> None:
         for connection in self._connections:
             if connection.has_room():
                 connection.ask(question)
@@ -205,7 +205,7 @@ class Stream(Generic[T]):
         why = f"{len(self._connections)} connections are full of questions without a reply"
         asyncio.get_running_loop().call_soon(self._tell, question, why)
 
-    def _tell(self, question: Question[T], why: str) -> None:
+    def _tell(self, question: StreamQuestion[T], why: str) -> None:
         """Tell that a question failed, unless it was forgotten meanwhile."""
         if question.is_awaited:
             question.is_awaited = False
@@ -263,13 +263,13 @@ class Stream(Generic[T]):
 class _Connection(asyncio.Protocol, Generic[T]):
     """One connection, from the first attempt on; questions wait until it is there."""
 
-    def __init__(self, stream: Stream[T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, stream: StreamPool[T], loop: asyncio.AbstractEventLoop) -> None:
         self._stream = stream
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._awaited: dict[bytes, Question[T]] = {}
+        self._awaited: dict[bytes, StreamQuestion[T]] = {}
         self._late: set[bytes] = set()
-        self._unsent: list[Question[T]] = []
+        self._unsent: list[StreamQuestion[T]] = []
         self._buffer = b""
         self._wrong = self._silent = 0
         self._used_at = loop.time()
@@ -286,7 +286,7 @@ class _Connection(asyncio.Protocol, Generic[T]):
             and not self._is_over
         )
 
-    def ask(self, question: Question[T]) -> None:
+    def ask(self, question: StreamQuestion[T]) -> None:
         """Send a question, with all others of this turn of the loop."""
         key = self._stream.random_key()
         while key in self._awaited or key in self._late:
@@ -300,7 +300,7 @@ class _Connection(asyncio.Protocol, Generic[T]):
             self._is_scheduled = True
             self._loop.call_soon(self._flush)
 
-    def forget(self, question: Question[T]) -> None:
+    def forget(self, question: StreamQuestion[T]) -> None:
         """Await no reply any longer; a connection on which none comes is asked no more."""
         if self._awaited.get(question.key) is not question:
             return

@@ -41,7 +41,7 @@ _RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 _DEFAULT_RANGE: Final = (32768, 60999)
 
 
-class PortSettings(msgspec.Struct, frozen=True):
+class UdpPoolSettings(msgspec.Struct, frozen=True):
     """How long a socket is used.
 
     Attributes:
@@ -95,7 +95,7 @@ Handle: TypeAlias = tuple[_Port[T], bytes, T]
 """One question that was sent; a tuple because it is made for each."""
 
 
-class Ports(Generic[T]):
+class UdpPool(Generic[T]):
     """Sends questions to one upstream and tells what becomes of each."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Ports(Generic[T]):
         address: Address,
         deliver: Callable[[T, bytes], bool],
         fail: Callable[[T, str], None],
-        settings: PortSettings,
+        settings: UdpPoolSettings,
         rng: random.Random,
     ) -> None:
         """Take who is told; nothing is opened before the first question.

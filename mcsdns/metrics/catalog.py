@@ -64,7 +64,7 @@ class Metric(msgspec.Struct, frozen=True):
         return PREFIX + self.name
 
 
-class Group(msgspec.Struct, frozen=True):
+class MetricGroup(msgspec.Struct, frozen=True):
     """Metrics of one subject."""
 
     title: str
@@ -77,7 +77,7 @@ _TYPE: Final = Label(
     "type", (*(each.name for each in RRType), stats.OTHER), "a usual type such as A, or other"
 )
 _RCODE: Final = Label("rcode", (*(each.name for each in Rcode), stats.OTHER))
-_ANSWER: Final = Label("kind", tuple(stats.Kind))
+_ANSWER: Final = Label("kind", tuple(stats.ReplyKind))
 _PATH: Final = Label("path", ("direct", "forwarded"))
 _RESOURCE: Final = Label("resource", tuple(RESOURCES.values()))
 _UPSTREAM: Final = Label(
@@ -91,7 +91,7 @@ _CLUSTER: Final = Label(
 )
 _PROBLEM: Final = Label("reason", origin="a constant of ours, as in the log")
 
-_SERVER: Final = Group(
+_SERVER: Final = MetricGroup(
     "The server",
     (
         Metric(
@@ -121,7 +121,7 @@ _SERVER: Final = Group(
     ),
 )
 
-_REQUESTS: Final = Group(
+_REQUESTS: Final = MetricGroup(
     "Requests and answers",
     (
         Metric(
@@ -213,7 +213,7 @@ _REQUESTS: Final = Group(
     ),
 )
 
-_OBJECTS: Final = Group(
+_OBJECTS: Final = MetricGroup(
     "Objects",
     (
         Metric(
@@ -266,7 +266,7 @@ _OBJECTS: Final = Group(
     ),
 )
 
-_WATCHES: Final = Group(
+_WATCHES: Final = MetricGroup(
     "The API server",
     (
         Metric(
@@ -346,7 +346,7 @@ _WATCHES: Final = Group(
     ),
 )
 
-_FORWARDING: Final = Group(
+_FORWARDING: Final = MetricGroup(
     "Forwarding",
     (
         Metric(

@@ -16,7 +16,7 @@ from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.kubernetes.watched import Statistics as WatchStatistics
 from mcsdns.sources.manifests.source import Statistics as ManifestStatistics
-from mcsdns.stats import Count
+from mcsdns.stats import ReplyCount
 
 
 class Reloads(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool
     udp: Sequence[UdpStatistics]
     tcp: Sequence[TcpStatistics]
-    replies: Sequence[Count]
+    replies: Sequence[ReplyCount]
     index: StoreStatistics
     time_s: float = 0.0
     responders: Mapping[str, ResponderStatistics] = {}
@@ -60,7 +60,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
 
-    def all_replies(self) -> Iterator[Count]:
+    def all_replies(self) -> Iterator[ReplyCount]:
         """Iterate over the replies of all kinds, those that had to wait too."""
         yield from self.replies
         if self.forwarder is not None:

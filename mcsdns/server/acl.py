@@ -38,7 +38,7 @@ _WIDEST_OWN: Final = {4: 8, 6: 32}
 _PREFIX_LOGGED: Final = {4: 24, 6: 64}
 
 
-class Allowed:
+class Acl:
     """Decides by a client's address."""
 
     def __init__(self, networks: Sequence[str] | None, own_networks: Sequence[Network]) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from mcsdns.dns import NegativeTail, Query, Response
 from mcsdns.dns.name import Name, is_at_or_below, to_text
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 from mcsdns.zone.lookup import (
     Answer,
     NoData,
@@ -59,10 +59,10 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     shape: Shape | None = None
     outcome: Outcome | None = None
     zone: Name | None = None
-    kind: Kind = Kind.REJECTED
+    kind: ReplyKind = ReplyKind.REJECTED
 
 
-class Answerer:
+class Authority:
     """Answers from one tree."""
 
     def __init__(self, tree: Tree) -> None:
@@ -74,7 +74,7 @@ class Answerer:
                 rcode=Rcode.REFUSED,
                 ede=Ede(EdeCode.NOT_AUTHORITATIVE, f"only {zones} is served here"),
             ),
-            kind=Kind.OUTSIDE,
+            kind=ReplyKind.OUTSIDE,
         )
 
     def is_foreign(self, query: Query) -> bool:
@@ -105,18 +105,18 @@ class Answerer:
                 return Decision(self._respond(outcome, tail), shape, outcome, tail.zone, kind)
         return self._outside
 
-    def _kind_of(self, outcome: Outcome) -> Kind:
+    def _kind_of(self, outcome: Outcome) -> ReplyKind:
         match outcome:
             case PerClusterForm():
-                return Kind.PER_CLUSTER
+                return ReplyKind.PER_CLUSTER
             case NotReady():
-                return Kind.NOT_READY
+                return ReplyKind.NOT_READY
             case _ if self._tree.stale:
-                return Kind.STALE
+                return ReplyKind.STALE
             case Answer():
-                return Kind.CLUSTERSET
+                return ReplyKind.CLUSTERSET
             case _:
-                return Kind.NEGATIVE
+                return ReplyKind.NEGATIVE
 
     def _respond(self, outcome: Outcome, tail: NegativeTail) -> Response:
         match outcome:

@@ -12,10 +12,10 @@ from mcsdns.dns.types import Ede, EdeCode, Rcode
 from mcsdns.forward.cache import Found
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.reply import UpstreamReply
-from mcsdns.server.acl import Allowed, prefix_text
+from mcsdns.server.acl import Acl, prefix_text
 from mcsdns.server.asker import Asker
 from mcsdns.server.packet_cache import raw_key
-from mcsdns.stats import TRANSPORTS, Kind, Tally
+from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 
 logger = logging.getLogger(__name__)
 
@@ -73,17 +73,17 @@ class _Ready(msgspec.Struct, gc=False):
         self.until_s += passed
 
 
-class Relay:
+class ForwardHandler:
     """Forwards what one transport was asked, and keeps rendered replies for their second."""
 
     def __init__(
         self,
         forwarder: Forwarder,
-        allowed: Allowed,
+        allowed: Acl,
         clock: Callable[[], float],
         *,
         tcp: bool,
-        tally: Tally | None = None,
+        tally: ReplyCounters | None = None,
         logged: set[str] | None = None,
     ) -> None:
         """Share a forwarder, its kept replies, and what was logged, with the other transport."""
@@ -91,7 +91,7 @@ class Relay:
         self._allowed = allowed
         self._clock = clock
         self._tcp = tcp
-        self.tally = tally or Tally(TRANSPORTS[tcp])
+        self.tally = tally or ReplyCounters(TRANSPORTS[tcp])
         self._ready: dict[bytes, _Ready] = {}
         self._logged: set[str] = set() if logged is None else logged
         self._refused: set[bytes] = set()
@@ -161,7 +161,7 @@ class Relay:
         self._not_allowed += 1
         if address not in self._refused:
             self._note_refused(address)
-        mark = self.tally.mark_of(None, query.qtype, _NOT_ALLOWED.rcode, Kind.NOT_ALLOWED)
+        mark = self.tally.mark_of(None, query.qtype, _NOT_ALLOWED.rcode, ReplyKind.NOT_ALLOWED)
         return mark + write_response(query, _NOT_ALLOWED, limit, ra=True).wire[2:]
 
     def _note_refused(self, address: bytes) -> None:

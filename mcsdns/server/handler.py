@@ -16,7 +16,7 @@ from mcsdns.dns import (
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
     Query,
-    Reply,
+    RenderedMessage,
     Response,
     read_query,
     write_error,
@@ -25,11 +25,11 @@ from mcsdns.dns import (
 from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
 from mcsdns.server.asker import Asker
-from mcsdns.server.authority import Answerer, Decision
-from mcsdns.server.forward_handler import Relay
+from mcsdns.server.authority import Authority, Decision
+from mcsdns.server.forward_handler import ForwardHandler
 from mcsdns.server.packet_cache import (
     MAX_ROTATIONS,
-    Kept,
+    PacketCache,
     Shaped,
     Value,
     marked,
@@ -38,7 +38,7 @@ from mcsdns.server.packet_cache import (
     value_of,
     without_options,
 )
-from mcsdns.stats import TRANSPORTS, Kind, Tally
+from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.name_shape import owner_of
 from mcsdns.zone.tree import Tree
@@ -72,19 +72,19 @@ class Statistics(msgspec.Struct, frozen=True):
     failures: int
 
 
-class Responder:
+class Handler:
     """Replies to requests of one transport."""
 
     def __init__(
         self,
-        answerer: Answerer,
+        answerer: Authority,
         tree: Tree,
-        kept: Kept,
+        kept: PacketCache,
         *,
         tcp: bool,
         clock: Callable[[], float],
-        relay: Relay | None = None,
-        tally: Tally | None = None,
+        relay: ForwardHandler | None = None,
+        tally: ReplyCounters | None = None,
     ) -> None:
         """Take what to answer from; `clock` gives seconds and only turns subsets around.
 
@@ -92,7 +92,7 @@ class Responder:
         elsewhere.
         """
         self.kept = kept
-        self.tally = tally or (relay.tally if relay else Tally(TRANSPORTS[tcp]))
+        self.tally = tally or (relay.tally if relay else ReplyCounters(TRANSPORTS[tcp]))
         self._relay = relay
         self._answerer = answerer
         self._tree = tree
@@ -193,7 +193,7 @@ class Responder:
         return self.tally.mark_of(decision.zone, query.qtype, rcode, decision.kind)
 
     def _rejected(self, message: bytes, error: MessageError) -> bytes:
-        mark = self.tally.mark_of(None, 0, error.rcode, Kind.REJECTED)
+        mark = self.tally.mark_of(None, 0, error.rcode, ReplyKind.REJECTED)
         return mark + write_error(message, error)[2:]
 
     def _keep(self, message: bytes, query: Query, key: bytes, decision: Decision) -> None:
@@ -273,7 +273,7 @@ class Responder:
             logger.error("request failed", exc_info=fault, extra={"request": message[:512].hex()})
 
 
-def _rotations(decision: Decision, reply: Reply) -> range | list[int]:
+def _rotations(decision: Decision, reply: RenderedMessage) -> range | list[int]:
     """Return the records that kept replies begin with; none where the reply is not to be kept.
 
     Not kept: what is long, and an answer that is cut so short that its rotations would hide some

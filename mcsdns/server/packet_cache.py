@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, Query, Reply
+from mcsdns.dns import HEADER_BYTES, Query, RenderedMessage
 from mcsdns.dns.types import RRType
 
 MAX_ROTATIONS: Final = 8
@@ -88,7 +88,7 @@ class Shaped(msgspec.Struct, frozen=True, gc=False):
         return limit == self.limit or (self.whole and self.size_bytes <= limit)
 
 
-class Kept:
+class PacketCache:
     """Kept replies of one transport.
 
     Attributes:
@@ -235,7 +235,7 @@ def shape_key(query: Query) -> bytes | None:
     return bytes((flags,)) + query.name + query.question[-4:]
 
 
-def value_of(replies: list[Reply], tails: list[bytes] | None, mark: bytes) -> Value:
+def value_of(replies: list[RenderedMessage], tails: list[bytes] | None, mark: bytes) -> Value:
     """Turn rendered replies, one per rotation, into what is kept."""
     first = replies[0]
     if first.soa_at and tails is not None:

@@ -17,7 +17,7 @@ from mcsdns.dns.message_reader import Reply, read_reply
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import EdeCode, Rcode, rcode_text
 from mcsdns.errors import MessageError, ReplyError
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 
 logger = logging.getLogger(__name__)
 
@@ -126,24 +126,24 @@ def _edns_text(query: Query | None) -> str:
 def _kind(query: Query | None, answer: Reply | None) -> str:
     """Read off a reply what it is, as far as it tells."""
     if query is None:
-        return Kind.REJECTED
+        return ReplyKind.REJECTED
     if answer is None:
-        return Kind.FORWARDED
+        return ReplyKind.FORWARDED
     codes = {each.code for each in answer.errors}
     if "aa" in answer.flag_names:
         if not codes.isdisjoint(_STALE):
-            return Kind.STALE
-        return Kind.CLUSTERSET if answer.answer else Kind.NEGATIVE
+            return ReplyKind.STALE
+        return ReplyKind.CLUSTERSET if answer.answer else ReplyKind.NEGATIVE
     if answer.rcode == Rcode.REFUSED:
         return _refusal(codes)
     if EdeCode.NOT_READY in codes:
-        return Kind.NOT_READY
+        return ReplyKind.NOT_READY
     if answer.rcode in (Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS):
-        return Kind.REJECTED
-    return Kind.FAILED if answer.rcode == Rcode.SERVFAIL else Kind.FORWARDED
+        return ReplyKind.REJECTED
+    return ReplyKind.FAILED if answer.rcode == Rcode.SERVFAIL else ReplyKind.FORWARDED
 
 
 def _refusal(codes: set[int]) -> str:
     if EdeCode.NOT_SUPPORTED in codes:
-        return Kind.REJECTED
-    return Kind.PER_CLUSTER if EdeCode.PROHIBITED in codes else Kind.OUTSIDE
+        return ReplyKind.REJECTED
+    return ReplyKind.PER_CLUSTER if EdeCode.PROHIBITED in codes else ReplyKind.OUTSIDE

@@ -15,7 +15,7 @@ import msgspec
 from mcsdns import histogram
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.histogram import Histogram
-from mcsdns.server.handler import Responder
+from mcsdns.server.handler import Handler
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.packet_cache import Negative
 
@@ -92,7 +92,7 @@ class TcpListener:
     def __init__(
         self,
         sock: socket.socket,
-        responder: Responder,
+        responder: Handler,
         settings: TcpSettings,
         clock: Callable[[], float],
     ) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from mcsdns import histogram
 from mcsdns.histogram import Histogram
 from mcsdns.server import mmsg
-from mcsdns.server.handler import Responder
+from mcsdns.server.handler import Handler
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.packet_cache import Negative
 from mcsdns.stats import NO_MARK
@@ -85,7 +85,7 @@ class UdpListener:
         is_counting: whether replies are counted and timed.
     """
 
-    def __init__(self, sock: socket.socket, responder: Responder, *, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, responder: Handler, *, wildcard: bool) -> None:
         """Take a socket from `bind`; with `wildcard`, reply from the address that was asked."""
         self._sock = sock
         self.responder = responder

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from mcsdns.config import Settings
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import Store
-from mcsdns.server.authority import Answerer
+from mcsdns.server.authority import Authority
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.zone.publisher import Publisher
 from mcsdns.zone.tree import Readiness, Tree
@@ -14,7 +14,7 @@ from mcsdns.zone.tree import Readiness, Tree
 logger = logging.getLogger(__name__)
 
 
-class World:
+class ZoneState:
     """The index, the zone and who writes to it: all that answers are made from.
 
     Attributes:
@@ -27,7 +27,7 @@ class World:
         self.store = Store(settings.namespace)
         self.tree = Tree(settings.zone_settings())
         self.publisher = Publisher(self.store, self.tree, _log_problem)
-        self.answerer = Answerer(self.tree)
+        self.answerer = Authority(self.tree)
         self.find_problems: Callable[[], Iterable[Located]] = tuple
         self.imports_only = False
 

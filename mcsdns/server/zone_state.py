@@ -13,8 +13,8 @@ from mcsdns import histogram
 from mcsdns.histogram import Histogram
 from mcsdns.objects.events import Apply, Event, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object
-from mcsdns.server.packet_cache import Kept
-from mcsdns.server.world import World
+from mcsdns.server.packet_cache import PacketCache
+from mcsdns.server.world import ZoneState
 from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
 
@@ -79,7 +79,7 @@ class _Programming:
         self.seconds.observe(max(seconds, 0.0))
 
 
-class Feed:
+class UpdateQueue:
     """Takes events from sources, publishes them in short turns, and forgets what changed.
 
     Attributes:
@@ -88,7 +88,7 @@ class Feed:
     """
 
     def __init__(
-        self, world: World, kept: Iterable[Kept], clock: Callable[[], float] = time.time
+        self, world: ZoneState, kept: Iterable[PacketCache], clock: Callable[[], float] = time.time
     ) -> None:
         """Tell who holds replies that a change makes wrong; `clock` is Unix time."""
         self._world = world

@@ -13,7 +13,7 @@ import msgspec
 from mcsdns.config import Settings
 from mcsdns.objects.events import Init, InitDone
 from mcsdns.objects.model import Kind
-from mcsdns.server.zone_state import Feed
+from mcsdns.server.zone_state import UpdateQueue
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.keeper import Statistics as KeeperStatistics
 from mcsdns.sources.kubernetes import watched
@@ -98,7 +98,7 @@ class NoOrigin:
     name = "no source"
     is_guarded = False
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: UpdateQueue) -> None:
         """Take the feed of a world that stays empty."""
         self._feed = feed
 
@@ -139,7 +139,7 @@ class ManifestOrigin:
 
     is_guarded = False
 
-    def __init__(self, settings: Settings, feed: Feed) -> None:
+    def __init__(self, settings: Settings, feed: UpdateQueue) -> None:
         """Name the files; nothing is read before `run`."""
         self._feed = feed
         self._source = ManifestSource(

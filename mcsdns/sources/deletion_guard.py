@@ -41,7 +41,7 @@ _AT_ONCE: Final = 100
 _BACK: Final = "all that was lost is back"
 
 
-class GuardSettings(msgspec.Struct, frozen=True):
+class DeletionGuardSettings(msgspec.Struct, frozen=True):
     """When the guard trips and how long it holds.
 
     Attributes:
@@ -95,13 +95,13 @@ class _Hold(msgspec.Struct):
     ending: bool = False
 
 
-class Guard:
+class DeletionGuard:
     """Withholds removals from one store; see the module for the course of a loss.
 
     While there is a hold, every service that waits is held; without one it lingers.
     """
 
-    def __init__(self, store: Store, settings: GuardSettings, report: Report) -> None:
+    def __init__(self, store: Store, settings: DeletionGuardSettings, report: Report) -> None:
         """Guard `store`; `report` is told when a hold begins and when it ends."""
         self._store = store
         self._settings = settings

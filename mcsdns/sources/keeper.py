@@ -14,7 +14,7 @@ import msgspec
 from mcsdns.errors import SourceError
 from mcsdns.objects.model import Object
 from mcsdns.sources import snapshot
-from mcsdns.sources.snapshot import Identity
+from mcsdns.sources.snapshot import SnapshotIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def wait_for(event: anyio.Event, seconds: float) -> None:
         await event.wait()
 
 
-class KeeperSettings(msgspec.Struct, frozen=True):
+class SnapshotWriterSettings(msgspec.Struct, frozen=True):
     """When a snapshot is written.
 
     Attributes:
@@ -73,16 +73,16 @@ class Statistics(msgspec.Struct, frozen=True):
     problem: str
 
 
-class Keeper:
+class SnapshotWriter:
     """Keeps a snapshot on disk up to date."""
 
     def __init__(
         self,
         path: str,
-        identity: Identity,
+        identity: SnapshotIdentity,
         known: Callable[[], Known | None],
         objects: Callable[[], Sequence[Object]],
-        settings: KeeperSettings,
+        settings: SnapshotWriterSettings,
         clock: Callable[[], float],
         wait: Wait = wait_for,
     ) -> None:

@@ -43,7 +43,7 @@ IDENTITY_WORDS: Final = {
     "slice_profile": "slice profile",
     "zones": "list of zones",
 }
-"""What to call the fields of `Identity`."""
+"""What to call the fields of `SnapshotIdentity`."""
 _CONSEQUENCE: Final = "it is ignored, and written anew after the first sync"
 
 
@@ -60,7 +60,7 @@ class SnapshotError(SourceError):
         self.reason = reason
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot must agree in with the server that reads it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     zones: tuple[str, ...]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class StoredSnapshot(msgspec.Struct, frozen=True):
     """What was read.
 
     Attributes:
@@ -94,7 +94,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class _Header(msgspec.Struct, frozen=True):
-    identity: Identity
+    identity: SnapshotIdentity
     as_of_s: float
     api_version: str
     objects: int
@@ -114,8 +114,13 @@ _chunk_decoder: Final = msgspec.msgpack.Decoder(_Imports | _Slices)
 
 
 def read(
-    path: str, identity: Identity, now_s: float, max_age_s: float, *, max_bytes: int = _MAX_BYTES
-) -> Snapshot:
+    path: str,
+    identity: SnapshotIdentity,
+    now_s: float,
+    max_age_s: float,
+    *,
+    max_bytes: int = _MAX_BYTES,
+) -> StoredSnapshot:
     """Read a snapshot, all of it or nothing.
 
     Raises:
@@ -134,11 +139,15 @@ def read(
         raise SnapshotError(path, "damaged", f"its form is wrong ({error})") from None
     if len(objects) != header.objects:
         raise SnapshotError(path, "damaged", "the number of objects is wrong")
-    return Snapshot(header.as_of_s, header.api_version, objects)
+    return StoredSnapshot(header.as_of_s, header.api_version, objects)
 
 
 async def write(
-    path: str, identity: Identity, as_of_s: float, api_version: str, objects: Sequence[Object]
+    path: str,
+    identity: SnapshotIdentity,
+    as_of_s: float,
+    api_version: str,
+    objects: Sequence[Object],
 ) -> None:
     """Write a snapshot in short turns and put it in its place at once.
 
@@ -312,7 +321,7 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _check_identity(path: str, theirs: Identity, ours: Identity) -> None:
+def _check_identity(path: str, theirs: SnapshotIdentity, ours: SnapshotIdentity) -> None:
     for field, name in IDENTITY_WORDS.items():
         its, here = _plain(getattr(theirs, field)), _plain(getattr(ours, field))
         if its != here:

@@ -16,9 +16,9 @@ from mcsdns.web import params, security
 from mcsdns.web.fairness import BusyError, Gate, in_turns
 from mcsdns.web.html.page import StatusPage, statics
 from mcsdns.web.operator import Operator
-from mcsdns.web.params import BadRequestError, Question
+from mcsdns.web.params import AskedName, BadRequestError
 from mcsdns.web.rates import Sampler
-from mcsdns.web.services import Page, Wanted, find
+from mcsdns.web.services import ServicePage, Wanted, find
 from mcsdns.web.status import status_of, upstreams_of
 
 _EXPLAIN_SHARE: Final = 0.05
@@ -67,7 +67,7 @@ class Admin:
             "rates": self._rates,
         }
 
-    async def explained(self, question: Question) -> Explanation:
+    async def explained(self, question: AskedName) -> Explanation:
         """Explain a name, when it is its turn.
 
         Raises:
@@ -84,7 +84,7 @@ class Admin:
                 world.problems,
             )
 
-    async def listed(self, wanted: Wanted) -> Page:
+    async def listed(self, wanted: Wanted) -> ServicePage:
         """List services, when it is its turn.
 
         Raises:

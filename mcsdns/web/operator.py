@@ -4,7 +4,7 @@ from typing import Protocol
 
 from mcsdns.config import Settings
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.sources.base import SourceState
 
 __all__ = ["Operator", "SourceState"]
@@ -19,7 +19,7 @@ class Operator(Protocol):
         ...
 
     @property
-    def world(self) -> World:
+    def world(self) -> ZoneState:
         """All that is answered from; changes with the settings, so do not hold it."""
         ...
 

@@ -20,7 +20,7 @@ class BadRequestError(Exception):
     """A parameter is wrong; says which, why and what to write."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class AskedName(msgspec.Struct, frozen=True):
     """A name in presentation form and a type that there is, both as they were written."""
 
     name: str
@@ -28,7 +28,7 @@ class Question(msgspec.Struct, frozen=True):
     qtype: int
 
 
-def question_of(request: web.Request) -> Question:
+def question_of(request: web.Request) -> AskedName:
     """Read `name` and `type`, which is A where it is left out.
 
     Raises:
@@ -38,7 +38,7 @@ def question_of(request: web.Request) -> Question:
     return read_question(parameters.get("name", ""), parameters.get("type", ""))
 
 
-def read_question(name: str, rtype: str) -> Question:
+def read_question(name: str, rtype: str) -> AskedName:
     """Read a name and a type.
 
     Raises:
@@ -58,7 +58,7 @@ def read_question(name: str, rtype: str) -> Question:
             f"name: {error}; give a name such as web.shop.svc.clusterset.local"
         ) from None
     try:
-        return Question(name, rtype.upper(), type_number(rtype[:_MOST_TEXT]))
+        return AskedName(name, rtype.upper(), type_number(rtype[:_MOST_TEXT]))
     except ValueError as error:
         raise BadRequestError(f"type: {error}; give a type such as A, AAAA or SRV") from None
 

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.stats import Count
+from mcsdns.stats import ReplyCount
 from mcsdns.web.operator import Operator
 
 SECONDS: Final = 300
@@ -56,7 +56,7 @@ class Ring:
         self._size = size
         self._until_s = 0.0
 
-    def add(self, counts: Iterable[Count], now_s: float, wall_s: float) -> None:
+    def add(self, counts: Iterable[ReplyCount], now_s: float, wall_s: float) -> None:
         """Take the counters as they are at `now_s`, a monotonic time."""
         totals: Counter[str] = Counter()
         for each in counts:

@@ -16,7 +16,7 @@ from mcsdns.dns import name as names
 from mcsdns.objects import model
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.web.fairness import Work
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
@@ -44,7 +44,7 @@ class Wanted(msgspec.Struct, frozen=True):
     limit: int = 50
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class ClusterEndpoints(msgspec.Struct, frozen=True):
     """What there is of a service in one cluster; malformed slices are not among it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Cluster(msgspec.Struct, frozen=True):
     ready: int
 
 
-class Condition(msgspec.Struct, frozen=True):
+class ShownCondition(msgspec.Struct, frozen=True):
     """A condition of the ServiceImport's status; a bad one is among the troubles, in words."""
 
     type: str
@@ -68,7 +68,7 @@ class Condition(msgspec.Struct, frozen=True):
     is_bad: bool
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One service.
 
     Attributes:
@@ -86,15 +86,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     resolves: bool
     ips: Sequence[str]
     ports: Sequence[Port]
-    clusters: Sequence[Cluster]
-    conditions: Sequence[Condition]
+    clusters: Sequence[ClusterEndpoints]
+    conditions: Sequence[ShownCondition]
     troubles: Sequence[str]
     endpoints: int
     ready: int
     more: int
 
 
-class Page(msgspec.Struct, frozen=True):
+class ServicePage(msgspec.Struct, frozen=True):
     """Some of the services, by namespace and name.
 
     Attributes:
@@ -104,11 +104,11 @@ class Page(msgspec.Struct, frozen=True):
 
     total: int
     matched: int
-    services: Sequence[Row]
+    services: Sequence[ServiceRow]
     next: str
 
 
-def find(world: World, wanted: Wanted) -> Work[Page]:
+def find(world: ZoneState, wanted: Wanted) -> Work[ServicePage]:
     """Find the services that are wanted and describe a page of them."""
     keys = list(world.store.keys())
     words = words_of(wanted.text)
@@ -123,13 +123,13 @@ def find(world: World, wanted: Wanted) -> Work[Page]:
         later += len(ahead)
         best = sorted(best + ahead)[: wanted.limit]
         yield
-    rows: list[Row] = []
+    rows: list[ServiceRow] = []
     for key in best:
         row = yield from _describe(world, key)
         if row is not None:
             rows.append(row)
     following = "/".join(best[-1]) if later > len(best) else ""
-    return Page(len(keys), matched, rows, following)
+    return ServicePage(len(keys), matched, rows, following)
 
 
 def words_of(text: str) -> list[str]:
@@ -147,7 +147,7 @@ def _batches(keys: Sequence[ServiceKey]) -> Iterator[Sequence[ServiceKey]]:
         yield keys[start : start + _BATCH]
 
 
-def _troubled(world: World, keys: Iterable[ServiceKey]) -> Work[list[ServiceKey]]:
+def _troubled(world: ZoneState, keys: Iterable[ServiceKey]) -> Work[list[ServiceKey]]:
     found: list[ServiceKey] = []
     for key in keys:
         service = world.store.get(key)
@@ -158,7 +158,7 @@ def _troubled(world: World, keys: Iterable[ServiceKey]) -> Work[list[ServiceKey]
     return found
 
 
-def _describe(world: World, key: ServiceKey) -> Work[Row | None]:
+def _describe(world: ZoneState, key: ServiceKey) -> Work[ServiceRow | None]:
     service = world.store.get(key)
     if service is None:
         return None
@@ -168,7 +168,7 @@ def _describe(world: World, key: ServiceKey) -> Work[Row | None]:
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
     ports = _ports(service)
     conditions = sorted(imported.conditions, key=lambda each: not is_bad(each))
-    return Row(
+    return ServiceRow(
         namespace=imported.namespace,
         name=imported.name,
         fqdn=_fqdn(world, key),
@@ -187,7 +187,7 @@ def _describe(world: World, key: ServiceKey) -> Work[Row | None]:
     )
 
 
-def _count(service: Service) -> Work[list[Cluster]]:
+def _count(service: Service) -> Work[list[ClusterEndpoints]]:
     counts = {cluster: [0, 0, 0] for cluster in service.imported.clusters}
     for piece in service.slices:
         if not piece.malformed:
@@ -197,7 +197,7 @@ def _count(service: Service) -> Work[list[Cluster]]:
             count[2] += sum(not why_not_counted(each) for each in piece.endpoints)
             yield
     named = set(service.imported.clusters)
-    return [Cluster(cut(each), each in named, *counts[each]) for each in sorted(counts)]
+    return [ClusterEndpoints(cut(each), each in named, *counts[each]) for each in sorted(counts)]
 
 
 def _addresses(service: Service, node: ServiceNode | None) -> Sequence[bytes]:
@@ -219,14 +219,14 @@ def _has_ipv6_only(node: ServiceNode) -> bool:
     return own is not None and bool(own.aaaa) and not own.a
 
 
-def _fqdn(world: World, key: ServiceKey) -> str:
+def _fqdn(world: ZoneState, key: ServiceKey) -> str:
     namespace, name = key
     zone = world.tree.settings.zones[0]
     return names.to_text(labels_of_key((namespace, name)) + b"\x03svc" + zone)
 
 
-def _shortened(condition: model.Condition) -> Condition:
-    return Condition(
+def _shortened(condition: model.Condition) -> ShownCondition:
+    return ShownCondition(
         type=cut(condition.type),
         status=cut(condition.status),
         reason=cut(condition.reason),

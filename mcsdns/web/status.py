@@ -14,7 +14,7 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.web.operator import Operator, SourceState
 
 
-class Guard(msgspec.Struct, frozen=True):
+class GuardStatus(msgspec.Struct, frozen=True):
     """Services that were lost all at once, and are kept for a while."""
 
     held: int
@@ -46,11 +46,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     services: int
     slices: int
     endpoints: int
-    guard: Guard | None
+    guard: GuardStatus | None
     sources: Sequence[SourceState]
 
 
-class Upstream(msgspec.Struct, frozen=True):
+class UpstreamStatus(msgspec.Struct, frozen=True):
     """One server that is asked about other names.
 
     Attributes:
@@ -66,7 +66,7 @@ class Upstream(msgspec.Struct, frozen=True):
     failed: int
 
 
-class Cache(msgspec.Struct, frozen=True):
+class CacheStatus(msgspec.Struct, frozen=True):
     """Replies of upstreams that are kept."""
 
     replies: int
@@ -93,8 +93,8 @@ class Upstreams(msgspec.Struct, frozen=True):
     gave_up: int = 0
     refused: int = 0
     loops: int = 0
-    cache: Cache | None = None
-    upstreams: Sequence[Upstream] = ()
+    cache: CacheStatus | None = None
+    upstreams: Sequence[UpstreamStatus] = ()
 
 
 def status_of(operator: Operator, snapshot: Snapshot) -> Status:
@@ -116,7 +116,7 @@ def status_of(operator: Operator, snapshot: Snapshot) -> Status:
         services=snapshot.index.service_imports,
         slices=snapshot.index.endpoint_slices,
         endpoints=snapshot.index.endpoints,
-        guard=Guard(guard.held, guard.lingering, guard.why) if guard else None,
+        guard=GuardStatus(guard.held, guard.lingering, guard.why) if guard else None,
         sources=sources,
     )
 
@@ -152,7 +152,7 @@ def upstreams_of(operator: Operator, snapshot: Snapshot) -> Upstreams:
         gave_up=found.gave_up,
         refused=found.refused,
         loops=found.looped,
-        cache=Cache(
+        cache=CacheStatus(
             replies=cache.replies,
             failures=cache.failures,
             size_bytes=cache.size_bytes,
@@ -162,7 +162,7 @@ def upstreams_of(operator: Operator, snapshot: Snapshot) -> Upstreams:
             evicted=cache.evicted,
         ),
         upstreams=[
-            Upstream(
+            UpstreamStatus(
                 each.upstream,
                 zones.get(each.upstream, ["."]),
                 each.is_down,

@@ -21,7 +21,7 @@ from mcsdns.app.reload import Reloader, follow_file
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
 from mcsdns.errors import SourceError
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
 from tests.sources.manifests.test_documents import IMPORT
@@ -134,7 +134,7 @@ async def test_other_objects_are_not_doubted(api: FakeApi, tmp_path: Path) -> No
 
 
 async def test_old_world_is_taken_apart_and_freed(api: FakeApi, tmp_path: Path) -> None:
-    gone: list[World] = []
+    gone: list[ZoneState] = []
     async with following(settings_of(api, tmp_path)) as (server, group):
         for ttl in (6, 7, 8):
             gone.append(server.world)

@@ -79,8 +79,8 @@ Make = Callable[..., World]
 
 @pytest.fixture
 async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
-    monkeypatch.setattr(flight, "Ports", Transport)
-    monkeypatch.setattr(flight, "Stream", Transport)
+    monkeypatch.setattr(flight, "UdpPool", Transport)
+    monkeypatch.setattr(flight, "StreamPool", Transport)
     made: list[World] = []
 
     def made_of(*upstreams: Address, settings: Settings = SEQUENTIAL) -> World:

@@ -11,7 +11,7 @@ import pytest
 from mcsdns.forward import cache
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.health import Policy
-from mcsdns.forward.udp_pool import PortSettings
+from mcsdns.forward.udp_pool import UdpPoolSettings
 from tests.forward.scripted import (
     TXT,
     Server,
@@ -49,7 +49,7 @@ async def start() -> AsyncIterator[Start]:
         settings = Settings(
             policy=Policy.SEQUENTIAL,
             total_s=total_s,
-            ports=PortSettings(sockets=SOCKETS),
+            ports=UdpPoolSettings(sockets=SOCKETS),
             cache=cache.Settings(max_entries=0),
         )
         forwarders.append(

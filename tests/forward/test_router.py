@@ -3,7 +3,7 @@
 import pytest
 
 from mcsdns.dns.name import Name, from_text
-from mcsdns.forward.router import Stubs
+from mcsdns.forward.router import Router
 
 ZONES = {
     "corp.example": "corp",
@@ -13,7 +13,7 @@ ZONES = {
 }
 
 
-def find(stubs: Stubs[str], text: str) -> str | None:
+def find(stubs: Router[str], text: str) -> str | None:
     name = from_text(text)
     labels: list[int] = []
     at = 0
@@ -23,8 +23,8 @@ def find(stubs: Stubs[str], text: str) -> str | None:
     return stubs.find(name, tuple(labels))
 
 
-def stubs_of(zones: dict[str, str], default: str | None = None) -> Stubs[str]:
-    return Stubs({from_text(zone): served for zone, served in zones.items()}, default)
+def stubs_of(zones: dict[str, str], default: str | None = None) -> Router[str]:
+    return Router({from_text(zone): served for zone, served in zones.items()}, default)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_the_root_zone_serves_the_rest() -> None:
 
 
 def test_no_zones_are_just_the_default() -> None:
-    assert Stubs[str]({}, "rest").find(Name(b"\x01a\0"), (0,)) == "rest"
+    assert Router[str]({}, "rest").find(Name(b"\x01a\0"), (0,)) == "rest"

@@ -9,7 +9,7 @@ import pytest
 
 from mcsdns.errors import ConfigError
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.stream_pool import Stream, StreamSettings
+from mcsdns.forward.stream_pool import StreamPool, StreamPoolSettings
 from tests.certificates import Authority, authority
 from tests.forward.callers import QUESTION, RNG, Caller, until
 
@@ -90,7 +90,7 @@ class World:
 
     def __init__(self) -> None:
         self.caller = Caller()
-        self._streams: list[Stream[int]] = []
+        self._streams: list[StreamPool[int]] = []
         self._peers: list[Peer] = []
 
     async def peer(
@@ -101,22 +101,22 @@ class World:
         await peer.start(context, port)
         return peer
 
-    def stream(self, peer: Peer | int, **settings: object) -> Stream[int]:
+    def stream(self, peer: Peer | int, **settings: object) -> StreamPool[int]:
         port = peer if isinstance(peer, int) else peer.port
         return self.stream_to(Address(Protocol.TCP, "127.0.0.1", port), **settings)
 
-    def stream_to(self, address: Address, **settings: object) -> Stream[int]:
-        made: Stream[int] = Stream(
+    def stream_to(self, address: Address, **settings: object) -> StreamPool[int]:
+        made: StreamPool[int] = StreamPool(
             address,
             self.caller.deliver,
             self.caller.fail,
-            StreamSettings(**settings),  # type: ignore[arg-type]
+            StreamPoolSettings(**settings),  # type: ignore[arg-type]
             RNG,
         )
         self._streams.append(made)
         return made
 
-    async def ask(self, stream: Stream[int], token: int) -> None:
+    async def ask(self, stream: StreamPool[int], token: int) -> None:
         """Ask and wait for the reply."""
         stream.send(token, QUESTION)
         await until(lambda: token in self.caller.tokens)

@@ -12,7 +12,7 @@ import pytest
 
 from mcsdns.forward import udp_pool
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.udp_pool import Ports, PortSettings
+from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings
 from tests.forward.callers import QUESTION, RNG, Caller, until
 
 Reply = Callable[["Peer", bytes, tuple[str, int]], None]
@@ -58,7 +58,7 @@ class World:
 
     def __init__(self) -> None:
         self.caller = Caller()
-        self._open: list[Peer | Ports[int]] = []
+        self._open: list[Peer | UdpPool[int]] = []
 
     def peer(self, reply: Reply, host: str = "127.0.0.1") -> Peer:
         peer = Peer(reply, host)
@@ -67,13 +67,13 @@ class World:
 
     def udp_pool(
         self, peer: Peer | Address, rng: random.Random = RNG, **settings: float
-    ) -> Ports[int]:
+    ) -> UdpPool[int]:
         address = peer.address if isinstance(peer, Peer) else peer
-        upstream: Ports[int] = Ports(
+        upstream: UdpPool[int] = UdpPool(
             address,
             self.caller.deliver,
             self.caller.fail,
-            PortSettings(**settings),  # type: ignore[arg-type]
+            UdpPoolSettings(**settings),  # type: ignore[arg-type]
             rng,
         )
         self._open.append(upstream)
@@ -91,7 +91,7 @@ async def world() -> AsyncIterator[World]:
     made.close()
 
 
-async def marked(upstream: Ports[int], caller: Caller) -> None:
+async def marked(upstream: UdpPool[int], caller: Caller) -> None:
     """Wait until a question asked now is answered: whatever was sent before has arrived."""
     upstream.send(-1, QUESTION)
     await until(lambda: -1 in caller.tokens)
@@ -99,7 +99,7 @@ async def marked(upstream: Ports[int], caller: Caller) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_each_question_gets_its_own_reply(world: World, host: str) -> None:
-    upstream = world.ports(peer := world.peer(echo, host))
+    upstream = world.udp_pool(peer := world.peer(echo, host))
     for token in range(100):
         upstream.send(token, QUESTION)
     await until(lambda: len(world.caller.replies) == 100)
@@ -110,7 +110,7 @@ async def test_each_question_gets_its_own_reply(world: World, host: str) -> None
 
 
 async def test_questions_come_from_64_ports_with_random_ids(world: World) -> None:
-    upstream = world.ports(peer := world.peer(echo))
+    upstream = world.udp_pool(peer := world.peer(echo))
     for token in range(2000):
         upstream.send(token, QUESTION)
         if token % 100 == 99:
@@ -131,7 +131,7 @@ def ids_ports(peer: Peer) -> set[int]:
 
 
 async def test_sockets_are_opened_when_they_are_needed(world: World) -> None:
-    upstream = world.ports(world.peer(echo))
+    upstream = world.udp_pool(world.peer(echo))
     assert upstream.statistics().open == 0
     upstream.send(1, QUESTION)
     assert upstream.statistics().open == 1
@@ -144,7 +144,7 @@ async def test_ids_of_one_socket_are_never_repeated(world: World) -> None:
         def randbytes(self, n: int) -> bytes:
             return b"\0\1\2" * (n // 3 + 1) if n > 2 else RNG.randbytes(n)
 
-    upstream = world.ports(peer := world.peer(echo), rng=Stuck(), sockets=1, queries=200)
+    upstream = world.udp_pool(peer := world.peer(echo), rng=Stuck(), sockets=1, queries=200)
     for token in range(100):
         upstream.send(token, QUESTION)
     await until(lambda: len(world.caller.replies) == 100)
@@ -152,7 +152,7 @@ async def test_ids_of_one_socket_are_never_repeated(world: World) -> None:
 
 
 async def test_a_socket_is_renewed_after_so_many_questions(world: World) -> None:
-    upstream = world.ports(peer := world.peer(echo), sockets=1, queries=10)
+    upstream = world.udp_pool(peer := world.peer(echo), sockets=1, queries=10)
     for token in range(100):
         upstream.send(token, QUESTION)
         await until(lambda: len(world.caller.replies) == token + 1)  # noqa: B023
@@ -162,7 +162,7 @@ async def test_a_socket_is_renewed_after_so_many_questions(world: World) -> None
 
 
 async def test_a_socket_is_renewed_after_a_time_and_idle_ones_are_closed(world: World) -> None:
-    upstream = world.ports(peer := world.peer(echo), sockets=1, renew_s=30)
+    upstream = world.udp_pool(peer := world.peer(echo), sockets=1, renew_s=30)
     await marked(upstream, world.caller)
     now = asyncio.get_running_loop().time()
     upstream.renew(now + 20)
@@ -175,13 +175,13 @@ async def test_a_socket_is_renewed_after_a_time_and_idle_ones_are_closed(world: 
 
 
 async def test_the_timer_renews_by_itself(world: World) -> None:
-    upstream = world.ports(world.peer(echo), renew_s=0.01)
+    upstream = world.udp_pool(world.peer(echo), renew_s=0.01)
     await marked(upstream, world.caller)
     await until(lambda: upstream.statistics().open == 0)
 
 
 async def test_a_renewed_socket_lives_until_nothing_is_awaited_there(world: World) -> None:
-    upstream = world.ports(peer := world.peer(silence), sockets=1, renew_s=30)
+    upstream = world.udp_pool(peer := world.peer(silence), sockets=1, renew_s=30)
     handle = upstream.send(1, QUESTION)
     upstream.send(2, QUESTION)
     later = asyncio.get_running_loop().time() + 60
@@ -198,7 +198,7 @@ async def test_a_renewed_socket_lives_until_nothing_is_awaited_there(world: Worl
 
 
 async def test_silence_is_told_by_nobody(world: World) -> None:
-    upstream = world.ports(peer := world.peer(silence))
+    upstream = world.udp_pool(peer := world.peer(silence))
     handle = upstream.send(1, QUESTION)
     await until(lambda: peer.questions)
     upstream.forget(handle)
@@ -206,7 +206,7 @@ async def test_silence_is_told_by_nobody(world: World) -> None:
 
 
 async def test_a_reply_after_the_question_was_forgotten_is_late(world: World) -> None:
-    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
     handle = upstream.send(1, QUESTION)
     await until(lambda: peer.questions)
     upstream.forget(handle)
@@ -221,7 +221,7 @@ async def test_a_second_reply_is_dropped(world: World) -> None:
         echo(peer, message, client)
         echo(peer, message, client)
 
-    upstream = world.ports(world.peer(twice), most_wrong=1)
+    upstream = world.udp_pool(world.peer(twice), most_wrong=1)
     for token in range(50):
         upstream.send(token, QUESTION)
     await until(lambda: upstream.statistics().late == 50)
@@ -239,7 +239,7 @@ async def test_a_reply_from_another_port_never_arrives(world: World) -> None:
         asked.add(client)
 
     asked: set[tuple[str, int]] = set()
-    upstream = world.ports(peer := world.peer(elsewhere), sockets=1)
+    upstream = world.udp_pool(peer := world.peer(elsewhere), sockets=1)
     upstream.send(1, QUESTION)
     await until(lambda: peer.questions)
     await marked(upstream, world.caller)
@@ -252,7 +252,7 @@ async def test_what_the_caller_refuses_stays_awaited(world: World) -> None:
         peer.sock.sendto(message[:12] + b"\1x\0\0\1\0\1", client)
         echo(peer, message, client)
 
-    upstream = world.ports(world.peer(other_first))
+    upstream = world.udp_pool(world.peer(other_first))
     upstream.send(1, QUESTION)
     await until(lambda: world.caller.replies)
     assert world.caller.tokens == [1]
@@ -268,7 +268,7 @@ async def test_garbage_is_dropped_and_the_reply_behind_it_found(
         peer.sock.sendto(wrong, client)
         echo(peer, message, client)
 
-    upstream = world.ports(world.peer(garbled))
+    upstream = world.udp_pool(world.peer(garbled))
     upstream.send(1, QUESTION)
     await until(lambda: world.caller.replies)
     assert upstream.statistics().wrong == 1
@@ -283,7 +283,7 @@ async def test_a_flood_of_wrong_ids_is_not_accepted_and_ends_at_a_closed_socket(
             wrong = (right + distance & 0xFFFF).to_bytes(2, "big")
             peer.sock.sendto(wrong + message[2:], client)
 
-    upstream = world.ports(peer := world.peer(flood), most_wrong=32)
+    upstream = world.udp_pool(peer := world.peer(flood), most_wrong=32)
     upstream.send(1, QUESTION)
     await until(lambda: world.caller.failed)
     assert world.caller.replies == []
@@ -300,7 +300,7 @@ async def test_a_flood_is_read_in_parts_so_that_others_have_their_turn(world: Wo
         for _ in range(100):
             peer.sock.sendto(b"\0\0" + message[2:], client)
 
-    upstream = world.ports(peer := world.peer(flood), most_wrong=1000)
+    upstream = world.udp_pool(peer := world.peer(flood), most_wrong=1000)
     upstream.send(1, QUESTION)
     most = seen = 0
     while seen < 100:
@@ -315,7 +315,7 @@ async def test_a_flood_is_read_in_parts_so_that_others_have_their_turn(world: Wo
 async def test_a_closed_port_is_told_at_once(world: World) -> None:
     peer = world.peer(silence)
     peer.close()
-    upstream = world.ports(peer)
+    upstream = world.udp_pool(peer)
     upstream.send(1, QUESTION)
     await until(lambda: world.caller.failed)
     assert world.caller.failed == [(1, "Connection refused")]
@@ -323,7 +323,7 @@ async def test_a_closed_port_is_told_at_once(world: World) -> None:
 
 
 async def test_a_port_that_is_closed_fails_all_that_wait_on_its_socket(world: World) -> None:
-    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
     for token in range(3):
         upstream.send(token, QUESTION)
     forgotten = upstream.send(3, QUESTION)
@@ -337,7 +337,7 @@ async def test_a_port_that_is_closed_fails_all_that_wait_on_its_socket(world: Wo
 
 async def test_an_error_of_an_earlier_question_does_not_stop_the_next(world: World) -> None:
     """The kernel tells of the first question when the second is sent."""
-    upstream = world.ports(peer := world.peer(silence), sockets=1)
+    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
     port = peer.address.port
     peer.close()
     upstream.send(1, QUESTION)
@@ -358,7 +358,7 @@ async def test_an_error_of_an_earlier_question_does_not_stop_the_next(world: Wor
 async def test_whoever_is_told_may_ask_again_at_once(world: World) -> None:
     peer = world.peer(silence)
     peer.close()
-    upstream = world.ports(peer, sockets=1)
+    upstream = world.udp_pool(peer, sockets=1)
     world.caller.then = lambda: (
         upstream.send(2, QUESTION) if len(world.caller.failed) < 50 else None
     )
@@ -367,7 +367,7 @@ async def test_whoever_is_told_may_ask_again_at_once(world: World) -> None:
 
 
 async def test_where_there_is_no_way_the_question_fails(world: World) -> None:
-    upstream = world.ports(Address(Protocol.UDP, "fe80::1%nowhere0", 53))
+    upstream = world.udp_pool(Address(Protocol.UDP, "fe80::1%nowhere0", 53))
     handle = upstream.send(1, QUESTION)
     forgotten = upstream.send(2, QUESTION)
     upstream.forget(forgotten)
@@ -381,13 +381,13 @@ async def test_where_there_is_no_way_the_question_fails(world: World) -> None:
 async def test_where_no_socket_can_be_opened_another_serves_longer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upstream = world.ports(peer := world.peer(echo), sockets=2, queries=3)
+    upstream = world.udp_pool(peer := world.peer(echo), sockets=2, queries=3)
     await marked(upstream, world.caller)
 
-    def refuse(self: Ports[int]) -> None:
+    def refuse(self: UdpPool[int]) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(Ports, "_opened", refuse)
+    monkeypatch.setattr(UdpPool, "_opened", refuse)
     for token in range(50):
         upstream.send(token, QUESTION)
     await until(lambda: len(world.caller.replies) == 51)
@@ -402,7 +402,7 @@ async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.Mo
     peer = world.peer(echo)
     taken = peer.address.port
     monkeypatch.setattr(udp_pool, "source_ports", lambda: (taken, taken, frozenset()))
-    upstream = world.ports(peer)
+    upstream = world.udp_pool(peer)
     await marked(upstream, world.caller)
     assert peer.questions[0][1][1] != taken
 
@@ -422,7 +422,7 @@ def test_the_ports_of_the_system_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
     peer = world.peer(echo)
     address = peer.address
-    upstream = world.ports(address, sockets=4)
+    upstream = world.udp_pool(address, sockets=4)
     peer.close()
     for round_number in range(100):
         upstream.send(round_number, QUESTION)
@@ -441,7 +441,7 @@ async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
 
 async def test_after_close_nobody_is_told(world: World) -> None:
     peer = world.peer(silence)
-    upstream = world.ports(peer)
+    upstream = world.udp_pool(peer)
     peer.close()
     handle = upstream.send(1, QUESTION)
     upstream.close()
@@ -452,7 +452,7 @@ async def test_after_close_nobody_is_told(world: World) -> None:
 
 
 async def test_it_may_be_closed_by_who_is_told(world: World) -> None:
-    upstream = world.ports(world.peer(echo), sockets=1)
+    upstream = world.udp_pool(world.peer(echo), sockets=1)
     world.caller.then = upstream.close
     upstream.send(1, QUESTION)
     upstream.send(2, QUESTION)

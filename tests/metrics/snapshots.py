@@ -35,9 +35,9 @@ def bare(**fields: Any) -> Snapshot:
 
 def full(**fields: Any) -> Snapshot:
     """A server with every room, each of which has seen something."""
-    tallies = [stats.Tally("udp"), stats.Tally("tcp")]
+    tallies = [stats.ReplyCounters("udp"), stats.ReplyCounters("tcp")]
     for each in tallies:
-        for kind in stats.Kind:
+        for kind in stats.ReplyKind:
             each.numbers[each.number_of(APEX, 1, 0, kind)] += 3
     everything = Snapshot(
         ready=True,
@@ -86,8 +86,8 @@ def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) ->
 def forwarder(*upstreams: pending.Statistics) -> forward.Statistics:
     """A forwarder with these upstreams."""
     kept = cache.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-    waited = stats.Tally("udp")
-    waited.add(None, 1, 0, stats.Kind.FORWARDED)
+    waited = stats.ReplyCounters("udp")
+    waited.add(None, 1, 0, stats.ReplyKind.FORWARDED)
     replies, seconds = list(waited.counts()), {"udp": seen(0.02), "tcp": seen()}
     return forward.Statistics(1, 2, 3, 4, 5, 6, kept, list(upstreams), replies, seconds)
 

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import METRIC_TYPES
 from mcsdns.metrics.catalog import METRICS, Metric, Type
 from mcsdns.metrics.collector import families, values
 from mcsdns.metrics.exposition import render
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full
 from tests.paths import DOCS
 
@@ -100,4 +100,4 @@ def test_the_page_is_current() -> None:
 
 def test_the_page_says_what_every_kind_of_answer_is() -> None:
     before, _, _ = (DOCS / "metrics.md").read_text().partition("## ")
-    assert [kind for kind in Kind if f"`{kind}`" not in before] == []
+    assert [kind for kind in ReplyKind if f"`{kind}`" not in before] == []

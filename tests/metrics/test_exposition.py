@@ -10,7 +10,7 @@ from mcsdns.metrics import exposition
 from mcsdns.metrics.collector import families
 from mcsdns.metrics.exposition import render, rendering
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.stats import Count, Kind
+from mcsdns.stats import ReplyCount, ReplyKind
 from tests.metrics.snapshots import ZONE, bare, full
 
 PROMETHEUS = (
@@ -23,7 +23,7 @@ PROMETHEUS = (
 def many() -> Snapshot:
     """More replies of one metric than are written at once."""
     replies = [
-        Count("udp", ZONE, f"TYPE{n}", "NOERROR", Kind.CLUSTERSET, n)
+        ReplyCount("udp", ZONE, f"TYPE{n}", "NOERROR", ReplyKind.CLUSTERSET, n)
         for n in range(3 * exposition._AT_ONCE)
     ]
     return full(replies=replies)
@@ -117,7 +117,7 @@ def test_large_metrics_are_written_in_several_turns() -> None:
 
 def test_label_values_are_escaped() -> None:
     hostile = 'a"b\\c\nd'
-    replies = [Count("udp", hostile, "A", "NOERROR", Kind.CLUSTERSET, 1)]
+    replies = [ReplyCount("udp", hostile, "A", "NOERROR", ReplyKind.CLUSTERSET, 1)]
     body, _ = render(bare(replies=replies), "")
     (family,) = (each for each in read_text(body.decode()) if each.name == "mcsdns_requests")
     assert family.samples[0].labels["zone"] == hostile

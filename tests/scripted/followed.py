@@ -15,8 +15,8 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
-from mcsdns.server.world import World
-from mcsdns.sources.kubernetes.api import Cluster
+from mcsdns.server.world import ZoneState
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
 from mcsdns.sources.kubernetes.watcher import Timing
@@ -116,7 +116,7 @@ class Followed:
         self.watch = watch
         access = Access(kubeconfig=str(api.write_kubeconfig(folder / "config")))
         namespaces = settings.get("namespaces", ())
-        cluster = Cluster(access, watches=2 * max(1, len(namespaces)))
+        cluster = ApiServer(access, watches=2 * max(1, len(namespaces)))
         self.source = KubernetesSource(
             cluster, self._take, KubernetesSettings(**settings), timing=timing, rng=self.rng
         )
@@ -179,7 +179,7 @@ class Followed:
             if mine != other
         }
 
-    def fresh(self) -> World:
+    def fresh(self) -> ZoneState:
         """The world of a start from scratch."""
         namespaces = tuple(self.world.store.namespaces)
         world = _new_world(namespaces=namespaces)
@@ -218,11 +218,11 @@ class Followed:
         ]
 
 
-def _new_world(namespaces: Any = (), **_: Any) -> World:
-    return World(Settings(namespace=list(namespaces)))
+def _new_world(namespaces: Any = (), **_: Any) -> ZoneState:
+    return ZoneState(Settings(namespace=list(namespaces)))
 
 
-def _pairs(one: World, other: World) -> list[tuple[str, Any, Any]]:
+def _pairs(one: ZoneState, other: ZoneState) -> list[tuple[str, Any, Any]]:
     """What is compared, as (name, of one, of the other), cut to what differs."""
     return [
         *((str(kind), *_cut(_by_key(one, kind), _by_key(other, kind))) for kind in Kind),
@@ -231,7 +231,7 @@ def _pairs(one: World, other: World) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _by_key(world: World, kind: Kind) -> dict[Any, Object]:
+def _by_key(world: ZoneState, kind: Kind) -> dict[Any, Object]:
     """The objects, whichever API version they were read under: several may be served."""
     return {
         thing.key: msgspec.structs.replace(thing, api_version="")

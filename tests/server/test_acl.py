@@ -7,7 +7,7 @@ import pytest
 
 from mcsdns.errors import ConfigError
 from mcsdns.server import acl
-from mcsdns.server.acl import Allowed, own_networks, prefix_text
+from mcsdns.server.acl import Acl, own_networks, prefix_text
 
 
 def packed(text: str) -> bytes:
@@ -47,21 +47,21 @@ def packed(text: str) -> bytes:
     ],
 )
 def test_by_default_nobody_from_the_internet_may_ask(client: str, expected: bool) -> None:
-    allowed = Allowed(None, [])
+    allowed = Acl(None, [])
     assert allowed.allows(packed(client)) is expected
     assert allowed.allows(packed(client)) is expected, "asked again, as it was decided"
 
 
 def test_neighbours_of_our_interfaces_may_ask_by_default() -> None:
     own = [ipaddress.ip_network("203.0.113.0/24"), ipaddress.ip_network("2001:db8:7::/64")]
-    allowed = Allowed(None, own)
+    allowed = Acl(None, own)
     assert allowed.allows(packed("203.0.113.77"))
     assert allowed.allows(packed("2001:db8:7::9"))
     assert not allowed.allows(packed("203.0.114.1"))
 
 
 def test_new_prefixes_count_from_when_they_are_told() -> None:
-    allowed = Allowed(None, [])
+    allowed = Acl(None, [])
     assert not allowed.allows(packed("203.0.113.77"))
     allowed.renew([ipaddress.ip_network("203.0.113.0/24")])
     assert allowed.allows(packed("203.0.113.77"))
@@ -70,7 +70,7 @@ def test_new_prefixes_count_from_when_they_are_told() -> None:
 
 
 def test_named_networks_stand_in_place_of_the_default() -> None:
-    allowed = Allowed(["203.0.113.0/24", "2001:db8::7"], [ipaddress.ip_network("198.18.0.0/15")])
+    allowed = Acl(["203.0.113.0/24", "2001:db8::7"], [ipaddress.ip_network("198.18.0.0/15")])
     assert allowed.allows(packed("203.0.113.1"))
     assert allowed.allows(packed("2001:db8::7"))
     assert not allowed.allows(packed("2001:db8::8"))
@@ -79,20 +79,20 @@ def test_named_networks_stand_in_place_of_the_default() -> None:
 
 
 def test_named_networks_may_be_added_to_the_default() -> None:
-    allowed = Allowed(["default", "203.0.113.0/24"], [ipaddress.ip_network("198.18.0.0/15")])
+    allowed = Acl(["default", "203.0.113.0/24"], [ipaddress.ip_network("198.18.0.0/15")])
     for client in ("203.0.113.1", "127.0.0.1", "198.18.0.1"):
         assert allowed.allows(packed(client))
     assert not allowed.allows(packed("8.8.8.8"))
 
 
 def test_all_the_world_can_be_let_in_on_purpose() -> None:
-    allowed = Allowed(["0.0.0.0/0", "::/0"], [])
+    allowed = Acl(["0.0.0.0/0", "::/0"], [])
     assert allowed.allows(packed("8.8.8.8"))
     assert allowed.allows(packed("2001:db8::1"))
 
 
 def test_nobody_may_ask_where_no_network_is_named() -> None:
-    assert not Allowed([], []).allows(packed("127.0.0.1"))
+    assert not Acl([], []).allows(packed("127.0.0.1"))
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_nobody_may_ask_where_no_network_is_named() -> None:
 )
 def test_a_network_that_is_written_badly_is_refused(text: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Allowed([text], [])
+        Acl([text], [])
     assert why in str(caught.value)
 
 
 def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acl, "_MOST_DECISIONS", 10)
-    allowed = Allowed(None, [])
+    allowed = Acl(None, [])
     for number in range(100):
         assert allowed.allows(bytes((10, 0, 0, number)))
         assert not allowed.allows(bytes((9, 0, 0, number)))
@@ -130,12 +130,12 @@ def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatc
 )
 def test_the_flag_to_add_lets_the_client_in_and_nobody_out(client: str, prefix: str) -> None:
     assert prefix_text(packed(client)) == prefix
-    assert Allowed(["10.0.0.0/8"], []).flags_for(packed(client)) == f"--allow {prefix}"
-    flags = Allowed(None, []).flags_for(packed(client))
+    assert Acl(["10.0.0.0/8"], []).flags_for(packed(client)) == f"--allow {prefix}"
+    flags = Acl(None, []).flags_for(packed(client))
     assert flags == f"--allow default --allow {prefix}"
     networks = [word for word in flags.split() if word != "--allow"]
-    assert Allowed(networks, []).allows(packed(client))
-    assert Allowed(networks, []).allows(packed("127.0.0.1"))
+    assert Acl(networks, []).allows(packed(client))
+    assert Acl(networks, []).allows(packed("127.0.0.1"))
 
 
 def test_own_prefixes_are_those_of_the_interfaces() -> None:

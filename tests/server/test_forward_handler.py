@@ -16,13 +16,13 @@ from mcsdns.config import schema
 from mcsdns.dns import name as names
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.server import udp
-from mcsdns.server.acl import Allowed
-from mcsdns.server.forward_handler import Relay
-from mcsdns.server.handler import Responder
-from mcsdns.server.packet_cache import Kept
+from mcsdns.server.acl import Acl
+from mcsdns.server.forward_handler import ForwardHandler
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
-from mcsdns.stats import Tally
+from mcsdns.stats import ReplyCounters
 from tests.forward.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of
 
@@ -89,15 +89,20 @@ async def upstream() -> AsyncIterator[Server]:
 
 def responder_of(
     forwarder: Forwarder, allow: list[str] | None = None, logged: set[str] | None = None
-) -> tuple[Responder, Relay]:
-    tally = Tally("udp")
-    relay = Relay(
-        forwarder, Allowed(allow, ()), time.monotonic, tcp=False, tally=tally, logged=logged
+) -> tuple[Handler, ForwardHandler]:
+    tally = ReplyCounters("udp")
+    relay = ForwardHandler(
+        forwarder, Acl(allow, ()), time.monotonic, tcp=False, tally=tally, logged=logged
     )
     world = world_of([])
     return (
-        Responder(
-            world.answerer, world.tree, Kept(1 << 20), tcp=False, clock=time.monotonic, relay=relay
+        Handler(
+            world.answerer,
+            world.tree,
+            PacketCache(1 << 20),
+            tcp=False,
+            clock=time.monotonic,
+            relay=relay,
         ),
         relay,
     )
@@ -330,8 +335,8 @@ async def test_closing_with_questions_in_flight_is_quiet(
 async def test_a_reply_for_a_closed_socket_is_dropped() -> None:
     sock = udp.bind("127.0.0.1", 0)
     world = world_of([])
-    responder = Responder(
-        world.answerer, world.tree, Kept(1 << 20), tcp=False, clock=time.monotonic
+    responder = Handler(
+        world.answerer, world.tree, PacketCache(1 << 20), tcp=False, clock=time.monotonic
     )
     listener = UdpListener(sock, responder, wildcard=False)
     listener.start()

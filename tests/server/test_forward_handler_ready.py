@@ -11,8 +11,8 @@ from mcsdns.forward.cache import key_of
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.render import fit
 from mcsdns.forward.reply import read_upstream_reply
-from mcsdns.server.acl import Allowed
-from mcsdns.server.forward_handler import Relay
+from mcsdns.server.acl import Acl
+from mcsdns.server.forward_handler import ForwardHandler
 from tests.forward import upstream_message
 from tests.forward.scripted import Server, forwarder_of, request
 
@@ -71,7 +71,7 @@ async def test_each_second_the_ttls_are_those_of_the_cache(
     edns: bool,
     steps: list[float],
 ) -> None:
-    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example", edns=edns)
     query = dns.read_query(message)
     assert query is not None
@@ -95,7 +95,7 @@ async def test_each_second_the_ttls_are_those_of_the_cache(
 async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
     forwarder: Forwarder, clock: Clock
 ) -> None:
-    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example")
     query = dns.read_query(message)
     assert query is not None
@@ -113,7 +113,7 @@ async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
 
 
 async def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
-    relay = Relay(forwarder, Allowed(None, ()), clock, tcp=False)
+    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example")
     query = dns.read_query(message)
     assert query is not None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
-from mcsdns.server.handler import Responder
-from mcsdns.server.world import World
+from mcsdns.server.handler import Handler
+from mcsdns.server.world import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
@@ -22,7 +22,7 @@ VALID = dns.write_query(
 )
 
 
-def assert_right_or_none(responder: Responder, octets: bytes) -> None:
+def assert_right_or_none(responder: Handler, octets: bytes) -> None:
     reply = responder.respond(octets)
     assert responder.statistics().failures == 0
     if len(octets) < 12 or octets[2] & 0x80:
@@ -105,7 +105,7 @@ def test_a_fault_of_ours_is_answered_servfail_and_logged(
     assert len(caplog.records) == 10
 
 
-def dual_stack_world(endpoints: int) -> World:
+def dual_stack_world(endpoints: int) -> ZoneState:
     return world_of(
         [
             service_import("db"),
@@ -127,7 +127,7 @@ def dual_stack_world(endpoints: int) -> World:
     )
 
 
-def addresses_over_tcp(responder: Responder, qtype: int) -> tuple[bytes, set[int]]:
+def addresses_over_tcp(responder: Handler, qtype: int) -> tuple[bytes, set[int]]:
     name = names.wire_from_text("db.shop.svc.clusterset.local")
     reply = responder.respond(dns.write_query(1, name, qtype))
     assert reply is not None
@@ -152,7 +152,7 @@ def test_more_than_64_kib_is_a_subset_over_tcp_with_the_same_endpoints_for_both_
 def test_the_subset_turns_with_time_and_shows_every_endpoint() -> None:
     world = dual_stack_world(5000)
     now = [0.0]
-    responder = Responder(
+    responder = Handler(
         world.answerer,
         world.tree,
         responder_of(world).kept,

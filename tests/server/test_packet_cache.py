@@ -14,9 +14,9 @@ from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.objects.events import Apply, Delete
 from mcsdns.objects.model import Kind
-from mcsdns.server.handler import Responder
-from mcsdns.server.packet_cache import Kept, Statistics
-from mcsdns.server.world import World
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache, Statistics
+from mcsdns.server.world import ZoneState
 from mcsdns.zone.name_shape import APEX_OWNER
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
@@ -54,7 +54,7 @@ COOKIE = b"\0\x0a\0\x08" + bytes(8)
 SIZES = [None, 0, 511, 512, 513, 600, 700, 900, 1100, 1220, 1231, 1232, 1233, 4096, 65535]
 
 
-def a_world() -> World:
+def a_world() -> ZoneState:
     return world_of(
         [
             service_import("web", ips=["10.0.0.1", "10.0.0.2"], ports=[("http", 80)]),
@@ -151,7 +151,7 @@ def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool
     assert keeping.statistics().failures == 0
 
 
-def ask(responder: Responder, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
+def ask(responder: Handler, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
     name = names.wire_from_text(text)
     reply = responder.respond(dns.write_query(1, name, qtype, **options))
     assert reply is not None
@@ -273,8 +273,12 @@ def test_unknown_names_do_not_push_out_known_ones() -> None:
 @pytest.mark.parametrize("below", ["x.web.shop.svc", "svc", "x.svc", "web.shop.svc", "else"])
 def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -> None:
     world = a_world()
-    responder = Responder(
-        world.answerer, world.tree, Kept(1 << 24, max_unknown=100), tcp=False, clock=lambda: 0.0
+    responder = Handler(
+        world.answerer,
+        world.tree,
+        PacketCache(1 << 24, max_unknown=100),
+        tcp=False,
+        clock=lambda: 0.0,
     )
     for number in range(1000):
         for _ in range(3):

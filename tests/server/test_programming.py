@@ -8,9 +8,9 @@ import msgspec
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.world import World
-from mcsdns.server.zone_state import Feed, Statistics
-from mcsdns.sources.deletion_guard import Guard, GuardSettings
+from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import Statistics, UpdateQueue
+from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
 from tests.scripted.followed import until
 from tests.worlds import endpoint_slice, service_import
 
@@ -28,8 +28,8 @@ class Fed:
 
     def __init__(self) -> None:
         self.now_s = NOW_S
-        self.world = World(Settings())
-        self.feed = Feed(self.world, (), clock=lambda: self.now_s)
+        self.world = ZoneState(Settings())
+        self.feed = UpdateQueue(self.world, (), clock=lambda: self.now_s)
 
     async def sync(self, *objects: Object) -> "Fed":
         """Show a first list."""
@@ -139,8 +139,8 @@ async def test_slices_that_no_answer_is_made_of_are_not_measured() -> None:
 
 async def test_what_the_guard_puts_back_is_no_news() -> None:
     fed = await Fed().sync()
-    settings = GuardSettings(least=2, linger_s=1.0)
-    guard = Guard(fed.world.store, settings, logging.getLogger("guard").warning)
+    settings = DeletionGuardSettings(least=2, linger_s=1.0)
+    guard = DeletionGuard(fed.world.store, settings, logging.getLogger("guard").warning)
     pieces = [
         msgspec.structs.replace(endpoint_slice(name, "eu", ["10.1.0.1"]), triggered_s=NOW_S - 500)
         for name in ("one", "two", "three")

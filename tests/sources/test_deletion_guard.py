@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import ImportType, Kind, Object, ServiceImport
 from mcsdns.objects.store import ServiceKey, Store
-from mcsdns.sources.deletion_guard import Guard, GuardSettings
+from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
 from tests.worlds import endpoint_slice, service_import
 
 IMPORT, SLICE = Kind.SERVICE_IMPORT, Kind.ENDPOINT_SLICE
@@ -33,7 +33,9 @@ class World:
         self.now_s = 100.0
         self.store, self.plain = Store(), Store()
         self.log: list[str] = []
-        self.guard = Guard(self.store, GuardSettings(**({"linger_s": 1.0} | options)), self._report)
+        self.guard = DeletionGuard(
+            self.store, DeletionGuardSettings(**({"linger_s": 1.0} | options)), self._report
+        )
         for each in objects:
             self.feed(Apply(each))
 

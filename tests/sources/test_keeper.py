@@ -5,7 +5,7 @@ import anyio
 import pytest
 
 from mcsdns.sources import snapshot
-from mcsdns.sources.keeper import Keeper, KeeperSettings, Known, wait_for
+from mcsdns.sources.keeper import Known, SnapshotWriter, SnapshotWriterSettings, wait_for
 from tests.sources.test_snapshot import DAY_S, HERE, WORLD
 
 
@@ -17,12 +17,12 @@ class Script:
         self.now_s = 1000.0
         self.known: Known | None = None
         self.objects = list(WORLD)
-        self.keeper = Keeper(
+        self.keeper = SnapshotWriter(
             str(path),
             HERE,
             lambda: self.known,
             lambda: tuple(self.objects),
-            KeeperSettings(),
+            SnapshotWriterSettings(),
             lambda: self.now_s,
             self._wait,
         )
@@ -112,12 +112,12 @@ async def test_a_change_wakes_who_waits(tmp_path: Path) -> None:
             group.cancel_scope.cancel()
             await anyio.lowlevel.checkpoint()
 
-    script.keeper = Keeper(
+    script.keeper = SnapshotWriter(
         str(script.path),
         HERE,
         lambda: script.known,
         lambda: (),
-        KeeperSettings(),
+        SnapshotWriterSettings(),
         lambda: script.now_s,
         wait,
     )

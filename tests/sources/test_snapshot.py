@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from mcsdns.errors import SourceError
 from mcsdns.objects.model import EndpointSlice, Object, Port, ServiceImport
 from mcsdns.sources import snapshot
-from mcsdns.sources.snapshot import Identity, Snapshot, SnapshotError
+from mcsdns.sources.snapshot import SnapshotError, SnapshotIdentity, StoredSnapshot
 from tests.worlds import endpoint_slice, service_import
 
-HERE = Identity(
+HERE = SnapshotIdentity(
     server="https://api.example:6443",
     ca="ab12",
     namespaces=("shop",),
@@ -41,7 +41,9 @@ async def save(path: Path, objects: Sequence[Object] = WORLD) -> Path:
     return path
 
 
-def load(path: Path, identity: Identity = HERE, now_s: float = AS_OF_S + 60) -> Snapshot:
+def load(
+    path: Path, identity: SnapshotIdentity = HERE, now_s: float = AS_OF_S + 60
+) -> StoredSnapshot:
     return snapshot.read(str(path), identity, now_s, DAY_S)
 
 
@@ -55,7 +57,7 @@ def refused(path: Path, **options: Any) -> SnapshotError:
 
 async def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = load(await save(tmp_path / "snapshot"))
-    assert found == Snapshot(AS_OF_S, "v1beta1", WORLD)
+    assert found == StoredSnapshot(AS_OF_S, "v1beta1", WORLD)
 
 
 _ports = st.lists(
@@ -202,7 +204,7 @@ async def test_a_snapshot_of_something_else_names_the_difference(
 
 
 def test_every_field_of_an_identity_is_compared() -> None:
-    fields = {field.name for field in msgspec.structs.fields(Identity)}
+    fields = {field.name for field in msgspec.structs.fields(SnapshotIdentity)}
     assert fields == set(snapshot.IDENTITY_WORDS)
 
 

@@ -15,8 +15,8 @@ from mcsdns.forward import cache, health, pending
 from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects import store
-from mcsdns.server.world import World
-from mcsdns.stats import Count, Kind
+from mcsdns.server.world import ZoneState
+from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import api
 from mcsdns.web.operator import SourceState
 
@@ -24,7 +24,7 @@ from mcsdns.web.operator import SourceState
 class StandIn:
     """An `Operator` whose state a test sets."""
 
-    def __init__(self, world: World, settings: Settings | None = None) -> None:
+    def __init__(self, world: ZoneState, settings: Settings | None = None) -> None:
         self.world = world
         self.settings = settings or Settings()
         self.started_s = time.time() - 3 * 3600
@@ -39,8 +39,8 @@ class StandIn:
                 fresh_s=0.4,
             )
         ]
-        self.numbers = {Kind.CLUSTERSET: 0, Kind.NEGATIVE: 0}
-        self.growth: dict[Kind, float] = {}
+        self.numbers = {ReplyKind.CLUSTERSET: 0, ReplyKind.NEGATIVE: 0}
+        self.growth: dict[ReplyKind, float] = {}
         self.forwarder: forward.Statistics | None = None
         self._looked_s = time.monotonic()
 
@@ -75,7 +75,7 @@ class StandIn:
             self.numbers[kind] += round(per_second * (now_s - self._looked_s))
         self._looked_s = now_s
         counts = [
-            Count("udp", "clusterset.local.", "A", "NOERROR", kind, number)
+            ReplyCount("udp", "clusterset.local.", "A", "NOERROR", kind, number)
             for kind, number in self.numbers.items()
         ]
         index: store.Statistics = self.world.store.statistics()
@@ -195,7 +195,7 @@ class Served:
             self._runner = None
 
 
-def apply_all(world: World, events: Iterable[Any]) -> None:
+def apply_all(world: ZoneState, events: Iterable[Any]) -> None:
     """Let a world change."""
     for event in events:
         world.publisher.apply(event)

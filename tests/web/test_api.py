@@ -12,7 +12,7 @@ from mcsdns.config import Settings
 from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.diagnostics.explain.text import to_json
 from mcsdns.objects.store import Statistics
-from mcsdns.stats import Kind
+from mcsdns.stats import ReplyKind
 from mcsdns.web import api, security
 from mcsdns.web.fairness import BusyError, Gate
 from tests.diagnostics.explain.shop_world import SHOP, Explained
@@ -199,7 +199,7 @@ async def test_upstream_of_a_stub_zone_names_it(world: Explained) -> None:
 async def test_rates_are_sampled_while_it_runs(get: Get, operator: StandIn) -> None:
     first = await get("/api/rates")
     assert (first["every_s"], first["most"]) == (1.0, 300)
-    operator.numbers[Kind.CLUSTERSET] = 500
+    operator.numbers[ReplyKind.CLUSTERSET] = 500
 
     async def is_seen() -> bool:
         return max((await get("/api/rates"))["answers"], default=0) > 0

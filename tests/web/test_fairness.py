@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mcsdns.stats import Count, Kind
+from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import fairness
 from mcsdns.web.fairness import BusyError, Gate, Work, in_turns
 from mcsdns.web.rates import Ring
@@ -131,9 +131,9 @@ async def test_gate_opens_again_after_an_error() -> None:
             await anext(aiter(fail()))
 
 
-def counts(**numbers: int) -> list[Count]:
+def counts(**numbers: int) -> list[ReplyCount]:
     return [
-        Count("udp", "clusterset.local.", "A", "NOERROR", Kind[kind.upper()], number)
+        ReplyCount("udp", "clusterset.local.", "A", "NOERROR", ReplyKind[kind.upper()], number)
         for kind, number in numbers.items()
     ]
 

@@ -5,7 +5,7 @@ import pytest
 from mcsdns.diagnostics.explain.decision import explain
 from mcsdns.diagnostics.explain.facts import Reason
 from mcsdns.dns.types import RRType
-from mcsdns.web.html.picture import _STOPS_AT, Picture, State, draw
+from mcsdns.web.html.picture import _STOPS_AT, Picture, PictureState, draw
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import, world_of
 
@@ -92,14 +92,14 @@ def test_way_stops_where_the_answer_was_decided(
     shop: Explained, question: str, stop: str | None
 ) -> None:
     drawn = picture(shop, question)
-    assert [step.title for step in drawn.steps if step.state is State.STOPPED] == (
+    assert [step.title for step in drawn.steps if step.state is PictureState.STOPPED] == (
         [stop] if stop else []
     )
     assert drawn.tone == ("bad" if stop else "good")
     titles = [step.title for step in drawn.steps]
     if stop:
         after = drawn.steps[titles.index(stop) + 1 :]
-        assert all(step.state is State.SKIPPED for step in after)
+        assert all(step.state is PictureState.SKIPPED for step in after)
 
 
 def test_every_reason_has_its_place() -> None:
@@ -109,7 +109,7 @@ def test_every_reason_has_its_place() -> None:
 
 def test_slices_of_a_clusterset_ip_service_have_no_part(shop: Explained) -> None:
     (step,) = [s for s in picture(shop, f"web.shop.{ZONE}").steps if s.cards]
-    assert step.state is State.SKIPPED
+    assert step.state is PictureState.SKIPPED
     assert step.said == "1 EndpointSlice, not asked: the address is that of spec.ips"
     assert [dot.why_not for card in step.cards for dot in card.dots] == [""]
 

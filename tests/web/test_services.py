@@ -9,21 +9,21 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.web.fairness import Work
-from mcsdns.web.services import Page, Wanted, find
+from mcsdns.web.services import ServicePage, Wanted, find
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all
 from tests.worlds import endpoint_slice, service_import, world_of
 
 
 @pytest.fixture(scope="module")
-def shop() -> World:
+def shop() -> ZoneState:
     return Explained(SHOP)
 
 
 @pytest.fixture(scope="module")
-def many() -> World:
+def many() -> ZoneState:
     """20,000 services, every third of them headless with two slices."""
     objects = []
     for number in range(20_000):
@@ -39,25 +39,25 @@ def many() -> World:
     return world_of(objects)
 
 
-def found(world: World, **wanted: Any) -> Page:
+def found(world: ZoneState, **wanted: Any) -> ServicePage:
     """Do all the work at once."""
     return rest_of(find(world, Wanted(**wanted)))
 
 
-def rest_of(work: Work[Page]) -> Page:
+def rest_of(work: Work[ServicePage]) -> ServicePage:
     while True:
         try:
             next(work)
         except StopIteration as done:
-            page: Page = done.value
+            page: ServicePage = done.value
             return page
 
 
-def names(page: Page) -> list[str]:
+def names(page: ServicePage) -> list[str]:
     return [f"{each.namespace}/{each.name}" for each in page.services]
 
 
-def test_services_are_in_order_of_namespace_and_name(shop: World) -> None:
+def test_services_are_in_order_of_namespace_and_name(shop: ZoneState) -> None:
     page = found(shop)
     assert names(page)[:3] == ["bank/ledger", "shop/bare", "shop/cold"]
     assert names(page) == sorted(names(page))
@@ -80,13 +80,13 @@ def test_services_are_in_order_of_namespace_and_name(shop: World) -> None:
         ("  ", None),
     ],
 )
-def test_search(shop: World, text: str, expected: list[str] | None) -> None:
+def test_search(shop: ZoneState, text: str, expected: list[str] | None) -> None:
     page = found(shop, text=text)
     assert names(page) == (names(found(shop)) if expected is None else expected)
     assert page.matched == len(page.services)
 
 
-def test_pages_follow_each_other_without_gap(many: World) -> None:
+def test_pages_follow_each_other_without_gap(many: ZoneState) -> None:
     seen: list[str] = []
     after = None
     while True:
@@ -100,7 +100,7 @@ def test_pages_follow_each_other_without_gap(many: World) -> None:
     assert seen == sorted(seen)
 
 
-def test_service_that_comes_between_pages_disturbs_none(shop: World) -> None:
+def test_service_that_comes_between_pages_disturbs_none(shop: ZoneState) -> None:
     world = Explained(SHOP)
     first = found(world, limit=3)
     apply_all(world, [InitApply(service_import("aaa", "aaa", ["10.0.0.1"]))])
@@ -118,12 +118,12 @@ def test_service_that_goes_while_it_is_listed_is_left_out() -> None:
     assert "shop/db" in names(page)
 
 
-def row(world: World, text: str) -> Any:
+def row(world: ZoneState, text: str) -> Any:
     (only,) = found(world, text=text).services
     return only
 
 
-def test_clusterset_ip_service_has_its_address_and_ports(shop: World) -> None:
+def test_clusterset_ip_service_has_its_address_and_ports(shop: ZoneState) -> None:
     web = row(shop, "shop/web")
     assert (web.type, list(web.ips), web.resolves) == ("ClusterSetIP", ["10.96.1.10"], True)
     assert [(port.name, port.number) for port in web.ports] == [
@@ -135,11 +135,11 @@ def test_clusterset_ip_service_has_its_address_and_ports(shop: World) -> None:
     assert list(web.troubles) == []
 
 
-def test_service_with_ipv6_addresses_only_is_asked_for_those(shop: World) -> None:
+def test_service_with_ipv6_addresses_only_is_asked_for_those(shop: ZoneState) -> None:
     assert row(shop, "ledger").asked == "AAAA"
 
 
-def test_headless_service_counts_its_endpoints_by_cluster(shop: World) -> None:
+def test_headless_service_counts_its_endpoints_by_cluster(shop: ZoneState) -> None:
     db = row(shop, "shop/db")
     assert [(each.id, each.slices, each.ready, each.endpoints) for each in db.clusters] == [
         ("cluster-a", 1, 2, 4),
@@ -161,11 +161,11 @@ def test_headless_service_counts_its_endpoints_by_cluster(shop: World) -> None:
         ("shop/lost", "EndpointSlice lost-a is not served: addressType FQDN"),
     ],
 )
-def test_trouble_is_said(shop: World, service: str, trouble: str) -> None:
+def test_trouble_is_said(shop: ZoneState, service: str, trouble: str) -> None:
     assert any(each.startswith(trouble) for each in row(shop, service).troubles)
 
 
-def test_only_those_in_trouble(shop: World) -> None:
+def test_only_those_in_trouble(shop: ZoneState) -> None:
     page = found(shop, troubled=True)
     assert names(page) == [
         f"shop/{name}" for name in ("bare", "cold", "db", "empty", "lost", "pending")
@@ -224,7 +224,7 @@ def test_long_texts_and_lists_are_cut() -> None:
     assert all(len(each.message) <= 300 for each in web.conditions)
 
 
-def test_no_step_of_the_work_is_long(many: World) -> None:
+def test_no_step_of_the_work_is_long(many: ZoneState) -> None:
     """What grows with the number of services is cut into steps; each handles a bounded number."""
     steps = sum(1 for _ in find(many, Wanted()))
     assert steps >= 20_000 / 200
@@ -232,7 +232,7 @@ def test_no_step_of_the_work_is_long(many: World) -> None:
     assert steps >= 20_000
 
 
-async def test_loop_is_not_held_while_20000_services_are_searched(many: World) -> None:
+async def test_loop_is_not_held_while_20000_services_are_searched(many: ZoneState) -> None:
     """Another task has hundreds of turns meanwhile."""
     turns = 0
 
@@ -270,7 +270,7 @@ async def test_loop_is_not_held_while_20000_services_are_searched(many: World) -
     ],
 )
 async def test_wrong_parameter_is_told_what_is_wrong(
-    shop: World, parameters: dict[str, str], error: str
+    shop: ZoneState, parameters: dict[str, str], error: str
 ) -> None:
     async with (
         TestClient(TestServer(application(StandIn(shop)))) as client,
@@ -280,12 +280,12 @@ async def test_wrong_parameter_is_told_what_is_wrong(
         assert error in (await response.json())["error"]
 
 
-async def test_list_over_http_is_what_was_found(shop: World) -> None:
+async def test_list_over_http_is_what_was_found(shop: ZoneState) -> None:
     async with (
         TestClient(TestServer(application(StandIn(shop)))) as client,
         client.get("/api/services", params={"q": "shop", "limit": "2"}) as response,
     ):
-        page = msgspec.json.decode(await response.read(), type=Page)
+        page = msgspec.json.decode(await response.read(), type=ServicePage)
     assert page == msgspec.convert(
-        msgspec.to_builtins(found(shop, text="shop", limit=2)), type=Page
+        msgspec.to_builtins(found(shop, text="shop", limit=2)), type=ServicePage
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.zone.tree import labels_of_key
 from tests.worlds import endpoint_slice, service_import, world_of
 
@@ -73,7 +73,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[Object]]:
     return events, list(truth.values())
 
 
-def zone_of(world: World) -> dict[Any, Any]:
+def zone_of(world: ZoneState) -> dict[Any, Any]:
     keys = list(itertools.product(NAMESPACES, SERVICES))
     services: dict[Any, Any] = {key: world.tree.service(labels_of_key(key)) for key in keys}
     namespaces = {
@@ -92,7 +92,7 @@ def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     history: tuple[list[Event], list[Object]], data: st.DataObject
 ) -> None:
     events, truth = history
-    world = World(Settings())
+    world = ZoneState(Settings())
     for event in events:
         world.publisher.apply(event)
         for _ in itertools.islice(world.publisher.publish(), data.draw(st.integers(0, 3))):
@@ -113,7 +113,7 @@ def test_a_history_without_a_last_list_ends_the_same(
     history: tuple[list[Event], list[Object]],
 ) -> None:
     events, truth = history
-    world = World(Settings())
+    world = ZoneState(Settings())
     for event in events:
         world.publisher.apply(event)
     world.publish_all(1)
@@ -136,7 +136,7 @@ def test_the_last_service_takes_its_namespace_along() -> None:
 
 
 def test_serial_is_the_time_but_never_goes_back_and_steps_once_a_second() -> None:
-    world = World(Settings())
+    world = ZoneState(Settings())
     publisher = world.publisher
     assert publisher.step_serial(1000) is False
     assert publisher.serial == 1000

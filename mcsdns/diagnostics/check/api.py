@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 import anyio
 import msgspec
 
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.codec import UNREADABLE
 from mcsdns.sources.kubernetes.reflector import Trouble
 
@@ -17,7 +17,7 @@ Form = TypeVar("Form")
 class Api:
     """An API server and our identity there."""
 
-    def __init__(self, cluster: Cluster, *, within_s: float = _ANSWER_S) -> None:
+    def __init__(self, cluster: ApiServer, *, within_s: float = _ANSWER_S) -> None:
         """Take the cluster, which whoever made it closes."""
         self._cluster = cluster
         self._within_s = within_s

@@ -20,8 +20,8 @@ from mcsdns.diagnostics.check.services import check_services
 from mcsdns.diagnostics.check.versions import check_versions
 from mcsdns.diagnostics.explain.walk import Served
 from mcsdns.errors import SourceError
-from mcsdns.server.world import World
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.server.world import ZoneState
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.reflector import Trouble
 
@@ -38,7 +38,7 @@ class Seen(msgspec.Struct):
     """
 
     outcomes: list[Outcome]
-    world: World | None = None
+    world: ZoneState | None = None
     resolvers: list[Resolver] = []
     configured: Outcome = Outcome()
 
@@ -65,7 +65,7 @@ async def look_at_source(plan: Plan) -> Seen:
 
 
 async def _look_at_cluster(plan: Plan, access: Access, seen: Seen) -> None:
-    cluster = Cluster(access)
+    cluster = ApiServer(access)
     try:
         await _look_at_api(plan, access, Api(cluster), seen)
     finally:
@@ -133,7 +133,7 @@ def _api_failure(failure: ApiError, url: str) -> Finding:
     )
 
 
-def _look_at_objects(plan: Plan, world: World, seen: Seen) -> None:
+def _look_at_objects(plan: Plan, world: ZoneState, seen: Seen) -> None:
     served = Served(world.store, world.tree, world.answerer)
     seen.add(check_objects(world.problems))
     seen.add(check_services(served, all_imports=not plan.settings.import_selector))

@@ -12,7 +12,7 @@ from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import Store
-from mcsdns.server.authority import Answerer
+from mcsdns.server.authority import Authority
 from mcsdns.sources.manifests.documents import ANYTHING, Located
 from mcsdns.zone.tree import Readiness, Tree
 
@@ -20,7 +20,7 @@ from mcsdns.zone.tree import Readiness, Tree
 def explain(
     store: Store,
     tree: Tree,
-    answerer: Answerer,
+    answerer: Authority,
     name: str,
     qtype: int,
     problems: Iterable[Located] = (),

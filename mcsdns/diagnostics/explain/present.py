@@ -11,7 +11,7 @@ from mcsdns.dns.message_reader import EDE_NAMES, FLAGS, read_reply
 from mcsdns.dns.rdata import fields_of, type_name
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import RRset, RRType, rcode_text
-from mcsdns.server.authority import Answerer
+from mcsdns.server.authority import Authority
 from mcsdns.zone.tree import Tree
 
 
@@ -40,7 +40,7 @@ def reply_of(query: Query, response: Response, flags: tuple[str, ...]) -> Reply:
 
 
 def rendered(
-    answerer: Answerer, tree: Tree, name: bytes, qtype: int
+    answerer: Authority, tree: Tree, name: bytes, qtype: int
 ) -> tuple[tuple[str, ...], tuple[Size, ...]]:
     """Have the server's own responder render the reply for each usual client.
 

@@ -19,7 +19,7 @@ from mcsdns.dns import (
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.objects.store import ServiceKey, Store
-from mcsdns.server.authority import Answerer, Decision
+from mcsdns.server.authority import Authority, Decision
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
@@ -32,7 +32,7 @@ class Served(msgspec.Struct, frozen=True):
 
     store: Store
     tree: Tree
-    answerer: Answerer
+    answerer: Authority
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class ApiError(SourceError):
         self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
 
 
-class Response:
+class ApiResponse:
     """An answer that is being read."""
 
     def __init__(self, response: Any, url: str) -> None:  # noqa: ANN401 - of aiohttp
@@ -135,7 +135,7 @@ class _Session:
         await self._library.close()
 
 
-class Cluster:
+class ApiServer:
     """One API server and our identity there.
 
     Attributes:
@@ -156,7 +156,7 @@ class Cluster:
 
     def get(
         self, path: str, parameters: Mapping[str, str] | None = None, *, within_s: float
-    ) -> AbstractAsyncContextManager[Response]:
+    ) -> AbstractAsyncContextManager[ApiResponse]:
         """Ask for a path; the headers of the answer must come `within_s`.
 
         Raises:
@@ -166,14 +166,14 @@ class Cluster:
 
     def post(
         self, path: str, document: bytes, *, within_s: float
-    ) -> AbstractAsyncContextManager[Response]:
+    ) -> AbstractAsyncContextManager[ApiResponse]:
         """Send a JSON document to a path; see `get`."""
         return self._request(path, {}, document, within_s)
 
     @contextlib.asynccontextmanager
     async def _request(
         self, path: str, parameters: Mapping[str, str], document: bytes, within_s: float
-    ) -> AsyncGenerator[Response]:
+    ) -> AsyncGenerator[ApiResponse]:
         url = self.place.url
         session = await self._enter()
         try:
@@ -183,7 +183,7 @@ class Cluster:
             async with contextlib.aclosing(_Closing(response)):
                 if response.status not in _DONE:
                     raise await _refusal(response, url, path)
-                yield Response(response, url)
+                yield ApiResponse(response, url)
         except ApiError as error:
             session.is_outdated |= error.of_identity
             raise

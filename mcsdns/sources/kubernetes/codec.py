@@ -63,7 +63,7 @@ class _PageMetadata(msgspec.Struct, gc=False):
     resource_version: str | None = msgspec.field(default=None, name="resourceVersion")
 
 
-class Page(msgspec.Struct, gc=False):
+class ListPage(msgspec.Struct, gc=False):
     """One page of a list; items stay octets until `Decoder.item`."""
 
     metadata: _PageMetadata
@@ -94,7 +94,7 @@ class _Details(msgspec.Struct, gc=False, rename="camel"):
     retry_after_seconds: float | None = None
 
 
-class Status(msgspec.Struct, gc=False):
+class ApiStatus(msgspec.Struct, gc=False):
     """Why an API server did not do what was asked; `code` is that of HTTP."""
 
     code: int = 0
@@ -125,15 +125,15 @@ _Raw = RawServiceImport | RawEndpointSlice
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one item or line says: a message for the reflector, or a status; and problems."""
 
-    message: Seen | Gone | Bookmark | Status | None
+    message: Seen | Gone | Bookmark | ApiStatus | None
     problems: tuple[Problem, ...] = ()
 
 
-_pages = msgspec.json.Decoder(Page)
+_pages = msgspec.json.Decoder(ListPage)
 _lines = msgspec.json.Decoder(_Line)
 _things = msgspec.json.Decoder(_Thing)
 _bookmarks = msgspec.json.Decoder(_Marked)
-_statuses = msgspec.json.Decoder(Status)
+_statuses = msgspec.json.Decoder(ApiStatus)
 
 
 def clamp_retry_after(seconds: float) -> float:
@@ -141,7 +141,7 @@ def clamp_retry_after(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def read_page(octets: bytes) -> Page:
+def read_page(octets: bytes) -> ListPage:
     """Read a page without its items.
 
     Raises:
@@ -153,13 +153,13 @@ def read_page(octets: bytes) -> Page:
         raise ObjectError(f"the answer is not a list: {error}") from None
 
 
-def read_status(octets: bytes, code: int) -> Status:
+def read_status(octets: bytes, code: int) -> ApiStatus:
     """Read the body of a failure, which may be plain text; `code` is that of HTTP."""
     try:
         status = _statuses.decode(octets)
     except UNREADABLE:
         text = octets[:200].decode(errors="replace").strip()
-        return Status(code, message=text)
+        return ApiStatus(code, message=text)
     return msgspec.structs.replace(status, code=code)
 
 

@@ -22,7 +22,7 @@ class KubeconfigError(SourceError):
     """A kubeconfig is not there, or lacks what it must have."""
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class KubeconfigCluster(msgspec.Struct, frozen=True):
     """One cluster of a kubeconfig.
 
     Attributes:
@@ -62,10 +62,10 @@ class Kubeconfig(msgspec.Struct, frozen=True):
 
     current_context: str
     contexts: dict[str, Context]
-    clusters: dict[str, Cluster]
+    clusters: dict[str, KubeconfigCluster]
     users: dict[str, bool]
 
-    def cluster_of(self, context: str) -> Cluster:
+    def cluster_of(self, context: str) -> KubeconfigCluster:
         """Return the cluster of a context.
 
         Raises:
@@ -190,10 +190,10 @@ def _without_the_text(error: yaml.YAMLError) -> str:
     return f"{problem}, line {mark.line + 1}" if mark else str(problem)
 
 
-def _cluster(named: _NamedCluster, folder: str) -> Cluster:
+def _cluster(named: _NamedCluster, folder: str) -> KubeconfigCluster:
     raw = named.cluster or _RawCluster()
     authority = raw.certificate_authority
-    return Cluster(
+    return KubeconfigCluster(
         (raw.server or "").rstrip("/"),
         raw.certificate_authority_data or "",
         os.path.join(folder, authority) if authority else "",

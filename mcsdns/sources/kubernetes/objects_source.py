@@ -17,7 +17,7 @@ from mcsdns.errors import ObjectError, SourceError
 from mcsdns.objects.events import Event, Init, InitDone
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.sources.kubernetes import discovery
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.auth import Place
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.kubernetes.settings import KubernetesSettings
@@ -52,7 +52,7 @@ class KubernetesSource:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: ApiServer,
         sink: Callable[[Event], None],
         settings: KubernetesSettings,
         *,

@@ -15,13 +15,13 @@ from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.world import World
-from mcsdns.server.zone_state import Feed
+from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import UpdateQueue
 from mcsdns.sources import snapshot
 from mcsdns.sources.base import SourceState, Statistics
-from mcsdns.sources.deletion_guard import Guard
-from mcsdns.sources.keeper import Keeper, KeeperSettings, Known
-from mcsdns.sources.kubernetes.api import Cluster
+from mcsdns.sources.deletion_guard import DeletionGuard
+from mcsdns.sources.keeper import Known, SnapshotWriter, SnapshotWriterSettings
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.objects_source import KubernetesSource, Standing
 from mcsdns.sources.manifests.documents import Located
 
@@ -47,7 +47,7 @@ def make_source(
     if access is None:
         raise ConfigError("no API server to follow: leave out --manifests")
     followed = settings.kubernetes_settings()
-    cluster = Cluster(access, watches=len(list(followed.scopes())))
+    cluster = ApiServer(access, watches=len(list(followed.scopes())))
     return KubernetesSource(cluster, sink, followed, hear=hear, complete=complete)
 
 
@@ -61,15 +61,15 @@ class Upkeep:
 
     is_guarded = True
 
-    def __init__(self, settings: Settings, world: World, feed: Feed) -> None:
+    def __init__(self, settings: Settings, world: ZoneState, feed: UpdateQueue) -> None:
         """Read where the API server is; nothing is asked before `run`.
 
         Raises:
             ConfigError: as `make_source`.
         """
         self.source = make_source(settings, self._take, self._hear, self._complete)
-        self.guard = Guard(world.store, settings.guard_settings(), logger.warning)
-        self.keeper: Keeper | None = None
+        self.guard = DeletionGuard(world.store, settings.guard_settings(), logger.warning)
+        self.keeper: SnapshotWriter | None = None
         self._settings = settings
         self._store = world.store
         self._feed = feed
@@ -167,7 +167,7 @@ class Upkeep:
             *([problem] if problem else []),
         ]
 
-    async def _keep(self, keeper: Keeper) -> None:
+    async def _keep(self, keeper: SnapshotWriter) -> None:
         """Write the snapshot as soon as answers come from this world."""
         await self._in_force.wait()
         await keeper.run()
@@ -200,13 +200,15 @@ class Upkeep:
         self._feed.mark_stale(stale=self._settings.stale_after > 0)
         logger.warning("%s is served until the API server answers", self._restored)
 
-    def _make_keeper(self, path: str) -> Keeper:
-        settings = KeeperSettings()
-        return Keeper(path, self._identity(), self._known, self._objects, settings, time.monotonic)
+    def _make_keeper(self, path: str) -> SnapshotWriter:
+        settings = SnapshotWriterSettings()
+        return SnapshotWriter(
+            path, self._identity(), self._known, self._objects, settings, time.monotonic
+        )
 
-    def _identity(self) -> snapshot.Identity:
+    def _identity(self) -> snapshot.SnapshotIdentity:
         followed, place = self._settings.kubernetes_settings(), self.source.place
-        return snapshot.Identity(
+        return snapshot.SnapshotIdentity(
             server=place.url,
             ca=place.ca_fingerprint,
             namespaces=tuple(sorted(followed.namespaces)),

@@ -20,9 +20,9 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.events import Event, Init, InitDone
 from mcsdns.objects.model import Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes.api import ApiError, Cluster, Response
+from mcsdns.sources.kubernetes.api import ApiError, ApiResponse, ApiServer
 from mcsdns.sources.kubernetes.backoff import Backoff
-from mcsdns.sources.kubernetes.codec import Decoder, Reading, Status, read_page
+from mcsdns.sources.kubernetes.codec import ApiStatus, Decoder, Reading, read_page
 from mcsdns.sources.kubernetes.discovery import path_of
 from mcsdns.sources.kubernetes.reflector import (
     Bookmark,
@@ -119,7 +119,7 @@ class Follower:
     """
 
     def __init__(
-        self, scope: Scope, cluster: Cluster, owner: Owner, timing: Timing, rng: random.Random
+        self, scope: Scope, cluster: ApiServer, owner: Owner, timing: Timing, rng: random.Random
     ) -> None:
         """Say what to follow; nothing is asked before `run`."""
         self.scope = scope
@@ -273,12 +273,14 @@ class Follower:
             self._succeed()
             return await self._read_lines(response)
 
-    def _get(self, parameters: dict[str, str]) -> contextlib.AbstractAsyncContextManager[Response]:
+    def _get(
+        self, parameters: dict[str, str]
+    ) -> contextlib.AbstractAsyncContextManager[ApiResponse]:
         if self.scope.selector:
             parameters["labelSelector"] = self.scope.selector
         return self._cluster.get(self._path, parameters, within_s=self._timing.answer_s)
 
-    async def _read_lines(self, response: Response) -> Step:
+    async def _read_lines(self, response: ApiResponse) -> Step:
         rest = b""
         while chunk := await self._read_some(response):
             lines = (rest + chunk).split(b"\n")
@@ -298,7 +300,7 @@ class Follower:
         self._ended += 1
         return self._feed(Ended())
 
-    async def _read_some(self, response: Response) -> bytes:
+    async def _read_some(self, response: ApiResponse) -> bytes:
         """Wait for what comes next; a watch that is silent for too long is dead."""
         if self._reflector.state is State.STREAMING:
             limit_s, trouble = self._timing.quiet_list_s, Trouble.NO_END
@@ -318,7 +320,7 @@ class Follower:
     def _hear(self, reading: Reading) -> Step:
         """Feed the reflector one item or line."""
         message = reading.message
-        if isinstance(message, Status):
+        if isinstance(message, ApiStatus):
             text = f"{self._path}: {message.code} {message.message or ''}".strip()
             return self._fail(ApiError(message.trouble, text, message.retry_after_s))
         if isinstance(message, Seen | Gone):

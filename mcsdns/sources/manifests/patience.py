@@ -13,7 +13,7 @@ Changes = Mapping[str, Signature | None]
 """Path -> state of a file that is new or changed, None of one that is gone."""
 
 
-class Patience(msgspec.Struct, frozen=True):
+class Debounce(msgspec.Struct, frozen=True):
     """How long a change is watched before it is believed, in seconds.
 
     Attributes:
@@ -42,7 +42,7 @@ class _Change(msgspec.Struct):
 class Pending:
     """The changes that were seen and are not done yet."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Debounce) -> None:
         self._patience = patience
         self._changes: dict[str, _Change] = {}
 

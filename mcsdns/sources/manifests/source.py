@@ -24,7 +24,7 @@ from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
 from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests.documents import ANYTHING, Located, Manifest
 from mcsdns.sources.manifests.files import Found, Signature
-from mcsdns.sources.manifests.patience import Patience, Pending
+from mcsdns.sources.manifests.patience import Debounce, Pending
 from mcsdns.sources.manifests.state import (
     Contents,
     Objects,
@@ -75,7 +75,7 @@ class ManifestSource:
         *,
         max_bytes: int = 64 << 20,
         profile: SliceProfile = SliceProfile.MCS,
-        patience: Patience | None = None,
+        patience: Debounce | None = None,
     ) -> None:
         """Name files and folders; `-` is standard input, read once."""
         self._paths = [path for path in paths if path != STANDARD_INPUT]
@@ -83,7 +83,7 @@ class ManifestSource:
         self._sink = sink
         self._max_bytes = max_bytes
         self._profile = profile
-        self._patience = patience or Patience()
+        self._patience = patience or Debounce()
         self._pending = Pending(self._patience)
         self._found = Found()
         self._retry_at = 0.0

@@ -37,7 +37,7 @@ _WEIGHT_PER_FRAME: Final = 400
 """Objects, endpoints and problems; to take so many costs the server about a millisecond."""
 _CODE: Final = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from mcsdns.sources import reading; reading.main(sys.argv[2:])"
+    "from mcsdns.sources.manifests import worker; worker.main(sys.argv[2:])"
 )
 
 Take = Callable[[str, Manifest], Awaitable[None]]
@@ -136,7 +136,7 @@ async def _run_child(waiting: list[str], how: list[str], take: Take) -> tuple[bo
     Returns whether the first of those left was begun, and why it was not finished.
     """
     from_input = waiting == [STANDARD_INPUT]
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     command = [sys.executable, "-P", "-c", _CODE, root, *how]
     begun = False
     try:

@@ -6,8 +6,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from mcsdns.diagnostics.explain.facts import Port, Question, Suggestion
-from mcsdns.web.services import Cluster, Page, Row, Wanted
-from mcsdns.web.status import Upstream
+from mcsdns.web.services import ClusterEndpoints, ServicePage, ServiceRow, Wanted
+from mcsdns.web.status import UpstreamStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 _PARTS: Final = {"host", "cluster", "port", "protocol", "service", "namespace", "svc", "zone"}
@@ -45,7 +45,7 @@ def time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def ready_text(counts: Cluster | Row) -> str:
+def ready_text(counts: ClusterEndpoints | ServiceRow) -> str:
     """Write how many endpoints are ready, of how many."""
     return f"{counts.ready}/{counts.endpoints}" if counts.endpoints else "none"
 
@@ -55,7 +55,7 @@ def port_text(port: Port) -> str:
     return f"{'no number' if port.number is None else port.number}/{port.protocol}"
 
 
-def upstream_note(each: Upstream) -> str:
+def upstream_note(each: UpstreamStatus) -> str:
     """Write what an upstream is for and how it does."""
     zones = ["all other names" if zone == "." else zone.removesuffix(".") for zone in each.zones]
     rtt = "" if each.rtt_s is None else f", {each.rtt_s * 1000:.1f} ms"
@@ -68,7 +68,7 @@ def part_class(what: str) -> str:
     return f"part-{what}" if what in _PARTS else ""
 
 
-def found_text(page: Page) -> str:
+def found_text(page: ServicePage) -> str:
     """Say how many services there are, and how many are shown."""
     text = f"{number(page.total)} service{'' if page.total == 1 else 's'}"
     if page.matched != page.total:
@@ -77,7 +77,7 @@ def found_text(page: Page) -> str:
     return f"{text}, {shown} shown" if 0 < shown < page.matched else text
 
 
-def explain_link(row: Row) -> str:
+def explain_link(row: ServiceRow) -> str:
     """Return where a service's name is explained."""
     return "?" + urlencode({"name": row.fqdn, "type": row.asked})
 
@@ -93,7 +93,7 @@ def json_link(question: Question) -> str:
 
 
 def page_link(wanted: Wanted, after: str = "") -> str:
-    """Return where a page of services is; `after` as `Page.next`."""
+    """Return where a page of services is; `after` as `ServicePage.next`."""
     parameters = {"q": wanted.text, "troubled": "1" if wanted.troubled else "", "after": after}
     return "?" + urlencode({name: value for name, value in parameters.items() if value})
 

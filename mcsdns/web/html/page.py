@@ -23,9 +23,9 @@ from mcsdns.web.fairness import BusyError, Work, in_turns
 from mcsdns.web.html.filters import FILTERS, page_link
 from mcsdns.web.html.picture import Picture, draw
 from mcsdns.web.operator import Operator
-from mcsdns.web.params import BadRequestError, Question
+from mcsdns.web.params import AskedName, BadRequestError
 from mcsdns.web.rates import Rates, Sampler
-from mcsdns.web.services import Page, Wanted
+from mcsdns.web.services import ServicePage, Wanted
 from mcsdns.web.status import Status, Upstreams, status_of, upstreams_of
 
 TYPES: Final = ("A", "AAAA", "SRV", "ANY", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "TXT")
@@ -61,7 +61,7 @@ class _View(msgspec.Struct, frozen=True):
     upstreams: Upstreams
     rates: Rates
     wanted: Wanted
-    page: Page | None
+    page: ServicePage | None
     first_page: str
     next_page: str
     error: str
@@ -78,8 +78,8 @@ class StatusPage:
         self,
         operator: Operator,
         sampler: Sampler,
-        explain: Callable[[Question], Awaitable[Explanation]],
-        listed: Callable[[Wanted], Awaitable[Page]],
+        explain: Callable[[AskedName], Awaitable[Explanation]],
+        listed: Callable[[Wanted], Awaitable[ServicePage]],
     ) -> None:
         """Take who knows what is shown."""
         self._operator = operator

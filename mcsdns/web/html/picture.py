@@ -28,7 +28,7 @@ _MOST_SLICES: Final = 8
 _MOST_RECORDS: Final = 12
 
 
-class State(StrEnum):
+class PictureState(StrEnum):
     """What a step came to.
 
     Attributes:
@@ -40,7 +40,7 @@ class State(StrEnum):
     SKIPPED = "skipped"
 
 
-class Part(msgspec.Struct, frozen=True):
+class PicturePart(msgspec.Struct, frozen=True):
     """Some labels of the name and what they are; `what` is a word such as `service`."""
 
     text: str
@@ -71,7 +71,7 @@ class Card(msgspec.Struct, frozen=True):
     more: int
 
 
-class Step(msgspec.Struct, frozen=True):
+class PictureStep(msgspec.Struct, frozen=True):
     """One step of the decision.
 
     Attributes:
@@ -80,7 +80,7 @@ class Step(msgspec.Struct, frozen=True):
     """
 
     title: str
-    state: State
+    state: PictureState
     said: str
     facts: Sequence[tuple[str, str]] = ()
     cards: Sequence[Card] = ()
@@ -95,8 +95,8 @@ class Picture(msgspec.Struct, frozen=True):
     """
 
     tone: str
-    parts: Sequence[Part]
-    steps: Sequence[Step]
+    parts: Sequence[PicturePart]
+    steps: Sequence[PictureStep]
     records: Sequence[str]
     more_records: int
 
@@ -142,21 +142,21 @@ def _stop(explanation: Explanation) -> int | None:
     return _STOPS_AT.get(reason)
 
 
-def _parts(explanation: Explanation) -> Iterator[Part]:
+def _parts(explanation: Explanation) -> Iterator[PicturePart]:
     """Cut the name into what its labels are, leftmost first."""
     labels = [label_text(each) for each in _labels(explanation.question.name)]
     zone = explanation.zone.name
     if zone is None:
-        yield Part(".".join(labels) or ".", "in no zone served here")
+        yield PicturePart(".".join(labels) or ".", "in no zone served here")
         return
     depth = len(_labels(zone))
     below, zone_text = labels[: len(labels) - depth], ".".join(labels[len(labels) - depth :])
     counts = _below(explanation.shape, len(below))
     for what, count in counts:
         if count:
-            yield Part(".".join(below[:count]), what)
+            yield PicturePart(".".join(below[:count]), what)
             below = below[count:]
-    yield Part(zone_text, "zone")
+    yield PicturePart(zone_text, "zone")
 
 
 def _labels(name: str) -> tuple[bytes, ...]:
@@ -185,7 +185,7 @@ def _below(shape: Shape, count: int) -> Iterable[tuple[str, int]]:
             return (("unknown", rest), *above)
 
 
-def _steps(explanation: Explanation) -> Iterator[Step]:
+def _steps(explanation: Explanation) -> Iterator[PictureStep]:
     stop = _stop(explanation)
     made = [_zone, _form]
     if explanation.shape.service is not None:
@@ -194,13 +194,13 @@ def _steps(explanation: Explanation) -> Iterator[Step]:
         number = (_zone, _form, _import, _slices, _records).index(make)
         step = make(explanation)
         if stop is not None and number > stop:
-            step = msgspec.structs.replace(step, state=State.SKIPPED)
+            step = msgspec.structs.replace(step, state=PictureState.SKIPPED)
         elif number == stop:
-            step = msgspec.structs.replace(step, state=State.STOPPED)
+            step = msgspec.structs.replace(step, state=PictureState.STOPPED)
         yield step
 
 
-def _zone(explanation: Explanation) -> Step:
+def _zone(explanation: Explanation) -> PictureStep:
     zone = explanation.zone
     facts = [("served here", listed([_plain(each) for each in zone.served]) or "no zone")]
     if zone.namespaces:
@@ -210,20 +210,24 @@ def _zone(explanation: Explanation) -> Step:
     if zone.stale:
         facts.append(("stale", "the source of objects is away"))
     said = f"in {_plain(zone.name)}" if zone.name else "in no zone that is served here"
-    return Step("Zone", State.PASSED, said, tuple(facts) if len(facts) > 1 or not zone.name else ())
+    return PictureStep(
+        "Zone", PictureState.PASSED, said, tuple(facts) if len(facts) > 1 or not zone.name else ()
+    )
 
 
-def _form(explanation: Explanation) -> Step:
-    return Step("Form of the name", State.PASSED, explanation.shape.pattern)
+def _form(explanation: Explanation) -> PictureStep:
+    return PictureStep("Form of the name", PictureState.PASSED, explanation.shape.pattern)
 
 
-def _import(explanation: Explanation) -> Step:
+def _import(explanation: Explanation) -> PictureStep:
     found, shape = explanation.service_import, explanation.shape
     subject = f"{shape.namespace}/{shape.service}"
     if found is None:
-        return Step("ServiceImport", State.PASSED, f"there is no {subject}")
+        return PictureStep("ServiceImport", PictureState.PASSED, f"there is no {subject}")
     said = f"{subject} is {found.type}"
-    return Step("ServiceImport", State.PASSED, said, tuple(_import_facts(found, explanation)))
+    return PictureStep(
+        "ServiceImport", PictureState.PASSED, said, tuple(_import_facts(found, explanation))
+    )
 
 
 def _import_facts(found: Import, explanation: Explanation) -> Iterator[tuple[str, str]]:
@@ -257,22 +261,25 @@ def _ports(ports: Sequence[Port]) -> str:
     return listed(texts, _MOST_RECORDS) or "none"
 
 
-def _slices(explanation: Explanation) -> Step:
+def _slices(explanation: Explanation) -> PictureStep:
     found = explanation.service_import
     is_counted = found is not None and found.addresses_from == "slices"
     total = sum(each.endpoints for each in explanation.clusters)
     counting = sum(each.counting for each in explanation.clusters)
     pieces = counted(len(explanation.slices), "EndpointSlice")
     if is_counted:
-        state, said = State.PASSED, f"{counting} of {counted(total, 'endpoint')} count, in {pieces}"
+        state, said = (
+            PictureState.PASSED,
+            f"{counting} of {counted(total, 'endpoint')} count, in {pieces}",
+        )
     elif found is None:
-        state, said = State.SKIPPED, f"{pieces} labelled for it"
+        state, said = PictureState.SKIPPED, f"{pieces} labelled for it"
     else:
-        state, said = State.SKIPPED, f"{pieces}, not asked: the address is that of spec.ips"
+        state, said = PictureState.SKIPPED, f"{pieces}, not asked: the address is that of spec.ips"
     cards = list(_cards(explanation))
     left_out = len(cards) - _MOST_CLUSTERS
     facts = [("not shown", counted(left_out, "cluster"))] if left_out > 0 else []
-    return Step("Slices and endpoints", state, said, facts, cards[:_MOST_CLUSTERS])
+    return PictureStep("Slices and endpoints", state, said, facts, cards[:_MOST_CLUSTERS])
 
 
 def _cards(explanation: Explanation) -> Iterator[Card]:
@@ -331,16 +338,16 @@ def _most_telling(dots: Sequence[Dot]) -> Sequence[Dot]:
     return [dots[at] for at in ranked]
 
 
-def _records(explanation: Explanation) -> Step:
+def _records(explanation: Explanation) -> PictureStep:
     records = explanation.records
     if explanation.shape.service is None:
         owner = "it owns what every zone has" if explanation.reply.answer else "none"
-        return Step("Records of the name", State.PASSED, owner)
+        return PictureStep("Records of the name", PictureState.PASSED, owner)
     if records is None:
-        return Step("Records of the name", State.PASSED, "no such name owns records")
+        return PictureStep("Records of the name", PictureState.PASSED, "no such name owns records")
     counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
     said = ", ".join(f"{number} {rtype}" for rtype, number in counts.items() if number)
-    return Step("Records of the name", State.PASSED, f"it owns {said or 'none'}")
+    return PictureStep("Records of the name", PictureState.PASSED, f"it owns {said or 'none'}")
 
 
 def _plain(name: str | None) -> str:

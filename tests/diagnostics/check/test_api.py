@@ -11,7 +11,7 @@ import pytest
 
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.versions import check_versions
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.scripted import FakeApi, faults
@@ -19,7 +19,7 @@ from tests.scripted import FakeApi, faults
 
 @contextlib.asynccontextmanager
 async def asking(kubeconfig: Path) -> AsyncIterator[Api]:
-    cluster = Cluster(Access(kubeconfig=str(kubeconfig)))
+    cluster = ApiServer(Access(kubeconfig=str(kubeconfig)))
     try:
         yield Api(cluster, within_s=0.2)
     finally:

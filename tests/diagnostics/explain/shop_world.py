@@ -8,7 +8,7 @@ from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.events import InitApply, InitDone
 from mcsdns.objects.model import Kind
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.sources.manifests import documents
 
 SHOP = """
@@ -194,7 +194,7 @@ def at_object(name: str) -> str:
     return f"world.yaml:{before.count(chr(10)) - 2}"
 
 
-class Explained(World):
+class Explained(ZoneState):
     """A zone made from manifests, to ask about."""
 
     def __init__(self, text: str, **settings: Any) -> None:

@@ -15,7 +15,7 @@ from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.model import ImportType
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from mcsdns.zone.tree import labels_of_key
 from tests.paths import CASES as FOLDER
 
@@ -28,7 +28,7 @@ def file(request: pytest.FixtureRequest) -> dict:  # type: ignore[type-arg]
         return yaml.safe_load(stream)  # type: ignore[no-any-return]
 
 
-def world_of(file: dict) -> World:  # type: ignore[type-arg]
+def world_of(file: dict) -> ZoneState:  # type: ignore[type-arg]
     plain = file.get("settings", {}) | {
         "manifests": [os.path.join(FOLDER, path) for path in file.get("manifests", ())]
     }

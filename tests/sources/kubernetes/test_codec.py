@@ -13,9 +13,9 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.model import EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.sources.kubernetes.codec import (
     MAX_RETRY_AFTER_S,
+    ApiStatus,
     Decoder,
     Reading,
-    Status,
     read_page,
     read_status,
 )
@@ -210,9 +210,15 @@ def test_bookmark_that_looks_like_an_object(decoder: Decoder) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_error_line_is_a_status(decoder: Decoder) -> None:
-    status = {"kind": "Status", "metadata": {}, "code": 410, "reason": "Expired", "message": "old"}
+    status = {
+        "kind": "Status",
+        "metadata": {},
+        "code": 410,
+        "reason": "Expired",
+        "message": "old",
+    }
     reading = decoder.line(line("ERROR", status))
-    assert isinstance(reading.message, Status)
+    assert isinstance(reading.message, ApiStatus)
     assert (reading.message.code, reading.message.message) == (410, "old")
     assert reading.message.trouble is Trouble.EXPIRED
 

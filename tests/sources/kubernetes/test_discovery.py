@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcsdns.errors import ObjectError
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import discovery
-from mcsdns.sources.kubernetes.api import ApiError, Cluster
+from mcsdns.sources.kubernetes.api import ApiError, ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
 from mcsdns.sources.kubernetes.reflector import Trouble
@@ -152,7 +152,7 @@ class Discovering:
     def __init__(self, api: FakeApi, folder: Path, namespaces: tuple[str, ...] = ()) -> None:
         access = Access(kubeconfig=str(api.write_kubeconfig(folder / "config")))
         self.api = api
-        self.cluster = Cluster(access)
+        self.cluster = ApiServer(access)
         settings = KubernetesSettings(namespaces=namespaces)
         self.source = KubernetesSource(self.cluster, lambda _: None, settings, timing=QUICK)
 

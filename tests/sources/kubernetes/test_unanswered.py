@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mcsdns.errors import ConfigError
 from mcsdns.sources.kubernetes import api as cluster_module
-from mcsdns.sources.kubernetes.api import Cluster
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.certificates import Authority, Certificate, authority
 from tests.conftest import free_port
@@ -65,13 +65,13 @@ async def test_name_that_does_not_resolve_is_told(access: Make) -> None:
 def test_server_that_is_no_url_is_told_at_the_start(access: Make, url: str) -> None:
     given = access({"token": TOKEN}, url=url)
     with pytest.raises(ConfigError) as caught:
-        Cluster(given)
+        ApiServer(given)
     assert not lacks(caught.value, given.kubeconfig, "'test'", "http or https URL")
 
 
 def test_password_in_the_url_of_a_server_is_not_told(access: Make) -> None:
     with pytest.raises(ConfigError) as caught:
-        Cluster(access(url=f"https://me:hush@127.0.0.1:{free_port()}"))
+        ApiServer(access(url=f"https://me:hush@127.0.0.1:{free_port()}"))
     assert_silent(caught.value)
 
 

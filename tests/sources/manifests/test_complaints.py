@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcsdns.sources.kubernetes.api import Cluster
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
 from tests.certificates import authority
@@ -38,7 +38,7 @@ class Listening:
 
     def __init__(self, access: Access, *namespaces: str) -> None:
         settings = KubernetesSettings(namespaces=namespaces)
-        self.source = KubernetesSource(Cluster(access), lambda _: None, settings, timing=QUICK)
+        self.source = KubernetesSource(ApiServer(access), lambda _: None, settings, timing=QUICK)
 
     async def reasons(self, number: int) -> tuple[str, ...]:
         """Follow until so many reasons are there."""

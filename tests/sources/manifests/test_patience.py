@@ -3,9 +3,9 @@
 import pytest
 
 from mcsdns.sources.manifests.files import Signature
-from mcsdns.sources.manifests.patience import Patience, Pending
+from mcsdns.sources.manifests.patience import Debounce, Pending
 
-PATIENCE = Patience(still_s=1, gone_s=5, restless_s=20)
+PATIENCE = Debounce(still_s=1, gone_s=5, restless_s=20)
 ONE, TWO, THREE, FOUR = (Signature(1, 1, time, time, 1) for time in range(4))
 GONE = None
 AS_READ = "as it was read"

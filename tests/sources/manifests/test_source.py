@@ -20,7 +20,7 @@ from mcsdns.objects.model import Kind, ServiceImport
 from mcsdns.objects.store import Store
 from mcsdns.sources.manifests import source as manifests
 from mcsdns.sources.manifests import worker
-from mcsdns.sources.manifests.patience import Patience
+from mcsdns.sources.manifests.patience import Debounce
 from mcsdns.sources.manifests.source import ManifestSource
 from tests.sources.manifests.test_documents import IMPORT, SLICE
 
@@ -61,7 +61,7 @@ class World:
         self.source = ManifestSource(
             paths or ["in"],
             self._take,
-            patience=Patience(still_s=0.02, gone_s=0.1, most_s=0.3, restless_s=1.0, retry_s=0.2),
+            patience=Debounce(still_s=0.02, gone_s=0.1, most_s=0.3, restless_s=1.0, retry_s=0.2),
             **options,
         )
 
@@ -527,7 +527,7 @@ async def test_all_of_one_service_is_sent_in_one_turn() -> None:
             turn += 1
             await anyio.lowlevel.checkpoint()
 
-    source = ManifestSource(["in"], note, patience=Patience(still_s=0.01))
+    source = ManifestSource(["in"], note, patience=Debounce(still_s=0.01))
     async with anyio.create_task_group() as group:
         await source.load()
         group.start_soon(count_turns)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcsdns.server.world import World
+from mcsdns.server.world import ZoneState
 from tests.conftest import wait_until
 from tests.paths import DOCS
 from tests.web.browser.shop import HOSTILE, shop
@@ -126,7 +126,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     assert left == []
 
 
-def stand_in(world: World) -> StandIn:
+def stand_in(world: ZoneState) -> StandIn:
     """A server with two upstreams."""
     made = StandIn(world)
     made.forwarder = forwarding(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.stats import Count, Kind
+from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web.rates import SECONDS
 from tests.web.browser.conftest import Browser, images, stand_in
 from tests.web.browser.shop import shop
@@ -288,10 +288,10 @@ def fill(served: Served) -> None:
     """Five minutes of a day as it is, with a few seconds of more, and go on so."""
     rng = random.Random(6)
     shares = {
-        Kind.CLUSTERSET: 0.62,
-        Kind.CACHED: 0.23,
-        Kind.NEGATIVE: 0.11,
-        Kind.FORWARDED: 0.04,
+        ReplyKind.CLUSTERSET: 0.62,
+        ReplyKind.CACHED: 0.23,
+        ReplyKind.NEGATIVE: 0.11,
+        ReplyKind.FORWARDED: 0.04,
     }
     totals = dict.fromkeys(shares, 0)
     now_s, wall_s = time.monotonic(), time.time()
@@ -301,7 +301,9 @@ def fill(served: Served) -> None:
         number += 430 if 190 < second < 212 else 0
         for kind, share in shares.items():
             totals[kind] += int(number * share)
-        counts = [Count("udp", ".", "A", "NOERROR", kind, total) for kind, total in totals.items()]
+        counts = [
+            ReplyCount("udp", ".", "A", "NOERROR", kind, total) for kind, total in totals.items()
+        ]
         ago_s = SECONDS - second
         served.sampler.ring.add(counts, now_s - ago_s, wall_s - ago_s)
     served.operator.snapshot()
