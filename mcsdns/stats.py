@@ -1,13 +1,18 @@
-"""Counts replies by what they were, at the cost of one octet and one addition each.
+"""Counters and histograms that any room can keep.
 
-Whatever is ready to be sent has the number of its class in front of it; who sends it adds to the
-counter of that number. A class is one combination of zone, type, rcode and kind; zones come from
-the settings, types and rcodes from closed sets, so there are few, and past 254 further ones count
-as `other`: nothing that a peer asks makes the counters grow.
+Replies are counted by class, at the cost of one octet and one addition each. A class is one
+combination of zone, type, rcode and kind. Every reply that is ready to be sent has the octet of its
+class in front of it; the transport that sends the reply adds one to the counter of that octet.
+Zones come from the settings, types and rcodes from closed sets, so classes are few, and past 254
+further ones count as `other`: nothing that a peer sends makes the counters grow.
+
+A histogram costs one bisection and two additions for each value.
 """
 
 import enum
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -18,9 +23,9 @@ from mcsdns.dns.types import Rcode, RRType
 OTHER: Final = "other"
 TRANSPORTS: Final = ("udp", "tcp")
 """By whether it is TCP."""
-UNCOUNTED: Final = 255
-"""The number of what is counted elsewhere, or not sent at all."""
-_MOST: Final = 254
+UNCOUNTED: Final = b"\xff"
+"""The class of what is counted elsewhere, or not sent at all."""
+_OTHER_CLASS: Final = b"\xfe"
 _NO_ZONE: Final = "."
 _TYPES: Final = {
     each.value: each.name
@@ -36,13 +41,13 @@ class ReplyKind(enum.StrEnum):
     """What a reply is.
 
     Attributes:
-        CLUSTERSET: records of ours. NEGATIVE: NODATA or NXDOMAIN of ours.
-        STALE: what was true a while ago, of ours or of an upstream.
-        NOT_READY: SERVFAIL before everything was read.
+        CLUSTERSET: records of our zones. NEGATIVE: NODATA or NXDOMAIN of our zones.
+        STALE: what was true a while ago, of our zones or of an upstream.
+        NOT_READY: SERVFAIL before the first sync.
         PER_CLUSTER: the refused per-cluster form. OUTSIDE: a name of no zone, refused.
         NOT_ALLOWED: forwarding, refused to this client.
-        FORWARDED: an upstream's reply. CACHED: one that was kept. FAILED: no upstream had one.
-        REJECTED: the request is malformed, or of what is not served.
+        FORWARDED: an upstream's reply. CACHED: one from the cache. FAILED: no upstream had one.
+        REJECTED: the request is malformed, or for something that is not served.
     """
 
     CLUSTERSET = "clusterset"
@@ -59,7 +64,7 @@ class ReplyKind(enum.StrEnum):
 
 
 class ReplyCount(msgspec.Struct, frozen=True):
-    """How many replies of one class one transport gave; `zone` is `.` where it is none of ours."""
+    """How many replies of one class one transport gave; `zone` is `.` outside our zones."""
 
     transport: str
     zone: str
@@ -73,48 +78,98 @@ class ReplyCounters:
     """The counters of one transport.
 
     Attributes:
-        numbers: replies by class; who sends adds to it. The last one means nothing.
+        by_class: replies by the octet of their class; the sender adds to it. The last one
+            (`UNCOUNTED`) means nothing.
     """
 
     def __init__(self, transport: str) -> None:
-        self.numbers = [0] * (UNCOUNTED + 1)
+        self.by_class = [0] * 256
         self._transport = transport
-        self._classes: dict[tuple[Name | None, str, str, ReplyKind], int] = {}
+        self._classes: dict[tuple[Name | None, str, str, ReplyKind], bytes] = {}
 
-    def number_of(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> int:
-        """Return the number of a class, 0 to 254; `zone` is the apex, None for none of ours."""
-        of = (zone, _TYPES.get(qtype, OTHER), _RCODES.get(rcode, OTHER), kind)
-        number = self._classes.get(of)
-        if number is None:
-            number = len(self._classes)
-            if number >= _MOST:
-                return _MOST
-            self._classes[of] = number
-        return number
+    def response_class(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> bytes:
+        """Return the octet of a class; `zone` is the apex, None outside our zones."""
+        key = (zone, _TYPES.get(qtype, OTHER), _RCODES.get(rcode, OTHER), kind)
+        octet = self._classes.get(key)
+        if octet is None:
+            if len(self._classes) >= _OTHER_CLASS[0]:
+                return _OTHER_CLASS
+            octet = self._classes[key] = bytes((len(self._classes),))
+        return octet
 
-    def mark_of(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> bytes:
-        """Return the number of a class as the octet that stands in front of a reply."""
-        return MARKS[self.number_of(zone, qtype, rcode, kind)]
-
-    def kind_of(self, number: int) -> str:
-        """Return the kind of a class by its number; nothing for what is counted elsewhere."""
+    def kind_of(self, response_class: int) -> str:
+        """Return the kind of replies of a class; empty for what is counted elsewhere."""
         classes = list(self._classes)
-        return classes[number][3] if number < len(classes) else ""
+        return classes[response_class][3] if response_class < len(classes) else ""
 
     def add(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> None:
         """Count one reply."""
-        self.numbers[self.number_of(zone, qtype, rcode, kind)] += 1
+        self.by_class[self.response_class(zone, qtype, rcode, kind)[0]] += 1
 
     def counts(self) -> Iterator[ReplyCount]:
         """Iterate over the classes that were met."""
-        for (zone, qtype, rcode, kind), number in self._classes.items():
+        for (zone, qtype, rcode, kind), octet in self._classes.items():
             text = _NO_ZONE if zone is None else to_text(zone)
-            yield ReplyCount(self._transport, text, qtype, rcode, kind, self.numbers[number])
-        if self.numbers[_MOST]:
-            yield ReplyCount(
-                self._transport, OTHER, OTHER, OTHER, ReplyKind.REJECTED, self.numbers[_MOST]
-            )
+            number = self.by_class[octet[0]]
+            yield ReplyCount(self._transport, text, qtype, rcode, kind, number)
+        if others := self.by_class[_OTHER_CLASS[0]]:
+            yield ReplyCount(self._transport, OTHER, OTHER, OTHER, ReplyKind.REJECTED, others)
 
 
-MARKS: Final = tuple(bytes((number,)) for number in range(UNCOUNTED + 1))
-NO_MARK: Final = MARKS[UNCOUNTED]
+class HistogramStatistics(msgspec.Struct, frozen=True):
+    """A histogram at one moment.
+
+    Attributes:
+        bounds: upper bounds of the buckets, each inclusive; the last bucket has none.
+        counts: values in each bucket alone, one more than there are bounds.
+        sum: of all values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return sum(self.counts)
+
+
+class Histogram:
+    """Counts values in buckets."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Take the upper bounds of the buckets, in rising order; a further bucket is above all.
+
+        Raises:
+            ValueError: no bound, or bounds that do not rise.
+        """
+        if not bounds or not all(low < high for low, high in pairwise(bounds)):
+            raise ValueError(f"{bounds} are no rising bounds")
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or the same value several times (a batch that took one duration)."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def statistics(self) -> HistogramStatistics:
+        """Return how many values each bucket has."""
+        return HistogramStatistics(self._bounds, tuple(self._counts), self._sum)
+
+
+def add_histograms(parts: Sequence[HistogramStatistics]) -> HistogramStatistics:
+    """Add histograms of the same bounds, such as those of several sockets.
+
+    Raises:
+        ValueError: there is none, or their bounds differ.
+    """
+    if len({part.bounds for part in parts}) != 1:
+        raise ValueError("only histograms of the same bounds can be added")
+    columns = zip(*(part.counts for part in parts), strict=True)
+    total = sum(part.sum for part in parts)
+    return HistogramStatistics(parts[0].bounds, tuple(map(sum, columns)), total)

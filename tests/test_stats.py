@@ -1,4 +1,4 @@
-"""Every reply is counted once, as what it is, whichever way it went."""
+"""Every reply is counted once, as what it is, whichever way it went; histograms add up."""
 
 import socket
 from collections import Counter
@@ -10,7 +10,7 @@ import pytest
 from mcsdns import config
 from mcsdns.diagnostics.client import server_from_text
 from mcsdns.dns.name import from_text
-from mcsdns.stats import OTHER, UNCOUNTED, ReplyCounters, ReplyKind
+from mcsdns.stats import OTHER, UNCOUNTED, Histogram, ReplyCounters, ReplyKind, add_histograms
 from tests import live
 from tests.conftest import ask
 
@@ -74,18 +74,63 @@ def test_what_cannot_be_read_is_counted_as_rejected(
 
 
 def test_classes_past_the_last_number_are_counted_as_other() -> None:
-    tally = ReplyCounters("udp")
+    counters = ReplyCounters("udp")
     zones = [from_text(f"z{number}.example") for number in range(300)]
     for zone in zones:
-        tally.add(zone, 1, 0, ReplyKind.CLUSTERSET)
-    counts = list(tally.counts())
-    assert len(counts) == UNCOUNTED
+        counters.add(zone, 1, 0, ReplyKind.CLUSTERSET)
+    counts = list(counters.counts())
+    assert len(counts) == UNCOUNTED[0]
     assert sum(each.number for each in counts) == len(zones)
     assert counts[-1].zone == OTHER
 
 
 def test_what_is_counted_elsewhere_is_in_no_class() -> None:
-    tally = ReplyCounters("tcp")
-    tally.numbers[UNCOUNTED] += 5
-    assert list(tally.counts()) == []
-    assert tally.kind_of(UNCOUNTED) == ""
+    counters = ReplyCounters("tcp")
+    counters.by_class[UNCOUNTED[0]] += 5
+    assert list(counters.counts()) == []
+    assert counters.kind_of(UNCOUNTED[0]) == ""
+
+
+def test_bounds_are_inclusive_and_the_last_bucket_has_none() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.0, 1.0, 1.5, 2.0, 2.1):
+        histogram.observe(value)
+    seen = histogram.statistics()
+    assert seen.counts == (2, 2, 1)
+    assert seen.sum == pytest.approx(6.6)
+    assert seen.count == 5
+
+
+def test_a_batch_counts_as_many_values() -> None:
+    histogram = Histogram((1.0,))
+    histogram.observe(0.5, 64)
+    assert histogram.statistics().counts == (64, 0)
+    assert histogram.statistics().sum == 32.0
+
+
+def test_statistics_do_not_change_afterwards() -> None:
+    histogram = Histogram((1.0,))
+    before = histogram.statistics()
+    histogram.observe(3.0)
+    assert before.counts == (0, 0)
+
+
+def test_histograms_of_the_same_bounds_add_up() -> None:
+    one, other = Histogram((1.0,)), Histogram((1.0,))
+    one.observe(0.5)
+    other.observe(2.0, 3)
+    both = add_histograms([one.statistics(), other.statistics()])
+    assert (both.bounds, both.counts, both.sum) == ((1.0,), (1, 3), 6.5)
+
+
+def test_histograms_of_other_bounds_do_not() -> None:
+    with pytest.raises(ValueError, match="same bounds"):
+        add_histograms([Histogram((1.0,)).statistics(), Histogram((2.0,)).statistics()])
+    with pytest.raises(ValueError, match="same bounds"):
+        add_histograms([])
+
+
+@pytest.mark.parametrize("bounds", [(), (1.0, 1.0), (2.0, 1.0)])
+def test_bounds_have_to_rise(bounds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rising"):
+        Histogram(bounds)

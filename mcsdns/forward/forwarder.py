@@ -16,7 +16,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from mcsdns import histogram
 from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.name import Name, to_text
 from mcsdns.dns.types import Rcode, RRType
@@ -36,7 +35,7 @@ from mcsdns.forward.router import Router
 from mcsdns.forward.stream_pool import StreamPoolSettings
 from mcsdns.forward.told import WaitStatistics
 from mcsdns.forward.udp_pool import UdpPoolSettings
-from mcsdns.stats import ReplyCount, ReplyKind
+from mcsdns.stats import HistogramStatistics, ReplyCount, ReplyKind
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Statistics(msgspec.Struct, frozen=True):
     cache: caching.Statistics
     upstreams: list[flight.Statistics]
     replies: list[ReplyCount]
-    seconds: dict[str, histogram.Statistics]
+    seconds: dict[str, HistogramStatistics]
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):

@@ -2,10 +2,15 @@
 
 from typing import Final
 
-from mcsdns import histogram
 from mcsdns.forward.pending import Waiter
-from mcsdns.histogram import Histogram
-from mcsdns.stats import TRANSPORTS, ReplyCount, ReplyCounters, ReplyKind
+from mcsdns.stats import (
+    TRANSPORTS,
+    Histogram,
+    HistogramStatistics,
+    ReplyCount,
+    ReplyCounters,
+    ReplyKind,
+)
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Upper bounds: from a neighbour in the same node to the longest that a question waits."""
@@ -27,7 +32,7 @@ class WaitStatistics:
         """Return the replies by class."""
         return [count for tally in self._tallies for count in tally.counts()]
 
-    def seconds(self) -> dict[str, histogram.Statistics]:
+    def seconds(self) -> dict[str, HistogramStatistics]:
         """Return by transport how long they took."""
         return {
             transport: each.statistics()

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from mcsdns import __version__, histogram
+from mcsdns import __version__
 from mcsdns.forward import forwarder as forward
 from mcsdns.forward import health
 from mcsdns.forward.pending import Statistics as UpstreamStatistics
@@ -29,9 +29,10 @@ from mcsdns.objects import census
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import watched
 from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.stats import HistogramStatistics, add_histograms
 
 Labels = tuple[str, ...]
-Value = float | histogram.Statistics
+Value = float | HistogramStatistics
 Values = Iterator[tuple[str, Labels, Value]]
 
 Family = prometheus_client.Metric
@@ -243,17 +244,17 @@ def _upstream(upstream: UpstreamStatistics, labels: Labels) -> Values:
 
 
 def _sum(one: Value, other: Value) -> Value:
-    if isinstance(one, histogram.Statistics):
-        assert isinstance(other, histogram.Statistics)
-        return histogram.total([one, other])
-    assert not isinstance(other, histogram.Statistics)
+    if isinstance(one, HistogramStatistics):
+        assert isinstance(other, HistogramStatistics)
+        return add_histograms([one, other])
+    assert not isinstance(other, HistogramStatistics)
     return one + other
 
 
 def _family(metric: Metric, of_labels: dict[Labels, Value]) -> Family:
     family = _empty_family(metric)
     for labels, value in of_labels.items():
-        if isinstance(value, histogram.Statistics):
+        if isinstance(value, HistogramStatistics):
             assert isinstance(family, HistogramMetricFamily)
             family.add_metric(labels, _buckets(value), value.sum)
         elif isinstance(family, InfoMetricFamily):
@@ -281,7 +282,7 @@ def _empty_family(metric: Metric) -> _Family:
             return InfoMetricFamily(metric.full_name.removesuffix("_info"), metric.says)
 
 
-def _buckets(seen: histogram.Statistics) -> list[tuple[str, float]]:
+def _buckets(seen: HistogramStatistics) -> list[tuple[str, float]]:
     return list(zip(_bounds(seen.bounds), accumulate(seen.counts), strict=True))
 
 

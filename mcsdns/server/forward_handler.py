@@ -126,7 +126,7 @@ class ForwardHandler:
         if reply is None:
             return None
         octets = reply.octets
-        mark = self.tally.mark_of(None, query.qtype, octets[3] & 0xF, reply.kind)
+        mark = self.tally.response_class(None, query.qtype, octets[3] & 0xF, reply.kind)
         marked = mark + octets[2:]
         found = reply.found
         if found is not None and len(octets) <= _MAX_READY_BYTES:
@@ -161,7 +161,9 @@ class ForwardHandler:
         self._not_allowed += 1
         if address not in self._refused:
             self._note_refused(address)
-        mark = self.tally.mark_of(None, query.qtype, _NOT_ALLOWED.rcode, ReplyKind.NOT_ALLOWED)
+        mark = self.tally.response_class(
+            None, query.qtype, _NOT_ALLOWED.rcode, ReplyKind.NOT_ALLOWED
+        )
         return mark + write_response(query, _NOT_ALLOWED, limit, ra=True).wire[2:]
 
     def _note_refused(self, address: bytes) -> None:

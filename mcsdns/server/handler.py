@@ -109,7 +109,7 @@ class Handler:
         reply = self.respond_unkept(message, key, asker) if value is None else marked(value)
         if reply is None:
             return None
-        self.tally.numbers[reply[0]] += 1
+        self.tally.by_class[reply[0]] += 1
         return message[:2] + reply[1:]
 
     def respond_unkept(
@@ -190,10 +190,10 @@ class Handler:
 
     def _mark_of(self, query: Query, decision: Decision) -> bytes:
         rcode = decision.response.rcode
-        return self.tally.mark_of(decision.zone, query.qtype, rcode, decision.kind)
+        return self.tally.response_class(decision.zone, query.qtype, rcode, decision.kind)
 
     def _rejected(self, message: bytes, error: MessageError) -> bytes:
-        mark = self.tally.mark_of(None, 0, error.rcode, ReplyKind.REJECTED)
+        mark = self.tally.response_class(None, 0, error.rcode, ReplyKind.REJECTED)
         return mark + write_error(message, error)[2:]
 
     def _keep(self, message: bytes, query: Query, key: bytes, decision: Decision) -> None:

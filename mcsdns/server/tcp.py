@@ -12,12 +12,11 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import histogram
 from mcsdns.dns import HEADER_BYTES
-from mcsdns.histogram import Histogram
 from mcsdns.server.handler import Handler
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.packet_cache import Negative
+from mcsdns.stats import Histogram, HistogramStatistics
 
 BATCH: Final = 128
 """Requests of one connection per turn of the loop."""
@@ -56,7 +55,7 @@ class Statistics(msgspec.Struct, frozen=True):
     idle_closed: int
     shed: int
     aborted: int
-    seconds: histogram.Statistics
+    seconds: HistogramStatistics
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -283,7 +282,7 @@ class _Connection(asyncio.Protocol):
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         responder, query_log = self._listener.responder, self._listener.query_log
-        respond, kept, numbers = responder.respond_unkept, responder.kept, responder.tally.numbers
+        respond, kept, numbers = responder.respond_unkept, responder.kept, responder.tally.by_class
         known, unknown = kept.known.get, kept.unknown.get
         is_counting = self._listener.is_counting
         replies: list[bytes] = []

@@ -14,13 +14,11 @@ from typing import Final
 
 import msgspec
 
-from mcsdns import histogram
-from mcsdns.histogram import Histogram
 from mcsdns.server import mmsg
 from mcsdns.server.handler import Handler
 from mcsdns.server.noting import SECONDS, QueryLog
 from mcsdns.server.packet_cache import Negative
-from mcsdns.stats import NO_MARK
+from mcsdns.stats import UNCOUNTED, Histogram, HistogramStatistics
 
 BATCHES: Final = 2
 """Batches per turn of the loop, so that TCP and the sources get theirs."""
@@ -44,7 +42,7 @@ class Statistics(msgspec.Struct, frozen=True):
     send_errors: int
     receive_errors: int
     kernel_drops: int
-    seconds: histogram.Statistics
+    seconds: HistogramStatistics
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -181,7 +179,7 @@ class UdpListener:
                 if reply is None:
                     self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
-                    octets = NO_MARK
+                    octets = UNCOUNTED
                 else:
                     octets = reply
             elif isinstance(value, bytes):
@@ -198,7 +196,7 @@ class UdpListener:
             slot += 1
         self._send_errors += batch.send(unsent, slot)
         if self.is_counting:
-            numbers = self.responder.tally.numbers
+            numbers = self.responder.tally.by_class
             for mark in replies[0 : slot * mmsg.SLOT_BYTES : mmsg.SLOT_BYTES]:
                 numbers[mark] += 1
         if self.query_log is not None:

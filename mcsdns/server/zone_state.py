@@ -9,12 +9,11 @@ from typing import Final
 import anyio
 import msgspec
 
-from mcsdns import histogram
-from mcsdns.histogram import Histogram
 from mcsdns.objects.events import Apply, Event, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.world import ZoneState
+from mcsdns.stats import Histogram, HistogramStatistics
 from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
 
@@ -41,7 +40,7 @@ class Statistics(msgspec.Struct, frozen=True):
     """
 
     waiting: int
-    programming: histogram.Statistics
+    programming: HistogramStatistics
     undated: int
     negative: int
 

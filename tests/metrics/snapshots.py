@@ -8,8 +8,6 @@ from mcsdns import stats
 from mcsdns.dns import name as names
 from mcsdns.forward import cache, health, pending, stream_pool, udp_pool
 from mcsdns.forward import forwarder as forward
-from mcsdns.histogram import Histogram
-from mcsdns.histogram import Statistics as Seen
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects import store
 from mcsdns.objects.model import Kind
@@ -19,6 +17,7 @@ from mcsdns.sources import deletion_guard, keeper
 from mcsdns.sources.kubernetes import watched
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.manifests import source
+from mcsdns.stats import Histogram, HistogramStatistics
 
 ZONE = "clusterset.local."
 APEX = names.from_text(ZONE)
@@ -38,7 +37,7 @@ def full(**fields: Any) -> Snapshot:
     tallies = [stats.ReplyCounters("udp"), stats.ReplyCounters("tcp")]
     for each in tallies:
         for kind in stats.ReplyKind:
-            each.numbers[each.number_of(APEX, 1, 0, kind)] += 3
+            each.by_class[each.response_class(APEX, 1, 0, kind)[0]] += 3
     everything = Snapshot(
         ready=True,
         stale=True,
@@ -92,7 +91,7 @@ def forwarder(*upstreams: pending.Statistics) -> forward.Statistics:
     return forward.Statistics(1, 2, 3, 4, 5, 6, kept, list(upstreams), replies, seconds)
 
 
-def seen(*seconds: float) -> Seen:
+def seen(*seconds: float) -> HistogramStatistics:
     """A histogram of these values."""
     histogram = Histogram((0.001, 0.01, 0.1, 1.0))
     for each in seconds:
