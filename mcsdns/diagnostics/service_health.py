@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mcsdns.diagnostics.explain.words import counted, listed
-from mcsdns.objects.model import Condition, EndpointSlice
+from mcsdns.objects import conditions
+from mcsdns.objects.model import EndpointSlice
 from mcsdns.objects.store import Service
 from mcsdns.zone.records import ServiceNode
 
@@ -23,8 +24,8 @@ def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
     if not is_resolved(node):
         yield _about_unresolved(node)
     for condition in service.imported.conditions:
-        if is_bad(condition):
-            yield cut(condition_text(condition))
+        if conditions.is_bad(condition):
+            yield cut(conditions.to_text(condition))
     yield from _about_malformed(service.slices)
     if node and node.headless:
         yield from _about_missing(service)
@@ -37,19 +38,6 @@ def is_resolved(node: ServiceNode | None) -> bool:
     """Say whether the service's own name has an address."""
     own = node.names.get(b"") if node else None
     return own is not None and bool(own.a or own.aaaa)
-
-
-def is_bad(condition: Condition) -> bool:
-    """Say whether a condition of a ServiceImport tells of trouble; unknown types do not."""
-    if condition.type.startswith("Conflict"):
-        return condition.status == "True"
-    return condition.type in {"Ready", "Valid", "Accepted"} and condition.status != "True"
-
-
-def condition_text(condition: Condition) -> str:
-    """Write a condition with its reason."""
-    why = ": ".join(filter(None, (condition.reason, condition.message)))
-    return f"{condition.type} is {condition.status}" + (f" ({why})" if why else "")
 
 
 def cut(text: str, most: int = _MOST_TEXT) -> str:

@@ -10,10 +10,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from mcsdns.diagnostics.explain.facts import Port
-from mcsdns.diagnostics.service_health import cut, is_bad, is_resolved, troubles_of
+from mcsdns.diagnostics.service_health import cut, is_resolved, troubles_of
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.objects import model
+from mcsdns.objects.conditions import is_bad
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.world import ZoneState

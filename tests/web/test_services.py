@@ -213,6 +213,27 @@ def test_condition_is_trouble_where_its_type_is_known(condition: str, is_bad: bo
     assert bool(web.troubles) is is_bad
 
 
+def test_conditions_are_judged_by_the_one_rule() -> None:
+    conditions = """
+  - {type: Conflict, status: "True"}
+  - {type: ConflictingPorts, status: "True"}
+  - {type: Foo, status: "False"}
+  - {type: Ready, status: Unknown}
+"""
+    web = row(Explained(CONDITIONS.rstrip() + conditions), "web")
+    assert [(each.type, each.is_bad) for each in web.conditions] == [
+        ("Conflict", True),
+        ("ConflictingPorts", True),
+        ("Ready", True),
+        ("Foo", False),
+    ]
+    assert list(web.troubles) == [
+        "Conflict is True",
+        "ConflictingPorts is True",
+        "Ready is Unknown",
+    ]
+
+
 def test_long_texts_and_lists_are_cut() -> None:
     ips = ", ".join(f"10.0.{n >> 8}.{n & 255}" for n in range(300))
     text = CONDITIONS.replace("10.96.1.10", ips)

@@ -9,18 +9,12 @@ from mcsdns.diagnostics.explain.verdict import judge
 from mcsdns.diagnostics.explain.walk import Served, walk
 from mcsdns.diagnostics.explain.words import counted, listed, shown
 from mcsdns.dns.types import RRType
-from mcsdns.objects.model import (
-    Condition,
-    EndpointSlice,
-    ImportType,
-    Kind,
-    ServiceImport,
-)
+from mcsdns.objects import conditions
+from mcsdns.objects.model import Condition, EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 
-_BAD_IF_TRUE: Final = {"Conflict", "Conflicted"}
 _REASONS: Final = {
     Verdict.NO_READY_ENDPOINT: Reason.NO_READY_ENDPOINT,
     Verdict.SLICES_WITHOUT_IMPORT: Reason.SLICES_WITHOUT_IMPORT,
@@ -54,7 +48,7 @@ def _findings(served: Served, key: ServiceKey, service: Service) -> Iterator[Fin
     if node.long_names:
         yield _long_names(service.imported, node.long_names)
     for condition in service.imported.conditions:
-        if _is_bad(condition):
+        if conditions.is_bad(condition):
             yield _condition(service.imported, condition)
 
 
@@ -68,7 +62,8 @@ def _not_resolved(served: Served, key: ServiceKey, service: Service) -> Finding:
     walked = walk(served, name, RRType.A)
     verdict = judge(served, walked)
     reason = _REASONS.get(verdict.reason, Reason.NO_ADDRESS)
-    status = "" if "Ready is" in verdict.summary else _status_text(service.imported)
+    is_said = verdict.reason is Verdict.NO_ADDRESS  # whose summary has the conditions
+    status = "" if is_said else _status_text(service.imported)
     return error(
         reason,
         f"{shown(name)} does not resolve ({verdict.result}): {verdict.summary}{status}",
@@ -78,7 +73,7 @@ def _not_resolved(served: Served, key: ServiceKey, service: Service) -> Finding:
 
 
 def _status_text(imported: ServiceImport) -> str:
-    said = [_condition_text(each) for each in imported.conditions if _is_bad(each)]
+    said = [conditions.to_text(each) for each in imported.conditions if conditions.is_bad(each)]
     return f"; its status says {listed(said)}" if said else ""
 
 
@@ -144,20 +139,11 @@ def _long_names(imported: ServiceImport, number: int) -> Finding:
     )
 
 
-def _is_bad(condition: Condition) -> bool:
-    return condition.status == ("True" if condition.type in _BAD_IF_TRUE else "False")
-
-
-def _condition_text(condition: Condition) -> str:
-    why = ": ".join(filter(None, (condition.reason, condition.message)))
-    return f"{condition.type} is {condition.status}" + (f" ({why})" if why else "")
-
-
 def _condition(imported: ServiceImport, condition: Condition) -> Finding:
     return warning(
         Reason.CONDITION,
         f"ServiceImport {imported.namespace}/{imported.name} resolves, but its status says "
-        f"{_condition_text(condition)}",
+        f"{conditions.to_text(condition)}",
         _where(imported),
         "see the ServiceExport in the exporting clusters: kubectl -n "
         f"{imported.namespace} get serviceexport {imported.name} -o yaml",

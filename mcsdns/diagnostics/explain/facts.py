@@ -8,6 +8,8 @@ import enum
 
 import msgspec
 
+from mcsdns.objects.model import Condition
+
 
 class Reason(enum.StrEnum):
     """Why the answer is what it is."""
@@ -121,13 +123,14 @@ class Port(msgspec.Struct, frozen=True):
     number: int | None
 
 
-class Condition(msgspec.Struct, frozen=True):
-    """A condition of the ServiceImport's status."""
+class JudgedCondition(Condition, frozen=True):
+    """A condition of the ServiceImport's status.
 
-    type: str
-    status: str
-    reason: str
-    message: str
+    Attributes:
+        is_bad: whether it reports a fault (`objects.conditions`).
+    """
+
+    is_bad: bool = False
 
 
 class Import(msgspec.Struct, frozen=True):
@@ -146,7 +149,7 @@ class Import(msgspec.Struct, frozen=True):
     ips: tuple[str, ...]
     ports: tuple[Port, ...]
     clusters: tuple[str, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[JudgedCondition, ...]
     resource_version: str
     uid: str
     creation: str

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from mcsdns.diagnostics.explain import facts
 from mcsdns.dns import ip
+from mcsdns.objects import conditions
 from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, Port, ServiceImport
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 
@@ -33,7 +34,9 @@ def describe_import(imported: ServiceImport, origin_of_addresses: str) -> facts.
         ports=_ports(imported.ports),
         clusters=imported.clusters,
         conditions=tuple(
-            facts.Condition(each.type, each.status, each.reason, each.message)
+            facts.JudgedCondition(
+                each.type, each.status, each.reason, each.message, conditions.is_bad(each)
+            )
             for each in imported.conditions
         ),
         resource_version=imported.resource_version,

@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from mcsdns.diagnostics.explain.facts import (
-    Condition,
     Endpoint,
     Explanation,
     Import,
@@ -19,6 +18,7 @@ from mcsdns.diagnostics.explain.facts import (
 )
 from mcsdns.diagnostics.explain.words import counted, listed
 from mcsdns.dns.rdata import printable
+from mcsdns.objects import conditions
 
 _MARGIN: Final = 11
 _MOST_ROWS: Final = 10
@@ -128,9 +128,7 @@ def _import(explanation: Explanation) -> Iterator[str]:
     if found.type == "ClusterSetIP" or found.ips:
         yield f"ips {', '.join(found.ips) or 'none yet'}{_about_ips(found)}"
     yield f"ports {_ports(found.ports)}"
-    for condition in found.conditions:
-        if condition.status != "True":
-            yield _condition(condition)
+    yield from map(conditions.to_text, found.conditions)
 
 
 def _about_ips(found: Import) -> str:
@@ -151,11 +149,6 @@ def _ports(ports: Iterable[Port]) -> str:
 def _port(port: Port) -> str:
     number = "(no number)" if port.number is None else port.number
     return f"{port.name or '(no name)'} {number}/{port.protocol}"
-
-
-def _condition(condition: Condition) -> str:
-    why = ": ".join(filter(None, (condition.reason, condition.message)))
-    return f"{condition.type} is {condition.status}" + (f" ({why})" if why else "")
 
 
 def _slices(explanation: Explanation) -> Iterator[str]:
@@ -243,6 +236,10 @@ def _problems(explanation: Explanation) -> Iterator[str]:
     for each in explanation.problems[:_MOST_ROWS]:
         yield f"{each.origin}: {each.path}: {each.text}"
     yield from _more(len(explanation.problems) - _MOST_ROWS, "problem")
+    found = explanation.service_import
+    bad = [each.type for each in found.conditions if each.is_bad] if found else []
+    if bad:
+        yield f"bad conditions of the import: {listed(bad, len(bad))}"
     if explanation.long_names:
         names = counted(explanation.long_names, "name")
         yield f"{names} of this service would be over 255 octets, and are not served"

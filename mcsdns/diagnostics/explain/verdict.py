@@ -8,6 +8,7 @@ from mcsdns.dns import Response
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRset, RRType, rcode_text
+from mcsdns.objects import conditions
 from mcsdns.zone.lookup import (
     NO_ADDRESS,
     NO_IMPORT,
@@ -168,11 +169,9 @@ def _about_no_address(walk: Walk) -> str:
     text = f"{_import_text(walk)} has no address yet: spec.ips is empty"
     if walk.from_slices:
         text += ", its slices have no ready endpoint" if walk.slices else ", it has no slice"
-    for each in walk.imported.conditions if walk.imported else ():
-        if each.type == "Ready" and each.status != "True":
-            why = ": ".join(filter(None, (each.reason, each.message)))
-            text += f" and Ready is {each.status}" + (f" ({why})" if why else "")
-    return text
+    found = walk.imported.conditions if walk.imported else ()
+    bad = [conditions.to_text(each) for each in found if each.is_bad]
+    return f"{text} and {listed(bad, len(bad))}" if bad else text
 
 
 def _about_nxdomain(served: Served, walk: Walk, outcome: NxDomain) -> Said:

@@ -162,6 +162,37 @@ def test_conflict_of_an_import_that_resolves(check_objects: CheckObjects) -> Non
     assert "Conflict is True (PortConflict: 80)" in finding["what"]
 
 
+FOUR_CONDITIONS = {
+    "conditions": [
+        {"type": "Conflict", "status": "True"},
+        {"type": "ConflictingPorts", "status": "True"},
+        {"type": "Ready", "status": "Unknown"},
+        {"type": "Foo", "status": "False"},
+    ]
+}
+
+
+def test_conditions_are_judged_by_the_one_rule(check: Check, manifests: Write) -> None:
+    objects = [imported(status=FOUR_CONDITIONS), piece("a", GOOD)]
+    found = check("--manifests", manifests(yaml.safe_dump_all(objects)), "--json")
+    assert [each["reason"] for each in found.json["findings"]] == ["condition"] * 3
+    assert [each["what"].rpartition("says ")[2] for each in found.json["findings"]] == [
+        "Conflict is True",
+        "ConflictingPorts is True",
+        "Ready is Unknown",
+    ]
+
+
+@pytest.mark.parametrize("parts", [{}, {"ips": []}], ids=["headless", "ClusterSetIP"])
+def test_bad_conditions_are_told_once_of_what_does_not_resolve(
+    check_objects: CheckObjects, parts: dict[str, object]
+) -> None:
+    what = check_objects(imported(status=FOUR_CONDITIONS, **parts))["what"]
+    assert what.count("Conflict is True, ConflictingPorts is True and Ready is Unknown") == 1
+    assert what.count("Ready is Unknown") == 1
+    assert "Foo" not in what
+
+
 def test_slices_without_import(check_objects: CheckObjects) -> None:
     finding = check_objects(piece("a", GOOD), piece("b", cluster="us"))
     assert (finding["severity"], finding["reason"]) == ("error", "slices_without_import")

@@ -1,5 +1,6 @@
 """The explanation as people read it."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.diagnostics.explain.decision import explain
-from mcsdns.diagnostics.explain.text import to_text
+from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.diagnostics.explain.words import listed
 from mcsdns.dns import read_query, write_query
 from mcsdns.dns.name import wire_from_text
@@ -113,6 +114,39 @@ def test_condition_that_is_not_true_is_told_with_its_reason(shop: Explained) -> 
         "Ready is False (Pending: no derived Service yet)",
     ]
     assert section(text, "slices") == ["none, and none needed"]
+
+
+FOUR_CONDITIONS = """
+{apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport,
+ metadata: {name: web, namespace: shop}, spec: {type: ClusterSetIP, ips: [10.96.1.10]},
+ status: {conditions: [
+  {type: Conflict, status: "True", reason: PortConflict, message: two numbers},
+  {type: ConflictingPorts, status: "True"}, {type: Ready, status: Unknown},
+  {type: Foo, status: "False"}]}}
+"""
+
+
+def test_every_condition_is_shown_and_bad_ones_are_problems(
+    make_world: Callable[..., Explained],
+) -> None:
+    explanation = make_world(FOUR_CONDITIONS).explain(f"web.shop.svc.{ZONE}")
+    text = to_text(explanation)
+    assert section(text, "import")[4:] == [
+        "Conflict is True (PortConflict: two numbers)",
+        "ConflictingPorts is True",
+        "Ready is Unknown",
+        "Foo is False",
+    ]
+    assert section(text, "problems") == [
+        "bad conditions of the import: Conflict, ConflictingPorts and Ready"
+    ]
+    found = json.loads(to_json(explanation))["service_import"]["conditions"]
+    assert [(each["type"], each["is_bad"]) for each in found] == [
+        ("Conflict", True),
+        ("ConflictingPorts", True),
+        ("Ready", True),
+        ("Foo", False),
+    ]
 
 
 def test_problems_are_told_with_file_and_line(shop: Explained) -> None:
