@@ -82,7 +82,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     aa: bool = False
     answer: RRset | None = None
     additional: tuple[tuple[Name, RRset], ...] = ()
-    negative: "NegativeTail | None" = None
+    negative: "NegativeSoa | None" = None
     ede: Ede | None = None
 
 
@@ -103,7 +103,7 @@ class RenderedMessage(msgspec.Struct, frozen=True, gc=False):
     opt_at: int = 0
 
 
-class NegativeTail:
+class NegativeSoa:
     """The SOA record of one zone as it stands in negative replies.
 
     With compression its octets depend only on where the zone's name stands in the message, so

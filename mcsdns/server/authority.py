@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeTail, Query, Response
+from mcsdns.dns import NegativeSoa, Query, Response
 from mcsdns.dns.name import Name, is_at_or_below, to_text
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
 from mcsdns.stats import ReplyKind
@@ -118,7 +118,7 @@ class Authority:
             case _:
                 return ReplyKind.NEGATIVE
 
-    def _respond(self, outcome: Outcome, tail: NegativeTail) -> Response:
+    def _respond(self, outcome: Outcome, tail: NegativeSoa) -> Response:
         match outcome:
             case Answer(rrset=rrset, additional=additional):
                 ede = _STALE if self._tree.stale else None
@@ -134,7 +134,7 @@ class Authority:
             case NotReady(why=why):
                 return Response(rcode=Rcode.SERVFAIL, ede=why)
 
-    def _per_cluster(self, outcome: PerClusterForm, tail: NegativeTail) -> Response:
+    def _per_cluster(self, outcome: PerClusterForm, tail: NegativeSoa) -> Response:
         policy = self._tree.settings.per_cluster
         if policy is PerCluster.REFUSED:
             return PER_CLUSTER_REFUSED

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeTail
+from mcsdns.dns import NegativeSoa
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
 from mcsdns.zone.name_shape import (
@@ -83,7 +83,7 @@ NOT_SERVED: Final = NxDomain(Ede(EdeCode.OTHER, "namespace not served here"))
 NO_ADDRESS: Final = NoData(Ede(EdeCode.OTHER, "the ServiceImport has no address yet (spec.ips)"))
 
 
-def lookup(tree: Tree, tail: NegativeTail, shape: Shape, qtype: int) -> Outcome:
+def lookup(tree: Tree, tail: NegativeSoa, shape: Shape, qtype: int) -> Outcome:
     """Decide what a name of this shape, in the zone of `tail`, is answered with."""
     if tree.readiness is Readiness.NOT_SYNCED:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
@@ -169,7 +169,7 @@ def _lookup_namespace(tree: Tree, namespace: bytes) -> Outcome:
     return NO_NAMESPACE
 
 
-def _lookup_fixed(tree: Tree, tail: NegativeTail, shape: Fixed, qtype: int) -> Outcome:
+def _lookup_fixed(tree: Tree, tail: NegativeSoa, shape: Fixed, qtype: int) -> Outcome:
     match shape:
         case Fixed.APEX:
             return _lookup_apex(tree, tail, qtype)
@@ -185,7 +185,7 @@ def _lookup_fixed(tree: Tree, tail: NegativeTail, shape: Fixed, qtype: int) -> O
             return NXDOMAIN
 
 
-def _lookup_apex(tree: Tree, tail: NegativeTail, qtype: int) -> Outcome:
+def _lookup_apex(tree: Tree, tail: NegativeSoa, qtype: int) -> Outcome:
     ttl = tree.settings.ttl
     if qtype in (RRType.SOA, RRType.ANY):
         return Answer(RRset(RRType.SOA, ttl, (tail.rdata,)))

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeTail
+from mcsdns.dns import NegativeSoa
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.objects.store import ServiceKey
@@ -77,7 +77,7 @@ class Tree:
     def __init__(self, settings: ZoneSettings) -> None:
         self.settings = settings
         self.tails = tuple(
-            NegativeTail(zone, settings.ttl) for zone in sorted(settings.zones, key=len)[::-1]
+            NegativeSoa(zone, settings.ttl) for zone in sorted(settings.zones, key=len)[::-1]
         )
         self.readiness = Readiness.NOT_SYNCED
         self.reason = NOT_READ

@@ -242,7 +242,7 @@ def test_names_far_behind_are_not_pointed_at() -> None:
 
 def test_negative_reply_has_the_soa_of_its_zone() -> None:
     zone = names.from_text("example")
-    tail = dns.NegativeTail(zone, 30)
+    tail = dns.NegativeSoa(zone, 30)
     tail.replace_serial(77)
     reply = dns.write_response(
         query_for("no.such.Example"), dns.Response(rcode=3, aa=True, negative=tail), 512
@@ -258,7 +258,7 @@ def test_negative_reply_has_the_soa_of_its_zone() -> None:
 
 def test_extended_error_gives_way_where_there_is_no_room() -> None:
     zone = Name(b"\x07example\0")
-    response = dns.Response(rcode=3, negative=dns.NegativeTail(zone, 5), ede=Ede(0, "x" * 200))
+    response = dns.Response(rcode=3, negative=dns.NegativeSoa(zone, 5), ede=Ede(0, "x" * 200))
     label = "a" * 60
     query = query_for(f"{label}.{label}.{label}.{label[:50]}.example", opt=OPT)
     reply = dns.write_response(query, response, 512)
@@ -274,7 +274,7 @@ def test_extended_rcode_is_split() -> None:
 
 
 def test_soa_and_ns_answers_are_compressed() -> None:
-    tail = dns.NegativeTail(names.from_text("example"), 5)
+    tail = dns.NegativeSoa(names.from_text("example"), 5)
     for rtype, rdata in [
         (RRType.SOA, tail.rdata),
         (RRType.NS, names.from_text("ns.dns.example")),

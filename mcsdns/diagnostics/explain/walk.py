@@ -10,7 +10,7 @@ from mcsdns.diagnostics.explain.facts import Cluster, Import, Shape, ShapeKind, 
 from mcsdns.diagnostics.explain.words import label_text
 from mcsdns.dns import (
     MAX_UDP_BYTES,
-    NegativeTail,
+    NegativeSoa,
     Query,
     read_query,
     write_opt,
@@ -45,7 +45,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     query: Query
     decision: Decision
-    tail: NegativeTail | None
+    tail: NegativeSoa | None
     shape: name_shape.Shape | None
 
     @property
