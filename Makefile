@@ -3,17 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH ?=
+TESTS ?= tests
+JOBS ?= auto
+QUICK := tests/dns tests/objects tests/zone tests/server tests/sources/test_deletion_guard.py \
+  tests/sources/kubernetes/test_reflector.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
 
-.PHONY: demo test check static format bench docs docs-serve lock clean
+.PHONY: demo quick test check static format bench docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
 
+# All tests, or those of TESTS; PYTEST has more arguments, JOBS says how many at once.
 test: $(VENV)/.dev $(VENV)/.docs
 	@$(BIN)/python -m tests.kube build
 	@$(BIN)/python -m tests.deploy build
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TESTS) $(PYTEST)
+
+# The pure core: no other servers, no browser, no Go; in one process, so that a debugger works.
+quick: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 0 $(QUICK) $(PYTEST)
 
 check: static test
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import dnslib
 import pytest
 
+from tests import profiles as profiles
 from tests.waiting import DEADLINE_S, wait_until
-from tests.waiting import free_port as free_port
 
 os.environ.setdefault("MCSDNS_ADMIN", "none")  # many servers run at once
 os.environ.setdefault("MCSDNS_LAMEDUCK", "0")

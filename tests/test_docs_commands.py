@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from mcsdns.cli import main
-from tests.conftest import ask, free_port, wait_until
-from tests.paths import ROOT
+from tests.conftest import ask
+from tests.paths import ROOT, which
+from tests.waiting import free_port, wait_until
 
 PAGES = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))),
@@ -177,7 +177,7 @@ class Walk:
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
     for command, package in (("dig", "bind9-dnsutils"), ("dnsmasq", "dnsmasq-base")):
-        if not (shutil.which(command) or shutil.which(command, path="/usr/sbin")):
+        if which(command) is None:
             pytest.skip(f"{command} is missing (Debian: apt-get install {package})")
     one = Walk(tmp_path)
     yield one

@@ -22,17 +22,9 @@ from mcsdns import config
 from mcsdns.app import serve as app
 from mcsdns.errors import ConfigError
 from mcsdns.server import udp
-from tests.conftest import (
-    READY,
-    Serve,
-    ServeProcess,
-    addresses,
-    ask,
-    free_port,
-    rcode,
-    wait_until,
-)
+from tests.conftest import READY, Serve, ServeProcess, addresses, ask, rcode
 from tests.sources.manifests.test_documents import IMPORT, SLICE
+from tests.waiting import free_port, wait_until
 
 KEPT = "what it said before is still served"
 
@@ -401,7 +393,7 @@ def drop_privilege() -> None:
     ctypes.CDLL(None).prctl(prctl_drop_from_bounding_set, cap_net_bind_service)
 
 
-def test_low_port_without_the_right_to_it_is_one_line(serve: Serve, folder: Path) -> None:
+def test_free_port_without_the_right_to_it_is_one_line(serve: Serve, folder: Path) -> None:
     start = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not start.exists() or int(start.read_text()) <= 853:
         pytest.skip("low ports are free for all here")

@@ -10,8 +10,8 @@ import pytest
 from mcsdns.cli import remote
 from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.errors import ConfigError, NoReplyError
-from tests.conftest import free_port
 from tests.diagnostics.explain.shop_world import SHOP, Explained
+from tests.waiting import free_port
 from tests.web.standin import Served, StandIn
 
 NAME = "db.shop.svc.clusterset.local"

@@ -69,11 +69,11 @@ def dig(address: tuple[str, int], name: str, qtype: str = "A", *options: str) ->
 
 def dig_all(address: tuple[str, int], questions: list[tuple[str, str]], *options: str) -> list[Dug]:
     """Ask many questions by one process, one after the other; none is asked again."""
-    given = ["+nocookie", "+tries=1", "+timeout=5", "+noednsnegotiation", *options]
+    given = ["+nocookie", "+tries=1", "+timeout=30", "+noednsnegotiation", *options]
     command = [need("dig"), "+nocmd", f"@{address[0]}", "-p", str(address[1])]
     for name, qtype in questions:
         command += [*given, "-q", name, "-t", qtype]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     replies = re.split(r"^;; Got answer:\n", done.stdout, flags=re.MULTILINE)[1:]
     assert len(replies) == len(questions), (done.stdout, done.stderr)
     return [_read(text) for text in replies]

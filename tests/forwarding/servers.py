@@ -1,8 +1,5 @@
 """Real DNS servers as processes on loopback, with the configuration that a test writes."""
 
-import contextlib
-import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEADLINE_S, ask, rcode, wait_until
+from tests.conftest import ask, rcode
+from tests.paths import which
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
 PACKAGES = {
     "unbound": "unbound",
@@ -28,23 +27,12 @@ PACKAGES = {
 
 def need(command: str) -> str:
     """Find a command, or skip and say what to install."""
-    found = shutil.which(command) or shutil.which(command, path="/usr/sbin:/sbin")
+    found = which(command)
     if found is None:
         package = PACKAGES.get(command)
         how = f" (Debian: apt-get install {package})" if package else ""
         pytest.skip(f"{command} is missing{how}")
     return found
-
-
-def free_port() -> int:
-    """A port that is free on 127.0.0.1, and below those that resolvers take to ask from."""
-    for port in random.SystemRandom().sample(range(15000, 32000), 200):
-        with contextlib.suppress(OSError):
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                with socket.socket(socket.AF_INET, kind) as sock:
-                    sock.bind(("127.0.0.1", port))
-            return port
-    pytest.fail("no free port between 15000 and 32000")
 
 
 class Daemon:
@@ -83,7 +71,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            self.process.wait(DEADLINE_S / 4)
+            self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

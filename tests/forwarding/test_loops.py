@@ -8,11 +8,12 @@ from collections.abc import Callable
 import dnslib
 import pytest
 
-from tests.conftest import ServeProcess, addresses, ask, cpu_s, wait_until
+from tests.conftest import ServeProcess, addresses, ask, cpu_s
 from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
 from tests.forwarding.digging import dig
-from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.servers import Daemon, Servers
 from tests.forwarding.zones import OTHER
+from tests.waiting import free_port, wait_until
 
 LINE = "ERROR forwarding loop: "
 TEXT = "forwarding loop: "

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import Serve, ServeProcess, wait_until
+from tests.conftest import Serve, ServeProcess
 from tests.forwarding import examples
 from tests.forwarding.conftest import OUR_ADDRESS, OURS
 from tests.forwarding.digging import dig
-from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.servers import Daemon, Servers
 from tests.forwarding.zones import OTHER
+from tests.waiting import free_port, wait_until
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from tests.conftest import ServeProcess
 from tests.forwarding import examples
 from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
 from tests.forwarding.digging import Dug, dig
-from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.servers import Daemon, Servers
 from tests.forwarding.zones import OTHER
+from tests.waiting import free_port
 
 NO_OURS, NO_THEIRS = "no.shop.svc.clusterset.local", "no.other.test"
 THEIRS, THEIR_ADDRESS = "www.other.test", "198.18.0.80"

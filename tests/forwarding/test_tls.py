@@ -7,7 +7,8 @@ import pytest
 from tests.certificates import Authority, Certificate, authority
 from tests.conftest import Serve, ServeProcess
 from tests.forwarding.digging import dig
-from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.servers import Daemon, Servers
+from tests.waiting import free_port
 
 __all__ = ["authority"]
 

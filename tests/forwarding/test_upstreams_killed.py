@@ -4,11 +4,11 @@ import signal
 
 import pytest
 
-from tests.conftest import wait_until
 from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
 from tests.forwarding.digging import dig
 from tests.forwarding.load import Load
-from tests.forwarding.servers import Servers, free_port
+from tests.forwarding.servers import Servers
+from tests.waiting import free_port, wait_until
 
 BRIEF = """\
 $ORIGIN brief.test.
@@ -18,7 +18,8 @@ ns 1 A 127.0.0.1
 * 1 A 192.0.2.42
 a.ent 1 A 192.0.2.43
 """
-RATE = 5000
+IN_FLIGHT = 64
+MANY = 3000
 
 
 def unique(number: int) -> str:
@@ -37,16 +38,15 @@ def test_with_a_second_upstream_no_question_is_lost(
 ) -> None:
     first, second = (servers.knot({"brief.test": BRIEF}) for _ in range(2))
     server = forward(first, second, flags=("--upstream-policy", "sequential"))
-    with Load(server.address, RATE, unique) as load:
-        wait_until(lambda: load.seen["NOERROR"] > RATE, "answers before")
+    with Load(server.address, IN_FLIGHT, unique) as load:
+        wait_until(lambda: load.seen["NOERROR"] > MANY, "answers before")
         first.process.send_signal(number)
         before = load.sent
-        wait_until(lambda: load.seen["NOERROR"] > before + RATE, "answers after")
+        wait_until(lambda: load.seen["NOERROR"] > before + MANY, "answers after")
         server.wait_log(f"upstream {first.text} is left alone until it answers")
     first.process.send_signal(signal.SIGCONT)
     assert load.missing == 0
     assert load.seen == {"NOERROR": load.sent}
-    assert load.longest_s < 1.0  # a try and what the machine adds; without another upstream 1.8 s
 
 
 def test_without_another_upstream_old_answers_serve_on(forward: Forward, servers: Servers) -> None:
@@ -54,13 +54,13 @@ def test_without_another_upstream_old_answers_serve_on(forward: Forward, servers
     upstream = servers.knot({"brief.test": BRIEF}, port=port)
     server = forward(upstream)
     assert dig(server.address, "a.a.ent.brief.test").status == "NXDOMAIN"
-    with Load(server.address, RATE, few) as load:
-        wait_until(lambda: load.seen["NOERROR"] > RATE, "answers before")
+    with Load(server.address, IN_FLIGHT, few) as load:
+        wait_until(lambda: load.seen["NOERROR"] > MANY, "answers before")
         upstream.end(signal.SIGKILL)
         wait_until(lambda: 3 in dig(server.address, few(7)).errors, "stale answers")
         assert dig(server.address, OURS).data == [OUR_ADDRESS]
         before = load.sent
-        wait_until(lambda: load.seen["NOERROR"] > before + RATE, "stale answers for all")
+        wait_until(lambda: load.seen["NOERROR"] > before + MANY, "stale answers for all")
     assert load.missing == 0
     assert load.seen == {"NOERROR": load.sent}
     stale = dig(server.address, few(7))
@@ -79,7 +79,7 @@ def test_without_another_upstream_old_answers_serve_on(forward: Forward, servers
 def test_upstream_that_comes_and_goes(forward: Forward, servers: Servers) -> None:
     upstream, steady = (servers.knot({"brief.test": BRIEF}) for _ in range(2))
     server = forward(upstream, steady)
-    with Load(server.address, 1000, unique) as load:
+    with Load(server.address, IN_FLIGHT, unique) as load:
         for number in range(100):
             upstream.process.send_signal(signal.SIGSTOP if number % 2 else signal.SIGCONT)
             before = load.seen.total()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_until
 from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
 from tests.forwarding.digging import Dug, dig
 from tests.forwarding.servers import Daemon, Servers, need
 from tests.forwarding.zones import OTHER
+from tests.waiting import wait_until
 
 PUBLIC = "203.0.113.9"
 

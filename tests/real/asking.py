@@ -36,7 +36,7 @@ def dig(server: ServeProcess | int, name: str, qtype: str = "A") -> Dug:
         pytest.skip("dig is missing (Debian: apt-get install bind9-dnsutils)")
     port = server if isinstance(server, int) else server.address[1]
     name, qtype = question(name, qtype)
-    command = ["dig", "@127.0.0.1", "-p", str(port), "+nocookie", "+tries=1", "+timeout=2"]
+    command = ["dig", "@127.0.0.1", "-p", str(port), "+nocookie", "+tries=1", "+timeout=30"]
     done = subprocess.run(
         [*command, "+noquestion", "+noauthority", "+noadditional", "-t", qtype, "-q", name],
         capture_output=True,

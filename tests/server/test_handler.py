@@ -4,7 +4,7 @@ import random
 
 import dnslib
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mcsdns import dns
@@ -13,6 +13,7 @@ from mcsdns.dns.types import RRType
 from mcsdns.server.handler import Handler
 from mcsdns.server.world import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
+from tests.profiles import examples
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
 WORLD = world_of([service_import("web", ips=["10.0.0.1"], ports=[("http", 80)])])
@@ -53,21 +54,21 @@ def test_the_corpus_ends_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
         assert_right_or_none(RESPONDERS[tcp], octets)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=600), st.booleans())
 @example(b"\0" * 12, False)
 def test_any_octets_end_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
     assert_right_or_none(RESPONDERS[tcp], octets)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=600), st.integers(0, 0x7FFF), st.booleans())
 def test_any_octets_behind_a_header_end_in_a_reply(octets: bytes, flags: int, tcp: bool) -> None:
     header = b"ID" + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\1"
     assert_right_or_none(RESPONDERS[tcp], header + octets)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.data())
 def test_a_damaged_request_ends_in_a_reply_or_none(data: st.DataObject) -> None:
     octets = bytearray(VALID)

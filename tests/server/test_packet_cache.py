@@ -6,7 +6,7 @@ from typing import Any
 
 import dnslib
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns import dns
@@ -18,6 +18,7 @@ from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache, Statistics
 from mcsdns.server.world import ZoneState
 from mcsdns.zone.name_shape import APEX_OWNER
+from tests.profiles import examples
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of
 
 ZONE = "clusterset.local"
@@ -129,7 +130,7 @@ def assert_equal_but_for_order(kept: bytes, fresh: bytes, all_records: Counter[s
     assert one == other
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data(), st.booleans())
 def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
     world = a_world()

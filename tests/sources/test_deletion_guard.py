@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import ImportType, Kind, Object, ServiceImport
 from mcsdns.objects.store import ServiceKey, Store
 from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
+from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import
 
 IMPORT, SLICE = Kind.SERVICE_IMPORT, Kind.ENDPOINT_SLICE
@@ -462,7 +463,7 @@ def _play(world: World, step: Any) -> None:
             world.feed(step)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(_steps(_imports | _slices | _moving), st.sampled_from([0.0, 1.0, 5.0]))
 def test_after_a_quiet_time_the_store_is_what_it_were_without_a_guard(
     steps: list[Any], linger_s: float
@@ -477,7 +478,7 @@ def test_after_a_quiet_time_the_store_is_what_it_were_without_a_guard(
     assert (found.held, found.lingering, found.deadline_s) == (0, 0, None)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(_steps(_imports_of_one_type | _slices))
 def test_the_store_never_holds_less_than_the_source_and_no_held_service_lacks_an_answer(
     steps: list[Any],
@@ -495,7 +496,7 @@ def test_the_store_never_holds_less_than_the_source_and_no_held_service_lacks_an
             assert before <= {each for each in map(key, SERVICES) if answers(world.store, each)}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(_steps(_imports | _slices | _moving))
 def test_what_is_too_little_is_followed_after_lingering(steps: list[Any]) -> None:
     world = World(_world, least=len(SERVICES) + 1)

@@ -16,6 +16,7 @@ from mcsdns.errors import SourceError
 from mcsdns.objects.model import EndpointSlice, Object, Port, ServiceImport
 from mcsdns.sources import snapshot
 from mcsdns.sources.snapshot import SnapshotError, SnapshotIdentity, StoredSnapshot
+from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import
 
 HERE = SnapshotIdentity(
@@ -68,9 +69,7 @@ _objects = st.lists(  # in any order of kinds
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_objects)
 def test_any_objects_are_read_as_they_were(tmp_path: Path, objects: list[Object]) -> None:
     path = tmp_path / "snapshot"

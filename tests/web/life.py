@@ -8,7 +8,8 @@ from typing import Any
 
 import dnslib
 
-from tests.conftest import DEADLINE_S, ServeProcess, addresses, rcode, wait_until
+from tests.conftest import ServeProcess, addresses, rcode
+from tests.waiting import DEADLINE_S, wait_until
 
 WINDOW = 20
 Seen = tuple[str, tuple[str, ...], int]

@@ -8,7 +8,8 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from tests.conftest import addresses, ask, rcode, wait_until
+from tests.conftest import addresses, ask, rcode
+from tests.waiting import wait_until
 from tests.web.conftest import Live
 from tests.web.life import Stream, Upstream, get, url_of, wait_status
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, free_port, wait_until
+from tests.conftest import Serve
+from tests.waiting import free_port, wait_until
 from tests.web.conftest import Api, Live
 from tests.web.life import Upstream, get, url_of, wait_status
 

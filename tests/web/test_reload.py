@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ServeProcess, addresses, ask, free_port, rcode, wait_until
+from tests.conftest import ServeProcess, addresses, ask, rcode
 from tests.sources.manifests.test_documents import IMPORT
+from tests.waiting import free_port, wait_until
 from tests.web.conftest import Api, Live
 from tests.web.life import Stream, Upstream, get, url_of, wait_status
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.config import Settings
@@ -12,6 +12,7 @@ from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDon
 from mcsdns.objects.model import Kind, Object, ServiceImport
 from mcsdns.server.world import ZoneState
 from mcsdns.zone.tree import labels_of_key
+from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import, world_of
 
 SERVICES = ["web", "db", "api"]
@@ -86,7 +87,7 @@ def names_in(each: dict[Any, Any]) -> Iterable[Any]:
     return [service for service in each.values() if service]
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(histories(), st.data())
 def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     history: tuple[list[Event], list[Object]], data: st.DataObject
@@ -107,7 +108,7 @@ def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     assert zone_of(world) == zone_of(world_of(truth))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(histories())
 def test_a_history_without_a_last_list_ends_the_same(
     history: tuple[list[Event], list[Object]],

@@ -7,8 +7,8 @@ import pytest
 from mcsdns.diagnostics.check.nsswitch import check_nsswitch
 from mcsdns.diagnostics.check.resolvers import Resolver, of_resolv_conf
 from mcsdns.dns import name as names
-from tests.conftest import free_port
 from tests.diagnostics.check.conftest import Check
+from tests.waiting import free_port
 
 LOCAL = [names.from_text("clusterset.local")]
 POD = "search shop.svc.cluster.local svc.cluster.local cluster.local\n"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, ServeProcess, free_port
+from tests.conftest import Serve, ServeProcess
 from tests.diagnostics.check.conftest import Check, assert_documented
 from tests.forwarding import examples
 from tests.forwarding.servers import Servers
-from tests.forwarding.servers import free_port as low_port
+from tests.waiting import free_port
 
 WEB = """\
 apiVersion: multicluster.x-k8s.io/v1beta1
@@ -266,7 +266,7 @@ def test_unbound_with_the_lines_of_the_example_is_clean(
 def test_loop_of_names_outside_the_zone(
     check: Check, servers: Servers, serve: Serve, objects: Path, kind: str
 ) -> None:
-    port, dns_port = low_port(), low_port()
+    port, dns_port = free_port(), free_port()
     back = f"127.0.0.1:{dns_port}"
     server = serve("--manifests", objects, "--listen", f"127.0.0.1:{port}", "--upstream", back)
     make = {
@@ -289,7 +289,7 @@ def test_loop_of_names_outside_the_zone(
 
 
 def test_loop_of_the_zone_itself(check: Check, servers: Servers, serve: Serve) -> None:
-    port, dns_port = low_port(), low_port()
+    port, dns_port = free_port(), free_port()
     given = ("--source", "none", "--stub-zone", f"{ZONE}=127.0.0.1:{dns_port}")
     server = serve(*given, "--listen", f"127.0.0.1:{port}")
     dns = servers.coredns(stub(text_of(server.address)), port=dns_port)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, free_port, wait_until
+from tests.conftest import Serve
 from tests.diagnostics.check.conftest import PAGE, READ, Check, Guarded, Report
 from tests.diagnostics.check.test_stub_block import NOTHING_BEHIND, WEB, OneTransport, stub, text_of
 from tests.forwarding.servers import Servers
-from tests.forwarding.servers import free_port as low_port
 from tests.kube import ApiServers
+from tests.waiting import free_port, wait_until
 
 TROUBLE = PAGE.parent / "troubleshooting.md"
 API, DNS, SERVICE = "https://10.96.0.1:443", "10.96.0.10:53", "10.96.0.53:53"
@@ -105,7 +105,7 @@ def test_service_without_tcp(check: Check, servers: Servers, objects: Path, only
 
 
 def test_loop(check: Check, servers: Servers, serve: Serve, objects: Path) -> None:
-    port, dns_port = low_port(), low_port()
+    port, dns_port = free_port(), free_port()
     back = f"127.0.0.1:{dns_port}"
     server = serve("--manifests", objects, "--listen", f"127.0.0.1:{port}", "--upstream", back)
     dns = servers.coredns(f".:PORT {{\n    forward . 127.0.0.1:{port}\n}}\n", port=dns_port)

@@ -8,7 +8,8 @@ import pytest
 
 from tests.conftest import ServeProcess
 from tests.diagnostics.stub_config.texts import DEAD, IPV4, IPV6, PORT, corefile_of
-from tests.forwarding.servers import Daemon, Servers, free_port, running
+from tests.forwarding.servers import Daemon, Servers, running
+from tests.waiting import free_port
 
 OURS, OUR_ADDRESS, OUR_ADDRESS_6 = "web.shop.svc.clusterset.local", "10.0.0.1", "fd00:1::1"
 LONG, LONG_COUNT = "db.shop.svc.clusterset.local", 90

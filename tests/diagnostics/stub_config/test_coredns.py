@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import addresses, ask, rcode, wait_until
+from tests.conftest import addresses, ask, rcode
 from tests.diagnostics.stub_config import texts
 from tests.diagnostics.stub_config.conftest import (
     LONG,
@@ -17,7 +17,8 @@ from tests.diagnostics.stub_config.conftest import (
     There,
 )
 from tests.forwarding.digging import dig
-from tests.forwarding.servers import Servers, free_port
+from tests.forwarding.servers import Servers
+from tests.waiting import free_port, wait_until
 
 each_platform = pytest.mark.parametrize("platform", texts.COREDNS)
 

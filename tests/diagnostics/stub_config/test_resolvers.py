@@ -15,7 +15,8 @@ from tests.diagnostics.stub_config.conftest import (
     OURS,
 )
 from tests.forwarding.digging import dig
-from tests.forwarding.servers import Daemon, Servers, free_port
+from tests.forwarding.servers import Daemon, Servers
+from tests.waiting import free_port
 
 FAMILIES = [("127.0.0.1",), ("::1",), ("127.0.0.1", "::1")]
 VALIDATING = f"""

@@ -7,7 +7,6 @@ import pytest
 from mcsdns.sources.kubernetes import proxy as proxies
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.certificates import authority
-from tests.conftest import free_port
 from tests.secured import (
     Make,
     Secured,
@@ -21,6 +20,7 @@ from tests.secured import (
     refusal,
     silent,
 )
+from tests.waiting import free_port
 
 __all__ = ["access", "api", "authority", "certificate", "no_proxies", "silent"]
 pytestmark = pytest.mark.usefixtures("silent", "no_proxies")

@@ -11,7 +11,6 @@ from mcsdns.sources.kubernetes import api as cluster_module
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.certificates import Authority, Certificate, authority
-from tests.conftest import free_port
 from tests.scripted import wire
 from tests.secured import (
     Make,
@@ -27,6 +26,7 @@ from tests.secured import (
     refused,
     silent,
 )
+from tests.waiting import free_port
 
 __all__ = ["access", "api", "authority", "certificate", "no_proxies", "silent"]
 pytestmark = pytest.mark.usefixtures("silent", "no_proxies")

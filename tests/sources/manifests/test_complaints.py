@@ -12,7 +12,6 @@ from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
 from tests.certificates import authority
-from tests.conftest import free_port
 from tests.scripted import wire
 from tests.scripted.followed import QUICK, until
 from tests.secured import (
@@ -26,6 +25,7 @@ from tests.secured import (
     shell,
     silent,
 )
+from tests.waiting import free_port
 
 __all__ = ["access", "api", "authority", "certificate", "no_proxies", "silent"]
 pytestmark = pytest.mark.usefixtures("silent", "no_proxies")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mcsdns.server.world import ZoneState
-from tests.conftest import wait_until
 from tests.paths import DOCS
+from tests.waiting import wait_until
 from tests.web.browser.shop import HOSTILE, shop
 from tests.web.standin import Served, StandIn, forwarding
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.conftest import Serve, free_port
+from tests.conftest import Serve
 from tests.scripted.api import FakeApi
+from tests.waiting import free_port
 from tests.web.browser.conftest import Browser
 
 T = TypeVar("T")
