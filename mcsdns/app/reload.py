@@ -1,27 +1,22 @@
 """When settings are read again: on SIGHUP, and when the config file changes."""
 
 import logging
-import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Final
 
 import anyio
 import anyio.to_thread
-import watchfiles
 
 from mcsdns.app.process import Server
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
 from mcsdns.errors import McsdnsError
 from mcsdns.metrics.snapshot import Reloads
+from mcsdns.sources.manifests import files
 
 logger = logging.getLogger(__name__)
 
-_TICK_MS: Final = 500
-_TICKS_PER_LOOK: Final = 10
-"""How often to look without a notice: some volumes give none."""
-_QUIET_MS: Final = 50
 _STILL_S: Final = 0.3
 """What was written to may be written to again: so long it has to stand still."""
 _MAX_FILE_BYTES: Final = 1 << 20
@@ -91,11 +86,11 @@ class Reloader:
 async def follow_file(path: str, changed: Callable[[], None]) -> None:
     """Tell whenever a file says something else, however it was replaced, until cancelled.
 
-    A ConfigMap's file is a link to a link in its folder, which is exchanged: so the folder is
+    A ConfigMap's file is a link to a link in its folder, which is exchanged: so folders are
     watched, and what counts is the content.
     """
     known = await anyio.to_thread.run_sync(_content_of, path)
-    async with aclosing(_notices(os.path.dirname(path) or ".")) as notices:
+    async with aclosing(files.notices(lambda: files.find([path]).folders)) as notices:
         async for _ in notices:
             found = await anyio.to_thread.run_sync(_content_of, path)
             while found != known:
@@ -105,31 +100,6 @@ async def follow_file(path: str, changed: Callable[[], None]) -> None:
                     known = found
                     logger.info("%s changed", path)
                     changed()
-
-
-async def _notices(folder: str) -> AsyncGenerator[None]:
-    """Tell of every change in a folder, and every now and then that there was none."""
-    while True:
-        changes = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType] - untyped stop_event
-            folder,
-            watch_filter=None,
-            step=_QUIET_MS,
-            rust_timeout=_TICK_MS,
-            yield_on_timeout=True,
-            recursive=False,
-            ignore_permission_denied=True,
-        )
-        ticks = 0
-        try:
-            async with aclosing(changes):
-                async for noticed in changes:
-                    ticks += 1
-                    if noticed or not ticks % _TICKS_PER_LOOK:
-                        yield
-        except (OSError, RuntimeError) as error:  # such as the limit of inotify watches
-            logger.debug("%s cannot be watched: %s", folder, error)
-        await anyio.sleep(_TICK_MS * _TICKS_PER_LOOK / 1000)
-        yield
 
 
 def _content_of(path: str) -> bytes | None:

@@ -16,7 +16,6 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import SliceProfile, decode, kind_of
 from mcsdns.objects.model import Kind, Object, Problem
 from mcsdns.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
-from mcsdns.sources.manifests.files import Signature
 
 _KNOWN_VERSIONS: Final = {
     Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
@@ -27,6 +26,24 @@ _UNQUOTED = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
 Identity = tuple[str, str, str]
 """Kind, namespace and name."""
 ANYTHING: Final[Identity] = ("", "", "")
+
+
+class FileState(msgspec.Struct, frozen=True, gc=False):
+    """What the system says of a file; whatever changes, one of these does. Times in ns."""
+
+    device: int
+    inode: int
+    content_time: int
+    status_time: int
+    size_bytes: int
+
+    def is_written_since(self, before: "FileState") -> bool:
+        """Return whether the same file was written to; one that took its place was not."""
+        same_file = (self.device, self.inode) == (before.device, before.inode)
+        return same_file and (self.content_time, self.size_bytes) != (
+            before.content_time,
+            before.size_bytes,
+        )
 
 
 class Located(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +71,7 @@ class Manifest(msgspec.Struct, gc=False):
     problems: list[Located] = []
     ignored: int = 0
     unread: bool = False
-    signature: Signature | None = None
+    signature: FileState | None = None
 
 
 def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:

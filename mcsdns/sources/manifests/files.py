@@ -1,59 +1,60 @@
-"""Which files a set of paths names, whether one of them changed, and which folders would tell."""
+"""Which files a set of paths names, in which state they are, and when to look again.
 
+Nothing is read here. A file counts as changed when its `FileState` differs: no single field of it
+is enough, since editors keep times, `git` keeps sizes, and a ConfigMap's link leads to another
+inode.
+"""
+
+import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Final
 
+import anyio
+import anyio.to_thread
 import msgspec
+import watchfiles
+
+from mcsdns.sources.manifests.documents import FileState
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
+_TICK_MS: Final = 500
+_TICKS_PER_LOOK: Final = 10
+"""How often to look without a notice: network volumes give none."""
+_QUIET_MS: Final = 50
+_RETRY_S: Final = 1.0
 Folder = tuple[int, int]
 """Device and inode."""
 
 
-class Signature(msgspec.Struct, frozen=True, gc=False):
-    """The state of a file; whatever changes, one of these does. Times in ns."""
-
-    device: int
-    inode: int
-    content_time: int
-    status_time: int
-    size_bytes: int
-
-    def is_written_since(self, before: "Signature") -> bool:
-        """Say whether the same file was written to; one that took its place was not."""
-        same_file = (self.device, self.inode) == (before.device, before.inode)
-        return same_file and (self.content_time, self.size_bytes) != (
-            before.content_time,
-            before.size_bytes,
-        )
-
-
-class Found(msgspec.Struct, frozen=True):
+class Listing(msgspec.Struct, frozen=True):
     """What paths name.
 
     Attributes:
-        files: path -> signature, in the order of paths and, in a folder, of names.
+        files: path -> state, in the order of paths and, in a folder, of names.
         missing: path -> what the system says, of what could not be looked at.
         folders: those whose changes matter.
     """
 
-    files: dict[str, Signature] = {}
+    files: dict[str, FileState] = {}
     missing: dict[str, str] = {}
     folders: dict[str, Folder] = {}
 
     def is_missing(self, path: str) -> bool:
-        """Say whether a file could not be looked at, itself or a folder it is in."""
+        """Return whether a file could not be looked at, itself or a folder it is in."""
         return any(is_in(path, each) for each in self.missing)
 
 
 def is_in(path: str, place: str) -> bool:
-    """Say whether a path is a place, or below it."""
+    """Return whether a path is a place, or below it."""
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
-def find(paths: Sequence[str]) -> Found:
+def find(paths: Sequence[str]) -> Listing:
     """Find the manifests that files and folders name, each file once, under its first path.
 
     A folder is searched whole, links included; a file or folder that was seen is not visited
@@ -61,11 +62,11 @@ def find(paths: Sequence[str]) -> Found:
     kubectl and the kubelet's volumes want it; a file that is named itself is read whatever its
     name.
     """
-    found = Found()
+    listing = Listing()
     seen: set[Folder] = set()
     waiting = [(path, True) for path in reversed(paths)]
     for path in paths:
-        _note_folder(os.path.dirname(os.path.abspath(path)), found)
+        _add_folder_of(os.path.abspath(path), listing)
     while waiting:
         path, is_link = waiting.pop()
         try:
@@ -75,34 +76,38 @@ def find(paths: Sequence[str]) -> Found:
                 continue
             seen.add(identity)
             if stat.S_ISDIR(status.st_mode):
-                found.folders[path] = identity
+                listing.folders[path] = identity
                 waiting += sorted(_inside(path), reverse=True)
             elif stat.S_ISREG(status.st_mode):
-                found.files[path] = signature_of(status)
+                listing.files[path] = state_of(status)
                 if is_link:
-                    _note_folder(os.path.dirname(os.path.realpath(path)), found)
+                    _add_folder_of(os.path.realpath(path), listing)
             else:
-                found.missing[path] = "not a regular file"
+                listing.missing[path] = "not a regular file"
         except OSError as error:
-            found.missing[path] = error.strerror or str(error)
+            listing.missing[path] = error.strerror or str(error)
         except ValueError as error:  # no path can have a NUL
-            found.missing[path] = str(error)
-    return found
+            listing.missing[path] = str(error)
+    return listing
 
 
-def signature_of(status: os.stat_result) -> Signature:
+def state_of(status: os.stat_result) -> FileState:
     """Return the state of a file."""
-    return Signature(
+    return FileState(
         status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
     )
 
 
-def _note_folder(path: str, found: Found) -> None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
+def _add_folder_of(path: str, listing: Listing) -> None:
+    """Add the folder that a path is in, or the closest one above it that exists."""
+    while path != "/":
+        path = os.path.dirname(path)
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        listing.folders[path] = (status.st_dev, status.st_ino)
         return
-    found.folders[path] = (status.st_dev, status.st_ino)
 
 
 def _inside(folder: str) -> Iterator[tuple[str, bool]]:
@@ -119,3 +124,44 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # a link to nowhere, or in a circle
+
+
+async def notices(folders: Callable[[], Mapping[str, Folder]]) -> AsyncGenerator[None]:
+    """Yield whenever it is worth looking at what folders hold, until cancelled.
+
+    That is when the system reports a change in one of them, shortly after they began to be
+    watched (what changed in between is reported by nobody), and every five seconds in any case.
+    `folders` is called, in a thread, after each look: where it returns others, or one that was
+    made anew, those are watched from then on. What cannot be watched is looked at every second.
+    """
+    is_reported = False
+    while True:
+        watched = await anyio.to_thread.run_sync(folders)
+        changes = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType] - untyped stop_event
+            *watched,
+            watch_filter=None,
+            step=_QUIET_MS,
+            rust_timeout=_TICK_MS,
+            yield_on_timeout=True,
+            recursive=False,
+            ignore_permission_denied=True,
+        )
+        ticks = 0
+        try:
+            async with aclosing(changes):
+                async for batch in changes:
+                    if batch or not ticks % _TICKS_PER_LOOK:
+                        yield
+                        if await anyio.to_thread.run_sync(folders) != watched:
+                            break
+                    ticks += 1
+            continue
+        except FileNotFoundError:
+            logger.debug("a folder is gone before it could be watched")
+        except (OSError, RuntimeError) as error:  # such as the limit of inotify watches
+            if not is_reported:
+                why = "changes are found once a second only, watching folders fails: %s"
+                logger.warning(why, error)
+            is_reported = True
+        await anyio.sleep(_RETRY_S)
+        yield

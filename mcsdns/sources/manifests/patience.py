@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mcsdns.sources.manifests.files import Signature
+from mcsdns.sources.manifests.documents import FileState
 
-Changes = Mapping[str, Signature | None]
+Changes = Mapping[str, FileState | None]
 """Path -> state of a file that is new or changed, None of one that is gone."""
 
 
@@ -34,7 +34,7 @@ class Debounce(msgspec.Struct, frozen=True):
 class _Change(msgspec.Struct):
     """A change, since when it is the same, and since when the file is not as it was read."""
 
-    signature: Signature | None
+    signature: FileState | None
     since: float
     first: float
 
@@ -46,7 +46,7 @@ class Pending:
         self._patience = patience
         self._changes: dict[str, _Change] = {}
 
-    def look(self, changes: Changes, now: float) -> dict[str, Signature | None]:
+    def look(self, changes: Changes, now: float) -> dict[str, FileState | None]:
         """Note what differs now from what was read; return what of it may be believed."""
         before = self._changes
         self._changes = {}

@@ -7,7 +7,7 @@ the order of paths, and the other reported.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -15,15 +15,14 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import msgspec
-import watchfiles
 
 from mcsdns.errors import SourceError
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
 from mcsdns.sources.manifests import files, worker
-from mcsdns.sources.manifests.documents import ANYTHING, Located, Manifest
-from mcsdns.sources.manifests.files import Found, Signature
+from mcsdns.sources.manifests.documents import ANYTHING, FileState, Located, Manifest
+from mcsdns.sources.manifests.files import Listing
 from mcsdns.sources.manifests.patience import Debounce, Pending
 from mcsdns.sources.manifests.state import (
     Contents,
@@ -38,10 +37,6 @@ logger = logging.getLogger(__name__)
 
 _INLINE_BYTES: Final = 512 * 1024
 """Up to so much is read in this process before serving; it takes about a tenth of a second."""
-_TICK_MS: Final = 500
-_TICKS_PER_LOOK: Final = 10
-"""How often to look without a notice: network volumes, and what changed while we set up."""
-_QUIET_MS: Final = 50
 _MISSING: Final = "missing"
 
 Sink = Callable[[Event], None]
@@ -85,7 +80,7 @@ class ManifestSource:
         self._profile = profile
         self._patience = patience or Debounce()
         self._pending = Pending(self._patience)
-        self._found = Found()
+        self._found = Listing()
         self._retry_at = 0.0
         self._contents = Contents()
         self._sent: Objects = {}
@@ -126,16 +121,10 @@ class ManifestSource:
 
     async def watch(self) -> None:
         """Follow the files until cancelled."""
-        while self._paths:
-            folders = self._found.folders
-            ticks = 0
-            async with aclosing(_notices(folders)) as notices:
-                async for noticed in notices:
-                    if noticed or self._misses_named or not ticks % _TICKS_PER_LOOK:
-                        await self.rescan()
-                    ticks += 1
-                    if self._found.folders != folders:
-                        break
+        if self._paths:
+            async with aclosing(files.notices(lambda: self._found.folders)) as notices:
+                async for _ in notices:
+                    await self.rescan()
         await anyio.sleep_forever()
 
     async def rescan(self) -> None:
@@ -172,16 +161,12 @@ class ManifestSource:
             {**contents.wrong, _MISSING: contents.wrong[_MISSING] + missing},
         )
 
-    @property
-    def _misses_named(self) -> bool:
-        return any(path in self._found.missing for path in self._paths)
-
-    async def _find(self) -> Found:
+    async def _find(self) -> Listing:
         return await anyio.to_thread.run_sync(files.find, self._paths)
 
-    def _changes(self) -> dict[str, Signature | None]:
+    def _changes(self) -> dict[str, FileState | None]:
         found, known = self._found, self._contents.signatures()
-        changes: dict[str, Signature | None] = {
+        changes: dict[str, FileState | None] = {
             path: signature
             for path, signature in found.files.items()
             if known.get(path) != signature
@@ -192,7 +177,7 @@ class ManifestSource:
         unseen = known.keys() - found.files.keys() - {STANDARD_INPUT}
         return changes | {path: None for path in unseen if not found.is_missing(path)}
 
-    async def _settle(self) -> dict[str, Signature | None]:
+    async def _settle(self) -> dict[str, FileState | None]:
         """Look until what is new stands still; return what may be believed."""
         deadline = anyio.current_time() + self._patience.most_s
         while True:
@@ -267,32 +252,6 @@ class ManifestSource:
         log_problems(each for path, each in self._missing.items() if path not in before)
         for path in before.keys() - self._missing.keys():
             logger.info("%s: it is there again", path)
-
-
-async def _notices(folders: Iterable[str]) -> AsyncGenerator[bool]:
-    """Tell of every change in folders, and every `_TICK_MS` that there was none.
-
-    Ends, after a while, where folders cannot be watched.
-    """
-    changes = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType] - untyped stop_event
-        *folders,
-        watch_filter=None,
-        step=_QUIET_MS,
-        rust_timeout=_TICK_MS,
-        yield_on_timeout=True,
-        recursive=False,
-        ignore_permission_denied=True,
-    )
-    try:
-        async with aclosing(changes):
-            async for batch in changes:
-                yield bool(batch)
-    except FileNotFoundError:
-        logger.debug("a folder is gone before it could be watched")
-    except (OSError, RuntimeError) as error:  # such as the limit of inotify watches
-        logger.warning("changes are found once a second only, watching folders fails: %s", error)
-    await anyio.sleep(1)
-    yield True
 
 
 def _service_of(each: Object) -> tuple[str, str]:

@@ -13,8 +13,7 @@ import msgspec
 
 from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
 from mcsdns.sources.manifests import worker
-from mcsdns.sources.manifests.documents import ANYTHING, Identity, Located, Manifest
-from mcsdns.sources.manifests.files import Signature
+from mcsdns.sources.manifests.documents import ANYTHING, FileState, Identity, Located, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
 class File(msgspec.Struct):
     """What one file said last; `wrong` counts the objects with problems, by reason."""
 
-    signature: Signature | None
+    signature: FileState | None
     objects: Objects
     problems: list[Located]
     ignored: int
@@ -60,7 +59,7 @@ class Contents:
         self._files: dict[str, File] = {}
         self._duplicates: dict[Identity, Located] = {}
 
-    async def take(self, path: str, signature: Signature | None, manifest: Manifest) -> None:
+    async def take(self, path: str, signature: FileState | None, manifest: Manifest) -> None:
         """Put what a file says in place of what it said before."""
         self.reads += 1
         file = File(signature, {}, [], manifest.ignored, manifest.unread)
@@ -106,7 +105,7 @@ class Contents:
         """Forget a file that is gone."""
         self._count(self._files.pop(path), -1)
 
-    def signatures(self) -> dict[str, Signature | None]:
+    def signatures(self) -> dict[str, FileState | None]:
         """Return the files, each with its state when it was read."""
         return {path: file.signature for path, file in self._files.items()}
 

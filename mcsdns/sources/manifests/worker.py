@@ -26,8 +26,7 @@ from mcsdns import yaml_text
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.model import EndpointSlice, Object, Problem, ServiceImport
 from mcsdns.sources.manifests import documents, files
-from mcsdns.sources.manifests.documents import ANYTHING, Located, Manifest
-from mcsdns.sources.manifests.files import Signature
+from mcsdns.sources.manifests.documents import ANYTHING, FileState, Located, Manifest
 
 STANDARD_INPUT: Final = "-"
 EMPTY: Final = "empty_file"
@@ -51,7 +50,7 @@ class Piece(msgspec.Struct, gc=False):
     slices: list[EndpointSlice] = []
     problems: list[Located] = []
     ignored: int = 0
-    signature: Signature | None = None
+    signature: FileState | None = None
     last: bool = False
 
 
@@ -75,7 +74,7 @@ def read_file(path: str, max_bytes: int, profile: SliceProfile = SliceProfile.MC
             return read_octets(octets, path, max_bytes, profile)
         with open(path, "rb") as file:
             octets = file.read(max_bytes + 1)
-            signature = files.signature_of(os.fstat(file.fileno()))
+            signature = files.state_of(os.fstat(file.fileno()))
         manifest = read_octets(octets, path, max_bytes, profile)
         manifest.signature = signature
         return manifest

@@ -143,6 +143,10 @@ def test_folders_to_watch_hold_the_named_the_searched_and_those_behind_links(fol
     assert set(files.find(["in"]).folders) == {str(folder), "in", "in/c", str(folder / "out")}
 
 
+def test_of_a_path_that_is_gone_the_closest_folder_above_is_watched(folder: Path) -> None:
+    assert list(files.find(["no/such/file.yaml"]).folders) == [str(folder)]
+
+
 def test_folder_that_was_made_anew_is_another(folder: Path) -> None:
     write("in/a.yaml")
     before = files.find(["in"]).folders

@@ -2,15 +2,15 @@
 
 import pytest
 
-from mcsdns.sources.manifests.files import Signature
+from mcsdns.sources.manifests.documents import FileState
 from mcsdns.sources.manifests.patience import Debounce, Pending
 
 PATIENCE = Debounce(still_s=1, gone_s=5, restless_s=20)
-ONE, TWO, THREE, FOUR = (Signature(1, 1, time, time, 1) for time in range(4))
+ONE, TWO, THREE, FOUR = (FileState(1, 1, time, time, 1) for time in range(4))
 GONE = None
 AS_READ = "as it was read"
 
-LOOKS: list[tuple[str, list[tuple[float, Signature | str | None, bool]]]] = [
+LOOKS: list[tuple[str, list[tuple[float, FileState | str | None, bool]]]] = [
     # what the file is at which time, and whether it is believed
     ("still", [(0, ONE, False), (0.5, ONE, False), (1, ONE, True)]),
     ("changing", [(0, ONE, False), (0.9, TWO, False), (1.8, TWO, False), (2, TWO, True)]),
@@ -25,7 +25,7 @@ LOOKS: list[tuple[str, list[tuple[float, Signature | str | None, bool]]]] = [
 
 @pytest.mark.parametrize("looks", [looks for _, looks in LOOKS], ids=[name for name, _ in LOOKS])
 def test_change_is_believed_once_it_lasts(
-    looks: list[tuple[float, Signature | str | None, bool]],
+    looks: list[tuple[float, FileState | str | None, bool]],
 ) -> None:
     pending = Pending(PATIENCE)
     for now, state, believed in looks:
