@@ -114,8 +114,8 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     found: Found | None = None
 
 
-class Asker(Protocol):
-    """Who asked, and the way back."""
+class _Client(Protocol):
+    """The way back."""
 
     def detach(self) -> Callable[[bytes], None]:
         """Return what sends a whole message there later; it does nothing if nobody is there."""
@@ -197,14 +197,21 @@ class Forwarder:
         for upstream in gone:
             upstream.close()
 
-    def serves(self, query: Query) -> bool:
-        """Say whether there is anybody to ask."""
-        return self._stubs.find(query.name, query.labels) is not None
+    def find(self, query: Query) -> UpstreamGroup | None:
+        """Return the upstreams of a query's name."""
+        return self._stubs.find(query.name, query.labels)
 
     def ask(
-        self, query: Query, message: bytes, asker: Asker, limit: int, *, tcp: bool
+        self,
+        group: UpstreamGroup,
+        query: Query,
+        message: bytes,
+        client: _Client,
+        limit: int,
+        *,
+        tcp: bool,
     ) -> Answered | None:
-        """Return the reply, or None where it will come through the asker."""
+        """Return the reply, or None where it will come through the client's way back."""
         self._asked += 1
         now_s = self._clock()
         mark = b""
@@ -217,7 +224,7 @@ class Forwarder:
         found = self.cache.find(key, now_s) if self._keeps else None
         if found is not None:
             if found.wants_refresh:
-                self._refresh(key, query, now_s)
+                self._refresh(group, key, query, now_s)
             octets = found.fitted.fit(query, limit, tcp=tcp, ad=query.ad)
             return Answered(octets, found.kind, found.until_s, key, found)
         probe = self._loops.probe_of(query.name, now_s)
@@ -231,11 +238,11 @@ class Forwarder:
             self._suspect(pending, now_s)
             refusal = b""
         else:
-            pending, refusal = self._begin(key, query, mark, now_s)
+            pending, refusal = self._begin(group, key, query, mark, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
             fitted, kind = self._last_resort(key, refusal or self._too_many(), now_s)
             return Answered(fitted.fit(query, limit, tcp=tcp, ad=query.ad), kind)
-        pending.waiters.append(Waiter(query, limit, tcp, asker.detach(), now_s))
+        pending.waiters.append(Waiter(query, limit, tcp, client.detach(), now_s))
         return None
 
     def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
@@ -337,14 +344,13 @@ class Forwarder:
                 yield group, upstream
 
     def _begin(
-        self, key: bytes, query: Query, mark: bytes, now_s: float
+        self, group: UpstreamGroup, key: bytes, query: Query, mark: bytes, now_s: float
     ) -> tuple[Pending | None, bytes]:
         """Send a question; returns it, or why it is not in flight.
 
         While all upstreams are down what is stale is told at once, and asked for beside that.
         """
-        group = self._stubs.find(query.name, query.labels)
-        if group is None or not group.upstreams:
+        if not group.upstreams:
             return None, failures.NOBODY
         if len(self._pending) >= self.settings.max_pending:
             return None, self._too_many()
@@ -363,10 +369,10 @@ class Forwarder:
             return None, failures.SILENT
         return pending, b""
 
-    def _refresh(self, key: bytes, query: Query, now_s: float) -> None:
+    def _refresh(self, group: UpstreamGroup, key: bytes, query: Query, now_s: float) -> None:
         """Ask again for what ends soon; nobody waits for it."""
         if key not in self._pending:
-            self._begin(key, query, b"", now_s)
+            self._begin(group, key, query, b"", now_s)
 
     def _explore(self, pending: Pending, now_s: float) -> None:
         group = pending.group

@@ -3,7 +3,7 @@
 import logging
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -11,9 +11,9 @@ from mcsdns.dns import Query, Response, write_response
 from mcsdns.dns.types import Ede, EdeCode, Rcode
 from mcsdns.forward.cache import Found
 from mcsdns.forward.forwarder import Forwarder
+from mcsdns.forward.pending import UpstreamGroup
 from mcsdns.forward.reply import UpstreamReply
 from mcsdns.server.acl import Acl, prefix_text
-from mcsdns.server.asker import Asker
 from mcsdns.server.packet_cache import raw_key
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 
@@ -36,6 +36,18 @@ _NOT_ALLOWED: Final = Response(
     rcode=Rcode.REFUSED,
     ede=Ede(EdeCode.PROHIBITED, "names outside the zone are not looked up for your address"),
 )
+
+
+class Client(Protocol):
+    """The sender of the request at hand; valid within the call that it is handed to."""
+
+    def address(self) -> bytes:
+        """Return the client's address, 4 or 16 octets."""
+        ...
+
+    def detach(self) -> Callable[[bytes], None]:
+        """Return what sends a message to the client later; it does nothing if nobody is there."""
+        ...
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -97,12 +109,15 @@ class ForwardHandler:
         self._refused: set[bytes] = set()
         self._ready_bytes = self._not_allowed = self._found_ready = 0
 
-    def recall(self, key: bytes, asker: Asker) -> bytes | None:
-        """Return the mark and what to send behind the ID for a request asked within this second."""
+    def ready(self, key: bytes, client: Client) -> bytes | None:
+        """Return the class and the reply behind its ID for a request; None where none is ready.
+
+        `key` is the request behind its ID.
+        """
         ready = self._ready.get(key)
         if ready is None:
             return None
-        if not self._allowed.allows(asker.address()):
+        if not self._allowed.allows(client.address()):
             return None
         now_s = self._clock()
         if now_s >= ready.until_s:
@@ -114,15 +129,20 @@ class ForwardHandler:
         self._found_ready += 1
         return ready.marked
 
-    def serves(self, query: Query) -> bool:
-        """Say whether there is an upstream for a name."""
-        return self._forwarder.serves(query)
+    def find(self, query: Query) -> UpstreamGroup | None:
+        """Return the upstreams of a query's name; None where there are none."""
+        return self._forwarder.find(query)
 
-    def ask(self, query: Query, message: bytes, asker: Asker, limit: int) -> bytes | None:
-        """Return the mark and the reply behind its ID, or None where it comes later."""
-        if not self._allowed.allows(asker.address()):
-            return self._refuse(query, asker.address(), limit)
-        reply = self._forwarder.ask(query, message, asker, limit, tcp=self._tcp)
+    def handle(
+        self, group: UpstreamGroup, query: Query, message: bytes, client: Client, limit: int
+    ) -> bytes | None:
+        """Return the class and the reply behind its ID; None where the reply comes later.
+
+        `group` is what `find` returned, `limit` the octets that the reply may have.
+        """
+        if not self._allowed.allows(client.address()):
+            return self._refuse(query, client.address(), limit)
+        reply = self._forwarder.ask(group, query, message, client, limit, tcp=self._tcp)
         if reply is None:
             return None
         octets = reply.octets

@@ -24,9 +24,8 @@ from mcsdns.dns import (
 )
 from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
-from mcsdns.server.asker import Asker
 from mcsdns.server.authority import Authority, Decision
-from mcsdns.server.forward_handler import ForwardHandler
+from mcsdns.server.forward_handler import Client, ForwardHandler
 from mcsdns.server.packet_cache import (
     MAX_ROTATIONS,
     PacketCache,
@@ -102,7 +101,7 @@ class Handler:
         self._rendered = self._malformed = self._dropped = 0
         self._oversized = self._failures = 0
 
-    def respond(self, message: bytes, asker: Asker | None = None) -> bytes | None:
+    def respond(self, message: bytes, asker: Client | None = None) -> bytes | None:
         """Return the reply to a request and count it; None where there is none, or none yet."""
         key = message[2:]
         value = self._find(key)
@@ -113,7 +112,7 @@ class Handler:
         return message[:2] + reply[1:]
 
     def respond_unkept(
-        self, message: bytes, key: bytes, asker: Asker | None = None
+        self, message: bytes, key: bytes, asker: Client | None = None
     ) -> bytes | None:
         """Return the reply to a request for which nothing is kept under its own octets.
 
@@ -122,7 +121,7 @@ class Handler:
         goes through the `asker`; without one nothing is asked elsewhere.
         """
         if self._relay is not None and asker is not None:
-            ready = self._relay.recall(key, asker)
+            ready = self._relay.ready(key, asker)
             if ready is not None:
                 return ready
         plain = without_options(key)
@@ -154,12 +153,12 @@ class Handler:
             self._rendered, self._malformed, self._dropped, self._oversized, self._failures
         )
 
-    def _respond_to(self, message: bytes, query: Query, asker: Asker | None) -> bytes | None:
+    def _respond_to(self, message: bytes, query: Query, asker: Client | None) -> bytes | None:
         limit = self._limit_for(query)
         relay = self._relay
         if relay is not None and asker is not None:  # noqa: SIM102 - so that it is read
-            if self._answerer.is_foreign(query) and relay.serves(query):
-                return relay.ask(query, message, asker, limit)
+            if self._answerer.is_foreign(query) and (group := relay.find(query)) is not None:
+                return relay.handle(group, query, message, asker, limit)
         key = shape_key(query)
         if key is not None:
             shaped = self.kept.shaped(key)

@@ -186,11 +186,11 @@ class _Connection(asyncio.Protocol):
         self._address = b""
 
     def address(self) -> bytes:
-        """Return the client's address (`asker.Asker`)."""
+        """Return the client's address (`forward_handler.Client`)."""
         return self._address
 
     def detach(self) -> Callable[[bytes], None]:
-        """Return the way back for a reply that comes later (`asker.Asker`; RFC 7766, 6.2.1.1)."""
+        """Return the way back for a reply that comes later (RFC 7766, 6.2.1.1)."""
         self._awaited += 1
         return self._send_later
 

@@ -113,13 +113,13 @@ class UdpListener:
         self._sock.close()
 
     def address(self) -> bytes:
-        """Return the address of the request at hand (`asker.Asker`)."""
+        """Return the address of the request at hand (`forward_handler.Client`)."""
         if self._batch is not None:
             return self._batch.address(self._slot)
         return socket.inet_pton(self._sock.family, self._peer[0].partition("%")[0])
 
     def detach(self) -> Callable[[bytes], None]:
-        """Return the way back to the sender of the request at hand (`asker.Asker`)."""
+        """Return the way back to the sender of the request at hand (`forward_handler.Client`)."""
         if self._batch is not None:
             return partial(self._post, self._batch.envelope(self._slot))
         return partial(self._send_to, self._peer)

@@ -51,7 +51,9 @@ def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
     query = dns.read_query(message)
     assert query is not None
     limit = dns.MAX_TCP_BYTES if tcp else query.udp_limit()
-    answered = forwarder.ask(query, message, asker, limit, tcp=tcp)
+    group = forwarder.find(query)
+    assert group is not None
+    answered = forwarder.ask(group, query, message, asker, limit, tcp=tcp)
     if answered is not None:
         assert not asker.detached
         asker.replies.append(answered.octets)

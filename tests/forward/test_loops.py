@@ -155,7 +155,9 @@ class Front:
                 query = dns.read_query(message)
                 assert query is not None
                 assert self.forwarder is not None
-                answered = self.forwarder.ask(query, message, self, 1232, tcp=False)
+                group = self.forwarder.find(query)
+                assert group is not None
+                answered = self.forwarder.ask(group, query, message, self, 1232, tcp=False)
                 if answered is not None:
                     self._send(answered.octets, self._client)
 

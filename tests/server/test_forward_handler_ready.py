@@ -33,6 +33,14 @@ class Client:
         raise AssertionError("nothing is asked upstream")
 
 
+def handled(
+    relay: ForwardHandler, query: dns.Query, message: bytes, limit: int = 1232
+) -> bytes | None:
+    group = relay.find(query)
+    assert group is not None
+    return relay.handle(group, query, message, Client(), limit)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -84,9 +92,9 @@ async def test_each_second_the_ttls_are_those_of_the_cache(
         if age_s >= kept.lifetime_s * 0.8:
             return  # soon it is asked upstream
         expected = fit(kept, query, limit, tcp=False, age_s=age_s)
-        got = relay.recall(message[2:], Client())
+        got = relay.ready(message[2:], Client())
         if got is None:
-            got = relay.ask(query, message, Client(), limit)
+            got = handled(relay, query, message, limit)
         assert got is not None
         assert got[1:] == expected[2:]
         clock.now_s += step
@@ -102,14 +110,14 @@ async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
     for address in ("10.0.0.1", "10.0.0.2"):
         answer = upstream_message([f"www.example 60 A {address}"])
         forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
-        relay.ask(query, message, Client(), 1232)
-        ready = relay.recall(message[2:], Client())
+        handled(relay, query, message)
+        ready = relay.ready(message[2:], Client())
         assert ready is not None
         assert bytes(map(int, address.split("."))) in ready
         clock.now_s += 1
     newer = upstream_message(["www.example 60 A 10.0.0.3"])
     forwarder.cache.put(key_of(query), read_upstream_reply(newer, query.question), clock.now_s)
-    assert relay.recall(message[2:], Client()) is None
+    assert relay.ready(message[2:], Client()) is None
 
 
 async def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
@@ -119,9 +127,9 @@ async def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clo
     assert query is not None
     answer = upstream_message(["www.example 60 A 10.0.0.1"])
     forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
-    relay.ask(query, message, Client(), 1232)
+    handled(relay, query, message)
     for _ in range(3):
         clock.now_s += 1
-        assert relay.recall(message[2:], Client()) is not None
+        assert relay.ready(message[2:], Client()) is not None
     assert forwarder.statistics().cache.hits == 1
     assert relay.statistics().ready == 3
