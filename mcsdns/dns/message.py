@@ -1,21 +1,17 @@
 """What a message is once it is read and before it is written: values, and the limits on sizes."""
 
-import struct
 from typing import Final
 
 import msgspec
 
 from mcsdns.dns.name import Name
-from mcsdns.dns.types import Ede, Rcode, RRset, RRType
+from mcsdns.dns.types import Ede, Rcode, RRset
 
 HEADER_BYTES: Final = 12
 MAX_UDP_BYTES: Final = 1232
 """Largest datagram we send: it crosses every path unfragmented (DNS flag day 2020)."""
 MIN_UDP_BYTES: Final = 512
 MAX_TCP_BYTES: Final = 0xFFFF
-
-_RECORD = struct.Struct("!HHIH")
-_SOA_NUMBERS = struct.Struct("!IIIII")
 
 
 class Edns(msgspec.Struct, frozen=True, gc=False):
@@ -66,6 +62,21 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         return max(MIN_UDP_BYTES, min(self.edns.size, MAX_UDP_BYTES))
 
 
+class NegativeSoa(msgspec.Struct, frozen=True, gc=False):
+    """The SOA record of a zone as it stands in negative replies (RFC 2308, 3).
+
+    With compression its octets depend only on where the apex stands in the message, so one list
+    serves every cached reply, and a new serial replaces 267 short strings, not the replies.
+
+    Attributes:
+        apex_bytes: octets of the apex, as a name in wire form.
+        records: the record for each octet offset of the apex; index below 12 is unused.
+    """
+
+    apex_bytes: int
+    records: list[bytes]
+
+
 class Response(msgspec.Struct, frozen=True, gc=False):
     """What to reply, before it has bytes.
 
@@ -82,7 +93,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     aa: bool = False
     answer: RRset | None = None
     additional: tuple[tuple[Name, RRset], ...] = ()
-    negative: "NegativeSoa | None" = None
+    negative: NegativeSoa | None = None
     ede: Ede | None = None
 
 
@@ -101,38 +112,3 @@ class RenderedMessage(msgspec.Struct, frozen=True, gc=False):
     whole: bool = True
     soa_at: int = 0
     opt_at: int = 0
-
-
-class NegativeSoa:
-    """The SOA record of one zone as it stands in negative replies.
-
-    With compression its octets depend only on where the zone's name stands in the message, so
-    one list serves every kept reply and a new serial replaces 256 short strings, not the replies.
-
-    Attributes:
-        zone: the apex.
-        ttl: seconds, both TTL and MINIMUM (RFC 2308, 3 takes the smaller).
-        records: the record for each octet offset of the zone's name; index below 12 is unused.
-    """
-
-    _MNAME = b"\x02ns\x03dns"
-    _RNAME = b"\x0ahostmaster"
-
-    def __init__(self, zone: Name, ttl: int) -> None:
-        self.zone = zone
-        self.ttl = ttl
-        self.records: list[bytes] = []
-        self.rdata = b""
-        self.replace_serial(0)
-
-    def replace_serial(self, serial: int) -> None:
-        """Put another serial into the record (RFC 1035, 3.3.13)."""
-        numbers = _SOA_NUMBERS.pack(serial, 7200, 1800, 86400, self.ttl)
-        fixed = _RECORD.pack(
-            RRType.SOA, 1, self.ttl, len(self._MNAME) + len(self._RNAME) + 4 + len(numbers)
-        )
-        self.rdata = self._MNAME + self.zone + self._RNAME + self.zone + numbers
-        pointers = (bytes((0xC0 | at >> 8, at & 0xFF)) for at in range(HEADER_BYTES + 256))
-        self.records[:] = [
-            p + fixed + self._MNAME + p + self._RNAME + p + numbers for p in pointers
-        ]

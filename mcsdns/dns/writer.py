@@ -104,8 +104,8 @@ def _write_without_answer(
     question = query.question
     soa = b""
     if response.negative is not None:
-        zone_at = HEADER_BYTES + len(query.name) - len(response.negative.zone)
-        soa = response.negative.records[zone_at]
+        apex_at = HEADER_BYTES + len(query.name) - response.negative.apex_bytes
+        soa = response.negative.records[apex_at]
     soa_at = HEADER_BYTES + len(question)
     whole = soa_at + len(soa) + len(opt) <= limit
     if not whole and query.edns is not None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeSoa, Query, Response
+from mcsdns.dns import Query, Response
 from mcsdns.dns.name import Name, is_at_or_below, to_text
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
 from mcsdns.stats import ReplyKind
@@ -22,6 +22,7 @@ from mcsdns.zone.lookup import (
 )
 from mcsdns.zone.name_shape import Shape, parse
 from mcsdns.zone.tree import PerCluster, Tree
+from mcsdns.zone.zone import Zone
 
 BAD_VERSION: Final = Response(rcode=Rcode.BADVERS)
 BAD_TYPE: Final = Response(rcode=Rcode.FORMERR)
@@ -67,8 +68,8 @@ class Authority:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._zones = tuple(tail.zone for tail in tree.tails)
-        zones = ", ".join(to_text(tail.zone) for tail in tree.tails) or "no zone"
+        self._zones = tuple(zone.apex for zone in tree.zones)
+        zones = ", ".join(to_text(zone.apex) for zone in tree.zones) or "no zone"
         self._outside = Decision(
             Response(
                 rcode=Rcode.REFUSED,
@@ -97,12 +98,12 @@ class Authority:
             return Decision(NO_TRANSFER)
         if query.qtype in _NOT_A_QTYPE:
             return Decision(BAD_TYPE)
-        for tail in self._tree.tails:
-            shape = parse(query.name, query.labels, tail.zone)
+        for zone in self._tree.zones:
+            shape = parse(query.name, query.labels, zone.apex)
             if shape is not None:
-                outcome = lookup(self._tree, tail, shape, query.qtype)
+                outcome = lookup(self._tree, zone, shape, query.qtype)
                 kind = self._kind_of(outcome)
-                return Decision(self._respond(outcome, tail), shape, outcome, tail.zone, kind)
+                return Decision(self._respond(outcome, zone), shape, outcome, zone.apex, kind)
         return self._outside
 
     def _kind_of(self, outcome: Outcome) -> ReplyKind:
@@ -118,31 +119,31 @@ class Authority:
             case _:
                 return ReplyKind.NEGATIVE
 
-    def _respond(self, outcome: Outcome, tail: NegativeSoa) -> Response:
+    def _respond(self, outcome: Outcome, zone: Zone) -> Response:
         match outcome:
             case Answer(rrset=rrset, additional=additional):
                 ede = _STALE if self._tree.stale else None
                 return Response(aa=True, answer=rrset, additional=additional, ede=ede)
             case NoData(why=why):
                 ede = _STALE if self._tree.stale else why
-                return Response(aa=True, negative=tail, ede=ede)
+                return Response(aa=True, negative=zone.negative_soa, ede=ede)
             case NxDomain(why=why):
                 ede = _STALE_NXDOMAIN if self._tree.stale else why
-                return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=tail, ede=ede)
+                return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=zone.negative_soa, ede=ede)
             case PerClusterForm():
-                return self._per_cluster(outcome, tail)
+                return self._per_cluster(outcome, zone)
             case NotReady(why=why):
                 return Response(rcode=Rcode.SERVFAIL, ede=why)
 
-    def _per_cluster(self, outcome: PerClusterForm, tail: NegativeSoa) -> Response:
+    def _per_cluster(self, outcome: PerClusterForm, zone: Zone) -> Response:
         policy = self._tree.settings.per_cluster
         if policy is PerCluster.REFUSED:
             return PER_CLUSTER_REFUSED
         ede = PER_CLUSTER_REFUSED.ede
         exists = outcome.has_names_below if policy is PerCluster.AUTO else True
         if policy is PerCluster.NXDOMAIN or not exists:
-            return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=tail, ede=ede)
-        return Response(aa=True, negative=tail, ede=ede)
+            return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=zone.negative_soa, ede=ede)
+        return Response(aa=True, negative=zone.negative_soa, ede=ede)
 
 
 _STALE = Ede(EdeCode.STALE_ANSWER, "the source of objects is away; this was true when last seen")

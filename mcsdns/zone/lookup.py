@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeSoa
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
 from mcsdns.zone.name_shape import (
@@ -21,6 +20,7 @@ from mcsdns.zone.name_shape import (
 )
 from mcsdns.zone.records import Node, ServiceNode
 from mcsdns.zone.tree import Readiness, Tree
+from mcsdns.zone.zone import Zone
 
 SCHEMA_VERSION: Final = b"\x051.0.0"
 SCHEMA_TTL: Final = 28800
@@ -83,18 +83,18 @@ NOT_SERVED: Final = NxDomain(Ede(EdeCode.OTHER, "namespace not served here"))
 NO_ADDRESS: Final = NoData(Ede(EdeCode.OTHER, "the ServiceImport has no address yet (spec.ips)"))
 
 
-def lookup(tree: Tree, tail: NegativeSoa, shape: Shape, qtype: int) -> Outcome:
-    """Decide what a name of this shape, in the zone of `tail`, is answered with."""
+def lookup(tree: Tree, zone: Zone, shape: Shape, qtype: int) -> Outcome:
+    """Decide what a name of this shape, in a zone, is answered with."""
     if tree.readiness is Readiness.NOT_SYNCED:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if isinstance(shape, ServiceName):
-        return _lookup_service(tree, tail.zone, shape, qtype)
+        return _lookup_service(tree, zone, shape, qtype)
     if isinstance(shape, NamespaceName):
         return _lookup_namespace(tree, shape.namespace)
-    return _lookup_fixed(tree, tail, shape, qtype)
+    return _lookup_fixed(tree, zone, shape, qtype)
 
 
-def _lookup_service(tree: Tree, zone: Name, shape: ServiceName, qtype: int) -> Outcome:
+def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> Outcome:
     service = tree.service(shape.service)
     if service is None:
         namespaces = tree.settings.namespaces
@@ -129,7 +129,7 @@ def _is_per_cluster_form(shape: ServiceName, service: ServiceNode) -> bool:
 
 
 def _answer(
-    tree: Tree, zone: Name, shape: ServiceName, service: ServiceNode, node: Node, qtype: int
+    tree: Tree, zone: Zone, shape: ServiceName, service: ServiceNode, node: Node, qtype: int
 ) -> Outcome:
     ttl = tree.settings.ttl
     if qtype == RRType.ANY:  # one RRset of the name (RFC 8482, 4.1)
@@ -139,7 +139,7 @@ def _answer(
     if qtype == RRType.AAAA and node.aaaa:
         return Answer(RRset(RRType.AAAA, ttl, node.aaaa), (), len(node.a))
     if qtype == RRType.SRV and node.srv:
-        return _srv_answer(service, node.srv, shape.service + b"\x03svc" + zone, ttl)
+        return _srv_answer(service, node.srv, shape.service + b"\x03svc" + zone.apex, ttl)
     if service.headless or node.a or node.aaaa or shape.depth:
         return NODATA
     return NO_ADDRESS
@@ -169,10 +169,10 @@ def _lookup_namespace(tree: Tree, namespace: bytes) -> Outcome:
     return NO_NAMESPACE
 
 
-def _lookup_fixed(tree: Tree, tail: NegativeSoa, shape: Fixed, qtype: int) -> Outcome:
+def _lookup_fixed(tree: Tree, zone: Zone, shape: Fixed, qtype: int) -> Outcome:
     match shape:
         case Fixed.APEX:
-            return _lookup_apex(tree, tail, qtype)
+            return _lookup_apex(tree, zone, qtype)
         case Fixed.NAME_SERVER:
             return _lookup_name_server(tree, qtype)
         case Fixed.DNS_VERSION:
@@ -185,14 +185,13 @@ def _lookup_fixed(tree: Tree, tail: NegativeSoa, shape: Fixed, qtype: int) -> Ou
             return NXDOMAIN
 
 
-def _lookup_apex(tree: Tree, tail: NegativeSoa, qtype: int) -> Outcome:
-    ttl = tree.settings.ttl
+def _lookup_apex(tree: Tree, zone: Zone, qtype: int) -> Outcome:
     if qtype in (RRType.SOA, RRType.ANY):
-        return Answer(RRset(RRType.SOA, ttl, (tail.rdata,)))
+        return Answer(zone.soa)
     if qtype == RRType.NS:
-        target = Name(b"\x02ns\x03dns" + tail.zone)
+        target = zone.name_server
         return Answer(
-            RRset(RRType.NS, ttl, (target,)),
+            RRset(RRType.NS, tree.settings.ttl, (target,)),
             tuple((target, rrset) for rrset in _name_server_rrsets(tree)),
         )
     return NODATA

@@ -60,8 +60,8 @@ class Publisher:
         self._serial_second = now_s
         self._serial = max(self._serial + 1, now_s) & 0xFFFFFFFF
         self._serial_due = False
-        for tail in self._tree.tails:
-            tail.replace_serial(self._serial)
+        for zone in self._tree.zones:
+            zone.replace_serial(self._serial)
         return False
 
     @property

@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import NegativeSoa
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.objects.store import ServiceKey
 from mcsdns.zone.name_shape import namespace_of
 from mcsdns.zone.records import ServiceNode
+from mcsdns.zone.zone import Zone
 
 NOT_READ: Final = "the objects have not been read yet"
 
@@ -68,16 +68,15 @@ class Tree:
     """All names below the served zones.
 
     Attributes:
-        tails: the SOA of each zone, longest zone name first, so that the first zone that
-            matches a name is the closest one.
+        zones: longest apex first, so that the first zone that a name is in is the closest one.
         readiness, reason: how much has arrived, and why not all of it.
         stale: whether the objects are older than the operator wants to call fresh.
     """
 
     def __init__(self, settings: ZoneSettings) -> None:
         self.settings = settings
-        self.tails = tuple(
-            NegativeSoa(zone, settings.ttl) for zone in sorted(settings.zones, key=len)[::-1]
+        self.zones = tuple(
+            Zone(apex, settings.ttl) for apex in sorted(settings.zones, key=len)[::-1]
         )
         self.readiness = Readiness.NOT_SYNCED
         self.reason = NOT_READ

@@ -10,6 +10,7 @@ from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, Rcode, RRset, RRType
 from mcsdns.errors import MessageError
+from mcsdns.zone.zone import Zone
 
 WWW = names.wire_from_text("www.example")
 QUESTION = WWW + b"\0\1\0\1"
@@ -241,11 +242,12 @@ def test_names_far_behind_are_not_pointed_at() -> None:
 
 
 def test_negative_reply_has_the_soa_of_its_zone() -> None:
-    zone = names.from_text("example")
-    tail = dns.NegativeSoa(zone, 30)
-    tail.replace_serial(77)
+    zone = Zone(names.from_text("example"), 30)
+    zone.replace_serial(77)
     reply = dns.write_response(
-        query_for("no.such.Example"), dns.Response(rcode=3, aa=True, negative=tail), 512
+        query_for("no.such.Example"),
+        dns.Response(rcode=3, aa=True, negative=zone.negative_soa),
+        512,
     )
     parsed = dnslib.DNSRecord.parse(reply.wire)
     assert [str(record) for record in parsed.auth] == [
@@ -257,8 +259,8 @@ def test_negative_reply_has_the_soa_of_its_zone() -> None:
 
 
 def test_extended_error_gives_way_where_there_is_no_room() -> None:
-    zone = Name(b"\x07example\0")
-    response = dns.Response(rcode=3, negative=dns.NegativeSoa(zone, 5), ede=Ede(0, "x" * 200))
+    zone = Zone(Name(b"\x07example\0"), 5)
+    response = dns.Response(rcode=3, negative=zone.negative_soa, ede=Ede(0, "x" * 200))
     label = "a" * 60
     query = query_for(f"{label}.{label}.{label}.{label[:50]}.example", opt=OPT)
     reply = dns.write_response(query, response, 512)
@@ -274,10 +276,10 @@ def test_extended_rcode_is_split() -> None:
 
 
 def test_soa_and_ns_answers_are_compressed() -> None:
-    tail = dns.NegativeSoa(names.from_text("example"), 5)
+    zone = Zone(names.from_text("example"), 5)
     for rtype, rdata in [
-        (RRType.SOA, tail.rdata),
-        (RRType.NS, names.from_text("ns.dns.example")),
+        (RRType.SOA, zone.soa.rdatas[0]),
+        (RRType.NS, zone.name_server),
     ]:
         response = dns.Response(aa=True, answer=RRset(rtype, 5, (rdata,)))
         reply = dns.write_response(query_for("example", rtype), response, 512).wire

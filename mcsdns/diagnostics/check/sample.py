@@ -20,7 +20,7 @@ _MOST_ADDRESSES: Final = 8
 def expected_of(store: Store, tree: Tree) -> list[Expected]:
     """Return what each zone is to be answered with."""
     labels, node = next(_candidates(store, tree), (b"", Node()))
-    return [_expected(tail.zone, labels, node) for tail in tree.tails]
+    return [_expected(zone.apex, labels, node) for zone in tree.zones]
 
 
 def _candidates(store: Store, tree: Tree) -> Iterator[tuple[bytes, Node]]:

@@ -58,7 +58,7 @@ def _has_address(node: ServiceNode) -> bool:
 
 
 def _not_resolved(served: Served, key: ServiceKey, service: Service) -> Finding:
-    name = labels_of_key(key) + b"\x03svc" + served.tree.tails[0].zone
+    name = labels_of_key(key) + b"\x03svc" + served.tree.zones[0].apex
     walked = walk(served, name, RRType.A)
     verdict = judge(served, walked)
     reason = _REASONS.get(verdict.reason, Reason.NO_ADDRESS)

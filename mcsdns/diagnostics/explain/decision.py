@@ -49,7 +49,7 @@ def explain(
         problems=_problems_of(walked, problems),
         records=_records(walked),
         long_names=walked.node.long_names if walked.node else 0,
-        reply=reply_of(walked.asked.query, walked.asked.decision.response, flags),
+        reply=reply_of(walked.asked, flags),
         sizes=sizes,
     )
 
@@ -57,8 +57,8 @@ def explain(
 def _zone(served: Served, walked: Walk) -> facts.Zone:
     tree = served.tree
     return facts.Zone(
-        name=names.to_text(walked.asked.tail.zone) if walked.asked.tail else None,
-        served=tuple(names.to_text(tail.zone) for tail in tree.tails),
+        name=names.to_text(walked.asked.zone.apex) if walked.asked.zone else None,
+        served=tuple(names.to_text(zone.apex) for zone in tree.zones),
         readiness=tree.readiness.value,
         waiting_for="" if tree.readiness is Readiness.SYNCED else tree.reason,
         stale=tree.stale,

@@ -28,8 +28,8 @@ Near = Iterator[tuple[tuple[str, ...], str]]
 
 def near_endpoints(served: Served, asked: Asked) -> Iterator[Candidate]:
     """Iterate over names of the service that are near to one it does not have."""
-    shape, tail = asked.shape, asked.tail
-    if not isinstance(shape, ServiceName) or not shape.below or tail is None:
+    shape, zone = asked.shape, asked.zone
+    if not isinstance(shape, ServiceName) or not shape.below or zone is None:
         return
     node = served.tree.service(shape.service)
     service = served.store.get(key_of(shape))
@@ -40,7 +40,7 @@ def near_endpoints(served: Served, asked: Asked) -> Iterator[Candidate]:
     for below, why in itertools.chain(
         _ports(node, labels), _hosts(node, service.slices, labels), _service(node, labels)
     ):
-        name = name_below(tail.zone, *(label.encode("ascii") for label in below), *above)
+        name = name_below(zone.apex, *(label.encode("ascii") for label in below), *above)
         if name is not None:
             yield Candidate((name,), why)
 

@@ -52,10 +52,10 @@ def name_below(zone: Name, *labels: bytes) -> Name | None:
 def near_names(served: Served, asked: Asked) -> Iterator[Candidate]:
     """Iterate over services near to a name that belongs to none."""
     labels = asked.below_zone
-    if asked.tail is None:
+    if asked.zone is None:
         yield from _into_a_zone(served, labels)
         return
-    zone = asked.tail.zone
+    zone = asked.zone.apex
     match asked.shape:
         case ServiceName():
             yield from _other_services(served, labels, zone)
@@ -69,7 +69,7 @@ def near_names(served: Served, asked: Asked) -> Iterator[Candidate]:
 
 def _into_a_zone(served: Served, labels: tuple[bytes, ...]) -> Iterator[Candidate]:
     """A name of the cluster's own zone, of a zone misspelt, or without any."""
-    zones = [tail.zone for tail in served.tree.tails]
+    zones = [zone.apex for zone in served.tree.zones]
     for zone in zones:
         yield from _without_search_domain(labels, zone)
     if _SVC in labels[2:]:

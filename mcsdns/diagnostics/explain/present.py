@@ -5,12 +5,13 @@ from typing import Final
 
 from mcsdns.diagnostics.client import InProcess
 from mcsdns.diagnostics.explain.facts import ExtendedError, Reply, Size
-from mcsdns.dns import MAX_TCP_BYTES, MAX_UDP_BYTES, MIN_UDP_BYTES, Query, Response
+from mcsdns.diagnostics.explain.walk import Asked
+from mcsdns.dns import MAX_TCP_BYTES, MAX_UDP_BYTES, MIN_UDP_BYTES
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import EDE_NAMES, FLAGS, read_reply
 from mcsdns.dns.rdata import fields_of, type_name
 from mcsdns.dns.request import Request, Transport
-from mcsdns.dns.types import RRset, RRType, rcode_text
+from mcsdns.dns.types import RRset, rcode_text
 from mcsdns.server.authority import Authority
 from mcsdns.zone.tree import Tree
 
@@ -22,17 +23,17 @@ def records_of(owner: bytes, rrset: RRset) -> Iterator[str]:
         yield fixed + " ".join(fields_of(rrset.rtype, rdata, 0, len(rdata)))
 
 
-def reply_of(query: Query, response: Response, flags: tuple[str, ...]) -> Reply:
+def reply_of(asked: Asked, flags: tuple[str, ...]) -> Reply:
     """Write a response's sections; `flags` are those of the rendered reply."""
-    owner = query.question[:-4]
-    tail, ede = response.negative, response.ede
-    soa = RRset(RRType.SOA, tail.ttl, (tail.rdata,)) if tail else None
+    response, zone = asked.decision.response, asked.zone
+    owner = asked.query.question[:-4]
+    ede = response.ede
     return Reply(
         rcode=rcode_text(response.rcode),
         flags=flags,
         ede=ExtendedError(ede.code, EDE_NAMES[ede.code], ede.text) if ede else None,
         answer=tuple(records_of(owner, response.answer)) if response.answer else (),
-        authority=tuple(records_of(tail.zone, soa)) if tail and soa else (),
+        authority=tuple(records_of(zone.apex, zone.soa)) if response.negative and zone else (),
         additional=tuple(
             line for target, rrset in response.additional for line in records_of(target, rrset)
         ),

@@ -60,12 +60,12 @@ def _judge(served: Served, walk: Walk) -> Said:
 
 
 def _not_looked_up(served: Served, walk: Walk) -> Said:
-    if walk.asked.tail is not None:
+    if walk.asked.zone is not None:
         response = walk.asked.decision.response
         asked = type_name(walk.asked.query.qtype)
         why = response.ede.text if response.ede else "it is no type of records"
         return Reason.TYPE_NOT_SERVED, f"{asked} cannot be asked for: {why}"
-    zones = [shown(tail.zone) for tail in served.tree.tails]
+    zones = [shown(zone.apex) for zone in served.tree.zones]
     where = f"the zone{'s' * (len(zones) > 1)} served here, {listed(zones)}"
     return Reason.OUTSIDE_ZONES, f"{shown(walk.asked.query.name)} is outside {where}"
 

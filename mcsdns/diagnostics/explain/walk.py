@@ -10,7 +10,6 @@ from mcsdns.diagnostics.explain.facts import Cluster, Import, Shape, ShapeKind, 
 from mcsdns.diagnostics.explain.words import label_text
 from mcsdns.dns import (
     MAX_UDP_BYTES,
-    NegativeSoa,
     Query,
     read_query,
     write_opt,
@@ -25,6 +24,7 @@ from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 from mcsdns.zone.records import Node, ServiceNode
 from mcsdns.zone.tree import Tree
+from mcsdns.zone.zone import Zone
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -39,20 +39,20 @@ class Asked(msgspec.Struct, frozen=True):
     """A question and what the server decided.
 
     Attributes:
-        tail: the zone that the name is in, None outside of all.
+        zone: the zone that the name is in, None outside of all.
         shape: the name's shape in that zone.
     """
 
     query: Query
     decision: Decision
-    tail: NegativeSoa | None
+    zone: Zone | None
     shape: name_shape.Shape | None
 
     @property
     def below_zone(self) -> tuple[bytes, ...]:
         """The name's labels, in lower case, without those of the zone."""
         labels = names.labels_of(self.query.name)
-        return labels[: len(labels) - len(names.labels_of(self.tail.zone))] if self.tail else labels
+        return labels[: len(labels) - len(names.labels_of(self.zone.apex))] if self.zone else labels
 
 
 class Walk(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Walk(msgspec.Struct, frozen=True):
     @property
     def zone(self) -> Name:
         """The zone's apex; the root for names outside."""
-        return self.asked.tail.zone if self.asked.tail else names.ROOT
+        return self.asked.zone.apex if self.asked.zone else names.ROOT
 
 
 def ask(served: Served, name: bytes, qtype: int) -> Asked:
@@ -100,10 +100,10 @@ def ask(served: Served, name: bytes, qtype: int) -> Asked:
     query = read_query(write_query(0, name, qtype, opt=write_opt(MAX_UDP_BYTES)))
     assert query is not None, "what we wrote is a query"
     decision = served.answerer.answer_query(query)
-    for tail in served.tree.tails:
-        shape = name_shape.parse(query.name, query.labels, tail.zone)
+    for zone in served.tree.zones:
+        shape = name_shape.parse(query.name, query.labels, zone.apex)
         if shape is not None:
-            return Asked(query, decision, tail, shape)
+            return Asked(query, decision, zone, shape)
     return Asked(query, decision, None, None)
 
 
@@ -115,7 +115,7 @@ def walk(served: Served, name: bytes, qtype: int) -> Walk:
         return Walk(asked, shape)
     key = key_of(asked.shape)
     service = served.store.get(key)
-    zone = asked.tail.zone if asked.tail else names.ROOT
+    zone = asked.zone.apex if asked.zone else names.ROOT
     above = names.to_text(asked.shape.service + b"\x03svc" + zone)
     pieces = sorted(
         service.slices if service else served.store.orphans(key),

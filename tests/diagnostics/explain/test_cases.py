@@ -57,7 +57,7 @@ def test_addresses_of_endpoints_that_count_are_those_of_the_zone(
     file: dict,  # type: ignore[type-arg]
 ) -> None:
     world = world_of(file)
-    zone = world.tree.tails[0].zone
+    zone = world.tree.zones[0].apex
     for (namespace, service), imported in world.store.imports.items():
         if imported.type is not ImportType.HEADLESS:
             continue
