@@ -35,8 +35,8 @@ def cells(metric: Metric) -> Iterator[str]:
     yield f"`{metric.full_name}`"
     yield metric.type.value
     yield "<br>".join(labels)
-    yield metric.says
-    yield ", ".join(f"`{name}`" for name in metric.cousin.split(", ")) if metric.cousin else ""
+    yield metric.help
+    yield ", ".join(f"`{name}`" for name in metric.coredns.split(", ")) if metric.coredns else ""
 
 
 if __name__ == "__main__":

@@ -209,17 +209,17 @@ class Server:
             udp=sockets.udp,
             tcp=sockets.tcp,
             replies=[count for tally in self.tallies for count in tally.counts()],
-            responders=_by_transport(each.statistics() for each in self.responders),
-            kept=_by_transport(each.statistics() for each in generation.kept),
-            relays=_by_transport(
+            handlers=_by_transport(each.statistics() for each in self.responders),
+            packet_caches=_by_transport(each.statistics() for each in generation.kept),
+            forward_handlers=_by_transport(
                 forwards.relay(tcp=is_tcp).statistics() for is_tcp in (False, True) if forwards
             ),
-            feed=self.feed.statistics(),
-            index=self.world.store.statistics(),
+            update_queue=self.feed.statistics(),
+            store=self.world.store.statistics(),
             manifests=behind.manifests,
             watches=behind.watches,
             guard=behind.guard,
-            keeper=behind.keeper,
+            snapshot_writer=behind.keeper,
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
         )

@@ -6,14 +6,14 @@ import msgspec
 
 from mcsdns.forward.forwarder import Statistics as ForwarderStatistics
 from mcsdns.objects.store import Statistics as StoreStatistics
-from mcsdns.server.forward_handler import Statistics as RelayStatistics
-from mcsdns.server.handler import Statistics as ResponderStatistics
-from mcsdns.server.packet_cache import Statistics as KeptStatistics
+from mcsdns.server.forward_handler import Statistics as ForwardHandlerStatistics
+from mcsdns.server.handler import Statistics as HandlerStatistics
+from mcsdns.server.packet_cache import Statistics as PacketCacheStatistics
 from mcsdns.server.tcp import Statistics as TcpStatistics
 from mcsdns.server.udp import Statistics as UdpStatistics
-from mcsdns.server.zone_state import Statistics as FeedStatistics
+from mcsdns.server.zone_state import Statistics as UpdateQueueStatistics
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
-from mcsdns.sources.keeper import Statistics as KeeperStatistics
+from mcsdns.sources.keeper import Statistics as SnapshotWriterStatistics
 from mcsdns.sources.kubernetes.watched import Statistics as WatchStatistics
 from mcsdns.sources.manifests.source import Statistics as ManifestStatistics
 from mcsdns.stats import ReplyCount
@@ -32,13 +32,15 @@ class Reloads(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rooms say of themselves.
+    """The statistics of all rooms.
 
     Attributes:
         time_s: Unix time at which it was taken.
-        replies: by class and transport, since the start; those that had to wait for an upstream
-            are the forwarder's.
-        responders, kept, relays: by transport, `udp` and `tcp`; no relays where none forwards.
+        udp, tcp: one for each socket.
+        replies: by class and transport, since the start; the forwarder has those that had to wait
+            for an upstream.
+        handlers, packet_caches, forward_handlers: by transport, `udp` and `tcp`; without an
+            upstream there are no forward handlers.
         watches: of the API server, one for each kind and namespace; none without one.
     """
 
@@ -47,21 +49,21 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     udp: Sequence[UdpStatistics]
     tcp: Sequence[TcpStatistics]
     replies: Sequence[ReplyCount]
-    index: StoreStatistics
+    store: StoreStatistics
     time_s: float = 0.0
-    responders: Mapping[str, ResponderStatistics] = {}
-    kept: Mapping[str, KeptStatistics] = {}
-    relays: Mapping[str, RelayStatistics] = {}
-    feed: FeedStatistics | None = None
+    handlers: Mapping[str, HandlerStatistics] = {}
+    packet_caches: Mapping[str, PacketCacheStatistics] = {}
+    forward_handlers: Mapping[str, ForwardHandlerStatistics] = {}
+    update_queue: UpdateQueueStatistics | None = None
     manifests: ManifestStatistics | None = None
     watches: Sequence[WatchStatistics] = ()
     guard: GuardStatistics | None = None
-    keeper: KeeperStatistics | None = None
+    snapshot_writer: SnapshotWriterStatistics | None = None
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
 
     def all_replies(self) -> Iterator[ReplyCount]:
-        """Iterate over the replies of all kinds, those that had to wait too."""
+        """Iterate over the replies of all classes, those that had to wait for an upstream too."""
         yield from self.replies
         if self.forwarder is not None:
             yield from self.forwarder.replies

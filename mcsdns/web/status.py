@@ -113,9 +113,9 @@ def status_of(operator: Operator, snapshot: Snapshot) -> Status:
         stale=tree.stale,
         reasons=reasons,
         alerts=list(_alerts(operator, sources, reasons)),
-        services=snapshot.index.service_imports,
-        slices=snapshot.index.endpoint_slices,
-        endpoints=snapshot.index.endpoints,
+        services=snapshot.store.service_imports,
+        slices=snapshot.store.endpoint_slices,
+        endpoints=snapshot.store.endpoints,
         guard=GuardStatus(guard.held, guard.lingering, guard.why) if guard else None,
         sources=sources,
     )

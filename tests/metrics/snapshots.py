@@ -8,11 +8,11 @@ from mcsdns import stats
 from mcsdns.dns import name as names
 from mcsdns.forward import cache, health, pending, stream_pool, udp_pool
 from mcsdns.forward import forwarder as forward
+from mcsdns.metrics.collector import encoder_for, exposition
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects import store
 from mcsdns.objects.model import Kind
-from mcsdns.server import forward_handler, handler, tcp, udp, zone_state
-from mcsdns.server import packet_cache as kept
+from mcsdns.server import forward_handler, handler, packet_cache, tcp, udp, zone_state
 from mcsdns.sources import deletion_guard, keeper
 from mcsdns.sources.kubernetes import watched
 from mcsdns.sources.kubernetes.reflector import Trouble
@@ -27,15 +27,15 @@ UPSTREAMS = ("10.0.0.10:53", "tls://[fd00::1]:853#dns.example")
 def bare(**fields: Any) -> Snapshot:
     """A server of which nothing is known but that it runs."""
     nothing = Snapshot(
-        ready=False, stale=False, udp=[], tcp=[], replies=[], index=store.Statistics(0, 0, 0)
+        ready=False, stale=False, udp=[], tcp=[], replies=[], store=store.Statistics(0, 0, 0)
     )
     return msgspec.structs.replace(nothing, **fields)
 
 
 def full(**fields: Any) -> Snapshot:
     """A server with every room, each of which has seen something."""
-    tallies = [stats.ReplyCounters("udp"), stats.ReplyCounters("tcp")]
-    for each in tallies:
+    counters = [stats.ReplyCounters("udp"), stats.ReplyCounters("tcp")]
+    for each in counters:
         for kind in stats.ReplyKind:
             each.by_class[each.response_class(APEX, 1, 0, kind)[0]] += 3
     everything = Snapshot(
@@ -47,16 +47,16 @@ def full(**fields: Any) -> Snapshot:
             udp.Statistics(10, 20, 30, 40, seen(0.02)),
         ],
         tcp=[tcp.Statistics(1, 2, 3, 4, 5, 6, seen(9))],
-        replies=[count for each in tallies for count in each.counts()],
-        index=store.Statistics(3, 4, 50, 45, {"eu": 2, "us": 1, "": 1}),
-        responders={name: handler.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},
-        kept={name: kept.Statistics(1, 2, 3) for name in ("udp", "tcp")},
-        relays={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
-        feed=zone_state.Statistics(1, seen(0.5), 2, 3),
+        replies=[count for each in counters for count in each.counts()],
+        store=store.Statistics(3, 4, 50, 45, {"eu": 2, "us": 1, "": 1}),
+        handlers={name: handler.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},
+        packet_caches={name: packet_cache.Statistics(1, 2, 3) for name in ("udp", "tcp")},
+        forward_handlers={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
+        update_queue=zone_state.Statistics(1, seen(0.5), 2, 3),
         manifests=source.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
         guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
-        keeper=keeper.Statistics(7, 1, 990.0, "no room"),
+        snapshot_writer=keeper.Statistics(7, 1, 990.0, "no room"),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
     )
@@ -97,3 +97,9 @@ def seen(*seconds: float) -> HistogramStatistics:
     for each in seconds:
         histogram.observe(each)
     return histogram.statistics()
+
+
+def render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    """The body of a scrape, and its content type."""
+    encode, content_type = encoder_for(accept)
+    return b"".join(exposition(snapshot, encode)), content_type

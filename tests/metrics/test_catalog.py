@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import Metric as Family
 from prometheus_client.metrics_core import METRIC_TYPES
 
-from mcsdns.metrics.catalog import METRICS, Metric, Type
+from mcsdns.metrics.catalog import BUILD_INFO, METRICS, Metric, Type
 from mcsdns.metrics.collector import families, values
-from mcsdns.metrics.exposition import render
+from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.stats import ReplyKind
-from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full
+from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full, render
 from tests.paths import DOCS
 
 PROMTOOL = shutil.which("promtool")
@@ -39,7 +39,7 @@ def test_all_that_is_collected_is_in_the_table_and_the_other_way_round() -> None
 def test_type_help_and_labels_are_those_of_the_table(metric: Metric) -> None:
     family = collected()[metric.name]
     assert family.type in METRIC_TYPES
-    assert (family.type, family.documentation) == (metric.type.value, metric.says)
+    assert (family.type, family.documentation) == (metric.type.value, metric.help)
     names = [label.name for label in metric.labels]
     for sample in family.samples:
         assert list(sample.labels)[: len(names)] == names
@@ -58,10 +58,10 @@ def test_every_value_of_a_closed_set_is_in_it() -> None:
 def test_no_label_is_an_address_or_a_domain_name_but_of_the_settings() -> None:
     """Versions have dots too; a source cluster may be two labels, and has its own bound."""
     configured = {ZONE, *UPSTREAMS}
-    for name, labels, _ in values(full()):
-        for value in labels if name != "build_info" else ():
+    for metric, labels, _ in values(full()):
+        for value in labels if metric is not BUILD_INFO else ():
             if value not in configured:
-                assert re.fullmatch(r"[A-Za-z_]*|[.]", value), (name, value)
+                assert re.fullmatch(r"[A-Za-z_]*|[.]", value), (metric.name, value)
                 with pytest.raises(ValueError, match="IP"):
                     ipaddress.ip_address(value)
 
@@ -72,16 +72,16 @@ def test_every_name_is_as_prometheus_wants_it() -> None:
         assert name.endswith("_total") == (metric.type is Type.COUNTER)
         assert name.endswith("_info") == (metric.type is Type.INFO)
         assert metric.type is not Type.HISTOGRAM or name.endswith("_seconds")
-        assert metric.says[0].isupper() or metric.says[0].isdigit()
-        assert metric.says.endswith(".")
-        for cousin in filter(None, metric.cousin.split(", ")):
+        assert metric.help[0].isupper() or metric.help[0].isdigit()
+        assert metric.help.endswith(".")
+        for cousin in filter(None, metric.coredns.split(", ")):
             assert COUSIN.fullmatch(cousin)
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (package prometheus)")
 @pytest.mark.parametrize("snapshot", [bare(), full()], ids=["bare", "full"])
-def test_promtool_finds_nothing_to_mend(snapshot: object) -> None:
-    body, _ = render(snapshot, "")  # type: ignore[arg-type]
+def test_promtool_finds_nothing_to_mend(snapshot: Snapshot) -> None:
+    body, _ = render(snapshot, "")
     ours = b"".join(
         line for line in body.splitlines(keepends=True) if b"process_" not in line
     )  # those of prometheus_client are as they are

@@ -109,7 +109,7 @@ def test_an_upstream_that_never_answered_has_no_round_trip() -> None:
 def test_the_age_of_a_snapshot_is_that_of_what_it_holds() -> None:
     assert samples(full())["snapshot_age_seconds"] == 10
     assert samples(full(time_s=980.0))["snapshot_age_seconds"] == 0
-    keeper = full().keeper
-    assert keeper is not None
-    never = msgspec.structs.replace(keeper, as_of_s=None)
-    assert "snapshot_age_seconds" not in samples(full(keeper=never))
+    writer = full().snapshot_writer
+    assert writer is not None
+    never = msgspec.structs.replace(writer, as_of_s=None)
+    assert "snapshot_age_seconds" not in samples(full(snapshot_writer=never))

@@ -6,12 +6,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from mcsdns import __version__
-from mcsdns.metrics import exposition
-from mcsdns.metrics.collector import families
-from mcsdns.metrics.exposition import render, rendering
+from mcsdns.metrics.collector import SAMPLES_AT_ONCE, encoder_for, exposition, families
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.stats import ReplyCount, ReplyKind
-from tests.metrics.snapshots import ZONE, bare, full
+from tests.metrics.snapshots import ZONE, bare, full, render
 
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -24,7 +22,7 @@ def many() -> Snapshot:
     """More replies of one metric than are written at once."""
     replies = [
         ReplyCount("udp", ZONE, f"TYPE{n}", "NOERROR", ReplyKind.CLUSTERSET, n)
-        for n in range(3 * exposition._AT_ONCE)
+        for n in range(3 * SAMPLES_AT_ONCE)
     ]
     return full(replies=replies)
 
@@ -110,9 +108,9 @@ def test_nothing_is_put_into_the_global_registry() -> None:
 
 def test_large_metrics_are_written_in_several_turns() -> None:
     count = sum(len(family.samples) for family in families(many()))
-    turns = sum(1 for _ in rendering(many(), ""))
+    turns = sum(1 for _ in exposition(many(), encoder_for("")[0]))
     assert turns > len(list(families(many())))
-    assert turns >= count / exposition._AT_ONCE
+    assert turns >= count / SAMPLES_AT_ONCE
 
 
 def test_label_values_are_escaped() -> None:

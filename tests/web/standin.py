@@ -14,7 +14,6 @@ from mcsdns.config import Settings
 from mcsdns.forward import cache, health, pending
 from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.objects import store
 from mcsdns.server.world import ZoneState
 from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import api
@@ -78,14 +77,13 @@ class StandIn:
             ReplyCount("udp", "clusterset.local.", "A", "NOERROR", kind, number)
             for kind, number in self.numbers.items()
         ]
-        index: store.Statistics = self.world.store.statistics()
         return Snapshot(
             ready=self.is_up,
             stale=self.world.tree.stale,
             udp=[],
             tcp=[],
             replies=counts,
-            index=index,
+            store=self.world.store.statistics(),
             forwarder=self.forwarder,
         )
 
