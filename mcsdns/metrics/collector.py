@@ -2,8 +2,8 @@
 
 `values` reads the statistics room by room. Values of the same metric and labels are added: several
 sockets are one transport, an upstream may serve two zones, and Prometheus refuses a scrape in which
-a series is there twice. Nothing is put into the global registry of prometheus_client; its encoders
-are given a hundred samples at a time, so that the caller can let queries have their turn in between.
+a series is there twice. Nothing is put into the global registry of prometheus_client. Its encoders
+are given a hundred samples at a time, so that the caller can let queries be answered in between.
 """
 
 import copy
@@ -205,12 +205,12 @@ def _watches(snapshot: Snapshot) -> Values:
     for kind, resource in RESOURCES.items():
         group = [each for each in snapshot.watches if each.kind is kind]
         if group:
-            labels = (resource,)
-            yield catalog.WATCH_SYNCED, labels, all(each.synced for each in group)
-            yield catalog.WATCH_CONNECTED, labels, all(each.connected for each in group)
-            age_s = max(each.heard_age_s for each in group)
-            yield catalog.WATCH_LAST_EVENT_AGE_SECONDS, labels, age_s
-            yield catalog.WATCH_STALE_SECONDS, labels, max(each.known_age_s for each in group)
+            heard_age_s = max(each.heard_age_s for each in group)
+            known_age_s = max(each.known_age_s for each in group)
+            yield catalog.WATCH_SYNCED, (resource,), all(each.synced for each in group)
+            yield catalog.WATCH_CONNECTED, (resource,), all(each.connected for each in group)
+            yield catalog.WATCH_LAST_EVENT_AGE_SECONDS, (resource,), heard_age_s
+            yield catalog.WATCH_STALE_SECONDS, (resource,), known_age_s
     for watch in snapshot.watches:
         resource = RESOURCES[watch.kind]
         yield catalog.WATCH_LISTS_TOTAL, (resource,), watch.lists

@@ -13,7 +13,7 @@ from aiohttp import web
 from mcsdns.diagnostics.explain.decision import explain
 from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.web import params, security
-from mcsdns.web.fairness import BusyError, Gate, in_turns
+from mcsdns.web.fairness import BusyError, Gate, page_timeslice
 from mcsdns.web.html.page import StatusPage, statics
 from mcsdns.web.operator import Operator
 from mcsdns.web.params import AskedName, BadRequestError
@@ -91,7 +91,7 @@ class Admin:
             BusyError: too many wait.
         """
         async with self._to_list.passed():
-            return await in_turns(find(self._operator.world, wanted))
+            return await find(self._operator.world, wanted, page_timeslice())
 
     async def _explain(self, request: web.Request) -> object:
         return await self.explained(params.question_of(request))

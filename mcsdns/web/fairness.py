@@ -1,37 +1,33 @@
-"""Work for people's eyes, done in short turns of the loop that answers queries in between."""
+"""What requests over HTTP may take of the event loop, which answers DNS queries meanwhile.
+
+Work that can be cut is done in a `page_timeslice`. Work that cannot stands behind a `Gate`.
+"""
 
 import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
-T = TypeVar("T")
-Work: TypeAlias = Generator[None, None, T]
-"""Yields wherever a turn may end, and returns what was made."""
+from mcsdns.timeslice import Timeslice
 
-_TURN_S: Final = 0.001
+_SLICE_S: Final = 0.001
 _PAUSE_S: Final = 0.002
-"""Twice the turn, so that queries have two thirds of the processor whatever a page asks."""
+"""Twice the slice, so that queries have two thirds of the processor whatever a page costs."""
 
 
-async def in_turns(work: Work[T], clock: Callable[[], float] = time.monotonic) -> T:
-    """Do all of the work and return what it made."""
-    end_s = clock() + _TURN_S
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            made: T = done.value
-            return made
-        if clock() > end_s:
-            await asyncio.sleep(_PAUSE_S)
-            end_s = clock() + _TURN_S
+def page_timeslice() -> Timeslice:
+    """Begin work that is cut into short slices with pauses between them."""
+    return Timeslice(_SLICE_S, pause_s=_PAUSE_S)
 
 
 class BusyError(Exception):
-    """Too many wait for the same costly thing; carries when to come again."""
+    """Too many requests wait for the same costly thing.
+
+    Attributes:
+        retry_s: when to come again.
+    """
 
     def __init__(self, retry_s: int) -> None:
         super().__init__(f"too many requests wait for this; ask again in {retry_s} s")
@@ -39,10 +35,10 @@ class BusyError(Exception):
 
 
 class Gate:
-    """Lets in one at a time, and after each keeps shut in proportion to what it cost.
+    """Lets in one at a time, and after each stays shut in proportion to what it cost.
 
-    For work that cannot be cut into turns: however often it is asked for, it takes no more than
-    its share of the loop's time.
+    However often the work behind it is requested, it takes no more than its share of the loop's
+    time.
     """
 
     def __init__(

@@ -1,15 +1,15 @@
 """The services as a list: which ones are wanted, and what is to be known of each.
 
-All of it is work in turns (`turns`): between two of them objects may come and go, so a service
-may be found and yet be gone when it is described.
+All of it is done in slices: between two of them objects may come and go, so a service may be found
+and yet be gone when it is described.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import Port
+from mcsdns.diagnostics.explain.facts import JudgedCondition
 from mcsdns.diagnostics.service_health import cut, is_resolved, troubles_of
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
@@ -18,7 +18,7 @@ from mcsdns.objects.conditions import is_bad
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.world import ZoneState
-from mcsdns.web.fairness import Work
+from mcsdns.timeslice import Timeslice
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key
 
@@ -59,22 +59,13 @@ class ClusterEndpoints(msgspec.Struct, frozen=True):
     ready: int
 
 
-class ShownCondition(msgspec.Struct, frozen=True):
-    """A condition of the ServiceImport's status; a bad one is among the troubles, in words."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    is_bad: bool
-
-
 class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     """One service.
 
     Attributes:
         fqdn: its name in the first zone. asked: a type it has records of.
         resolves: whether that name has an address.
+        conditions: of its status, the bad ones first; these are among the troubles, in words.
         more: how many clusters, ports, addresses and conditions are left out.
     """
 
@@ -86,9 +77,9 @@ class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
     api_version: str
     resolves: bool
     ips: Sequence[str]
-    ports: Sequence[Port]
+    ports: Sequence[model.Port]
     clusters: Sequence[ClusterEndpoints]
-    conditions: Sequence[ShownCondition]
+    conditions: Sequence[JudgedCondition]
     troubles: Sequence[str]
     endpoints: int
     ready: int
@@ -109,24 +100,24 @@ class ServicePage(msgspec.Struct, frozen=True):
     next: str
 
 
-def find(world: ZoneState, wanted: Wanted) -> Work[ServicePage]:
+async def find(world: ZoneState, wanted: Wanted, timeslice: Timeslice) -> ServicePage:
     """Find the services that are wanted and describe a page of them."""
     keys = list(world.store.keys())
     words = words_of(wanted.text)
     matched = later = 0
     best: list[ServiceKey] = []
-    for batch in _batches(keys):
-        found = [key for key in batch if _matches(key, words)]
+    for start in range(0, len(keys), _BATCH):
+        found = [key for key in keys[start : start + _BATCH] if _matches(key, words)]
         if wanted.troubled:
-            found = yield from _troubled(world, found)
+            found = await _troubled(world, found, timeslice)
         matched += len(found)
         ahead = [key for key in found if wanted.after is None or key > wanted.after]
         later += len(ahead)
         best = sorted(best + ahead)[: wanted.limit]
-        yield
+        await timeslice.checkpoint()
     rows: list[ServiceRow] = []
     for key in best:
-        row = yield from _describe(world, key)
+        row = await _describe(world, key, timeslice)
         if row is not None:
             rows.append(row)
     following = "/".join(best[-1]) if later > len(best) else ""
@@ -143,27 +134,24 @@ def _matches(key: ServiceKey, words: Iterable[str]) -> bool:
     return all(word in text for word in words)
 
 
-def _batches(keys: Sequence[ServiceKey]) -> Iterator[Sequence[ServiceKey]]:
-    for start in range(0, len(keys), _BATCH):
-        yield keys[start : start + _BATCH]
-
-
-def _troubled(world: ZoneState, keys: Iterable[ServiceKey]) -> Work[list[ServiceKey]]:
+async def _troubled(
+    world: ZoneState, keys: Iterable[ServiceKey], timeslice: Timeslice
+) -> list[ServiceKey]:
     found: list[ServiceKey] = []
     for key in keys:
         service = world.store.get(key)
         node = world.tree.service(labels_of_key(key))
         if service and any(True for _ in troubles_of(service, node)):
             found.append(key)
-        yield
+        await timeslice.checkpoint()
     return found
 
 
-def _describe(world: ZoneState, key: ServiceKey) -> Work[ServiceRow | None]:
+async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> ServiceRow | None:
     service = world.store.get(key)
     if service is None:
         return None
-    clusters = yield from _count(service)
+    clusters = await _count(service, timeslice)
     node = world.tree.service(labels_of_key(key))
     imported = service.imported
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
@@ -178,7 +166,7 @@ def _describe(world: ZoneState, key: ServiceKey) -> Work[ServiceRow | None]:
         api_version=cut(imported.api_version),
         resolves=is_resolved(node),
         ips=_first(ips),
-        ports=[Port(cut(p.name), cut(p.protocol), p.number) for p in _first(ports)],
+        ports=[model.Port(cut(p.name), cut(p.protocol), p.number) for p in _first(ports)],
         clusters=_first(clusters),
         conditions=[_shortened(each) for each in _first(conditions)],
         troubles=_first(list(troubles_of(service, node))),
@@ -188,7 +176,7 @@ def _describe(world: ZoneState, key: ServiceKey) -> Work[ServiceRow | None]:
     )
 
 
-def _count(service: Service) -> Work[list[ClusterEndpoints]]:
+async def _count(service: Service, timeslice: Timeslice) -> list[ClusterEndpoints]:
     counts = {cluster: [0, 0, 0] for cluster in service.imported.clusters}
     for piece in service.slices:
         if not piece.malformed:
@@ -196,7 +184,7 @@ def _count(service: Service) -> Work[list[ClusterEndpoints]]:
             count[0] += 1
             count[1] += len(piece.endpoints)
             count[2] += sum(not why_not_counted(each) for each in piece.endpoints)
-            yield
+            await timeslice.checkpoint()
     named = set(service.imported.clusters)
     return [ClusterEndpoints(cut(each), each in named, *counts[each]) for each in sorted(counts)]
 
@@ -226,8 +214,8 @@ def _fqdn(world: ZoneState, key: ServiceKey) -> str:
     return names.to_text(labels_of_key((namespace, name)) + b"\x03svc" + zone)
 
 
-def _shortened(condition: model.Condition) -> ShownCondition:
-    return ShownCondition(
+def _shortened(condition: model.Condition) -> JudgedCondition:
+    return JudgedCondition(
         type=cut(condition.type),
         status=cut(condition.status),
         reason=cut(condition.reason),

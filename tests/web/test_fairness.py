@@ -1,4 +1,4 @@
-"""Work in turns, and the gate before work that cannot be cut into them."""
+"""The gate before work that cannot be cut into slices, and the rates of answers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,18 +7,9 @@ import pytest
 
 from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import fairness
-from mcsdns.web.fairness import BusyError, Gate, Work, in_turns
+from mcsdns.web.fairness import BusyError, Gate
 from mcsdns.web.rates import Ring
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.test_timeslice import Clock
 
 
 @pytest.fixture
@@ -33,40 +24,6 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(fairness.asyncio, "sleep", sleep)
     return found
-
-
-def work(clock: Clock, steps: int, step_s: float) -> Work[int]:
-    for _ in range(steps):
-        clock.now_s += step_s
-        yield
-    return steps
-
-
-async def test_work_returns_what_it_made(slept: list[float]) -> None:
-    assert await in_turns(work(Clock(), 0, 0.0)) == 0
-    assert slept == []
-
-
-async def test_short_work_is_one_turn(slept: list[float]) -> None:
-    clock = Clock()
-    assert await in_turns(work(clock, 9, 0.0001), clock) == 9
-    assert slept == []
-
-
-async def test_long_work_gives_way_every_millisecond(slept: list[float]) -> None:
-    clock = Clock()
-    assert await in_turns(work(clock, 10, 0.0015), clock) == 10
-    assert len(slept) == 10
-    assert all(pause_s >= 0.001 for pause_s in slept)
-
-
-async def test_error_in_the_work_is_raised(slept: list[float]) -> None:
-    def broken() -> Work[None]:
-        yield
-        raise KeyError("gone")
-
-    with pytest.raises(KeyError):
-        await in_turns(broken())
 
 
 async def test_gate_lets_in_one_at_a_time() -> None:

@@ -1,6 +1,7 @@
 """The list of services: what is found, what is said of each, and how much is done at once."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
 from mcsdns.server.world import ZoneState
-from mcsdns.web.fairness import Work
+from mcsdns.timeslice import Timeslice
 from mcsdns.web.services import ServicePage, Wanted, find
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all
@@ -39,15 +40,26 @@ def many() -> ZoneState:
     return world_of(objects)
 
 
+class Steps(Timeslice):
+    """Ends a slice at every checkpoint, and counts them."""
+
+    count = 0
+
+    async def checkpoint(self) -> None:
+        self.count += 1
+        await asyncio.sleep(0)
+
+
 def found(world: ZoneState, **wanted: Any) -> ServicePage:
     """Do all the work at once."""
-    return rest_of(find(world, Wanted(**wanted)))
+    return rest_of(find(world, Wanted(**wanted), Steps()))
 
 
-def rest_of(work: Work[ServicePage]) -> ServicePage:
+def rest_of(work: Coroutine[Any, Any, ServicePage]) -> ServicePage:
+    """Do what is left of the work; it waits for nothing but its turns."""
     while True:
         try:
-            next(work)
+            work.send(None)
         except StopIteration as done:
             page: ServicePage = done.value
             return page
@@ -110,8 +122,8 @@ def test_service_that_comes_between_pages_disturbs_none(shop: ZoneState) -> None
 
 def test_service_that_goes_while_it_is_listed_is_left_out() -> None:
     world = Explained(SHOP)
-    work = find(world, Wanted())
-    next(work)
+    work = find(world, Wanted(), Steps())
+    work.send(None)
     apply_all(world, [Delete(Kind.SERVICE_IMPORT, ("shop", "web"))])
     page = rest_of(work)
     assert "shop/web" not in names(page)
@@ -247,10 +259,11 @@ def test_long_texts_and_lists_are_cut() -> None:
 
 def test_no_step_of_the_work_is_long(many: ZoneState) -> None:
     """What grows with the number of services is cut into steps; each handles a bounded number."""
-    steps = sum(1 for _ in find(many, Wanted()))
-    assert steps >= 20_000 / 200
-    steps = sum(1 for _ in find(many, Wanted(troubled=True)))
-    assert steps >= 20_000
+    steps = Steps()
+    rest_of(find(many, Wanted(), steps))
+    assert steps.count >= 20_000 / 200
+    rest_of(find(many, Wanted(troubled=True), steps))
+    assert steps.count >= 20_000
 
 
 async def test_loop_is_not_held_while_20000_services_are_searched(many: ZoneState) -> None:

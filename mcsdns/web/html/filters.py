@@ -5,7 +5,8 @@ import math
 from typing import Final
 from urllib.parse import urlencode
 
-from mcsdns.diagnostics.explain.facts import Port, Question, Suggestion
+from mcsdns.diagnostics.explain.facts import Question, Suggestion
+from mcsdns.objects.model import Port
 from mcsdns.web.services import ClusterEndpoints, ServicePage, ServiceRow, Wanted
 from mcsdns.web.status import UpstreamStatus
 

@@ -19,7 +19,7 @@ from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
 from mcsdns.web import params
-from mcsdns.web.fairness import BusyError, Work, in_turns
+from mcsdns.web.fairness import BusyError, page_timeslice
 from mcsdns.web.html.filters import FILTERS, page_link
 from mcsdns.web.html.picture import Picture, draw
 from mcsdns.web.operator import Operator
@@ -122,7 +122,7 @@ class StatusPage:
             types=TYPES,
             explained=explained,
         )
-        text = await in_turns(_render(_TEMPLATE, view))
+        text = await _render(view)
         headers = {"Retry-After": str(retry_s)} if retry_s else None
         return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
@@ -156,11 +156,12 @@ def _legible(value: object) -> object:
     return printable(value)
 
 
-def _render(template: jinja2.Template, view: _View) -> Work[str]:
+async def _render(view: _View) -> str:
+    timeslice = page_timeslice()
     pieces: list[str] = []
-    for piece in template.generate({name: getattr(view, name) for name in view.__struct_fields__}):
+    for piece in _TEMPLATE.generate({name: getattr(view, name) for name in view.__struct_fields__}):
         pieces.append(piece)
-        yield
+        await timeslice.checkpoint()
     return "".join(pieces)
 
 
