@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcsdns.sources.kubernetes.api import ApiError, ApiServer
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.codec import ApiError
 from tests.certificates import Authority, Certificate
 from tests.scripted.runner import Handle, runner_of
 

@@ -9,7 +9,7 @@ from mcsdns.objects.events import Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 
 ZONE = "clusterset.local"
 
@@ -71,7 +71,8 @@ def endpoint_slice(
 
 def world_of(objects: Iterable[Object], **settings: Any) -> ZoneState:
     """A synced world that holds these objects."""
-    world = ZoneState(Settings(**settings))
+    made = Settings(**settings)
+    world = ZoneState(made.zone_settings(), made.namespace)
     for kind in Kind:
         world.publisher.apply(Init(kind))
     for each in objects:

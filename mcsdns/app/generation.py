@@ -14,13 +14,15 @@ import anyio
 
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings
-from mcsdns.objects.events import Delete
+from mcsdns.objects.events import Delete, Init, InitDone
 from mcsdns.objects.model import Kind
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
-from mcsdns.server.world import ZoneState
-from mcsdns.server.zone_state import UpdateQueue
-from mcsdns.sources.base import ManifestOrigin, NoOrigin, Origin
+from mcsdns.server.zone_state import UpdateQueue, ZoneState
+from mcsdns.sources.base import Source, SourceState
+from mcsdns.sources.kubernetes.source import KubernetesSource
+from mcsdns.sources.manifests.documents import Located
+from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.sources.manifests.state import in_turns
 from mcsdns.stats import ReplyCounters
 
@@ -37,7 +39,7 @@ def preload(settings: Settings) -> None:
         ConfigError: there is no source, or more than one.
     """
     if settings.access() is not None:
-        importlib.import_module("mcsdns.sources.kubernetes.source")
+        importlib.import_module("mcsdns.sources.kubernetes.api")
 
 
 def expect_many_objects() -> None:
@@ -54,6 +56,44 @@ _END_S: Final = 5.0
 """Longest that a source takes to end: it may write a last snapshot."""
 
 
+class NoSource:
+    """Nothing is served but what upstreams say: the zone is empty, and synced from the start."""
+
+    name = "no source"
+    is_guarded = False
+
+    def __init__(self, feed: UpdateQueue) -> None:
+        """Take the queue of a zone that stays empty."""
+        self._feed = feed
+
+    async def run(self) -> None:
+        """Send an empty list of each kind, and wait until cancelled."""
+        for kind in Kind:
+            self._feed.apply(Init(kind))
+            self._feed.apply(InitDone(kind))
+        await anyio.sleep_forever()
+
+    async def rescan(self) -> None:
+        """Do nothing."""
+
+    def take_over(self) -> None:
+        """Do nothing."""
+
+    def step_down(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing: it is in no circle."""
+
+    def problems(self) -> tuple[Located, ...]:
+        """Return nothing."""
+        return ()
+
+    def states(self) -> list[SourceState]:
+        """Return the one state there is."""
+        return [SourceState(name=self.name, kind="none", synced=True, connected=True)]
+
+
 class ServerState:
     """A world with its feed, its kept replies and its origin.
 
@@ -64,17 +104,17 @@ class ServerState:
     def __init__(self, settings: Settings) -> None:
         """Make an empty world; nothing is read before `run`."""
         self.settings = settings
-        self.world = ZoneState(settings)
+        self.world = ZoneState(settings.zone_settings(), settings.namespace)
         self.kept = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
         self.feed = UpdateQueue(self.world, self.kept)
         self.failure: Exception | None = None
-        self._origin: Origin | None = None
+        self._origin: Source | None = None
         self._scope: anyio.CancelScope | None = None
         self._is_stopped = False
         self._ended = anyio.Event()
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> Source:
         """Where the objects come from; made when first asked for.
 
         Raises:
@@ -85,16 +125,22 @@ class ServerState:
             self.world.find_problems = self._origin.problems
         return self._origin
 
-    def _make_origin(self) -> Origin:
+    def _make_origin(self) -> Source:
         settings = self.settings
         access = settings.access()
         if settings.is_sourceless:
-            return NoOrigin(self.feed)
+            return NoSource(self.feed)
         if access is None:
-            return ManifestOrigin(settings, self.feed)
-        from mcsdns.sources.kubernetes.source import Upkeep  # noqa: PLC0415 - see `preload`
+            return ManifestSource(
+                settings.manifests,
+                self.feed.apply,
+                max_bytes=settings.manifest_max_bytes,
+                profile=settings.slices,
+            )
+        from mcsdns.sources.kubernetes.api import ApiServer  # noqa: PLC0415 - see `preload`
 
-        return Upkeep(settings, self.world, self.feed)
+        followed = settings.kubernetes_settings()
+        return KubernetesSource(ApiServer(access, followed.watches), self.feed, followed)
 
     def responders(
         self, forwarding: Forwarding | None, tallies: Sequence[ReplyCounters]

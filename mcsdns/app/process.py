@@ -21,9 +21,10 @@ from mcsdns.config.schema import Switch
 from mcsdns.forward.told import WaitStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.server import tcp, udp
-from mcsdns.server.world import ZoneState
-from mcsdns.server.zone_state import UpdateQueue
+from mcsdns.server.zone_state import UpdateQueue, ZoneState
 from mcsdns.sources.base import SourceState
+from mcsdns.sources.kubernetes.source import KubernetesSource
+from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import TRANSPORTS, ReplyCounters
 from mcsdns.web.sites import Sites
 
@@ -201,7 +202,9 @@ class Server:
     def snapshot(self) -> Snapshot:
         """Return every room's statistics at this moment."""
         generation, forwards = self.generation, self.forwarding
-        behind, sockets = generation.origin.statistics(), self.statistics()
+        source, sockets = generation.origin, self.statistics()
+        manifests = source.statistics() if isinstance(source, ManifestSource) else None
+        kubernetes = source.statistics() if isinstance(source, KubernetesSource) else None
         return Snapshot(
             time_s=time.time(),
             ready=self.is_ready(),
@@ -216,10 +219,10 @@ class Server:
             ),
             update_queue=self.feed.statistics(),
             store=self.world.store.statistics(),
-            manifests=behind.manifests,
-            watches=behind.watches,
-            guard=behind.guard,
-            snapshot_writer=behind.keeper,
+            manifests=manifests,
+            watches=kubernetes.watches if kubernetes else (),
+            guard=kubernetes.guard if kubernetes else None,
+            snapshot_writer=kubernetes.snapshot if kubernetes else None,
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
         )

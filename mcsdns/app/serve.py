@@ -16,7 +16,8 @@ from mcsdns.app.process import Server, Statistics
 from mcsdns.app.reload import Reloader, follow_file
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
+from mcsdns.sources.kubernetes.source import KubernetesSource
 from mcsdns.sources.manifests.source import ManifestSource
 
 __all__ = ["Server", "Statistics", "offline_world", "serve"]
@@ -39,22 +40,24 @@ async def offline_world(settings: Settings) -> ZoneState:
     Raises:
         ConfigError: there is no source. SourceError: it cannot be read.
     """
-    world = ZoneState(settings)
-    if settings.access() is None:
+    world = ZoneState(settings.zone_settings(), settings.namespace)
+    access = settings.access()
+    if access is None:
         manifests = ManifestSource(
             settings.manifests,
-            world.publisher.apply,
+            world.apply,
             max_bytes=settings.manifest_max_bytes,
             profile=settings.slices,
         )
         await manifests.load()
         world.find_problems = manifests.problems
     else:
-        from mcsdns.sources.kubernetes import source as upkeep  # noqa: PLC0415 - what it imports takes 0.4 s
+        from mcsdns.sources.kubernetes.api import ApiServer  # noqa: PLC0415 - takes 0.4 s
 
-        source = upkeep.make_source(settings, world.publisher.apply)
+        followed = settings.kubernetes_settings()
+        source = KubernetesSource(ApiServer(access, followed.watches), world, followed)
         await source.load()
-        world.find_problems = source.located_problems
+        world.find_problems = source.problems
     world.publish_all(int(time.time()))
     return world
 

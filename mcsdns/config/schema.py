@@ -23,7 +23,7 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.server.tcp import TcpSettings
 from mcsdns.sources.deletion_guard import DeletionGuardSettings
 from mcsdns.sources.kubernetes.auth import Access, has_kubeconfig
-from mcsdns.sources.kubernetes.settings import KubernetesSettings
+from mcsdns.sources.kubernetes.source import KubernetesSettings
 from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 
 DEFAULT_ZONE: Final = "clusterset.local"
@@ -427,15 +427,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             import_selector=self.import_selector,
             profile=self.slices,
             missing_s=self.guard_grace or _MISSING_S,
-        )
-
-    def guard_settings(self) -> DeletionGuardSettings:
-        """Build what the guard against mass deletion needs."""
-        return DeletionGuardSettings(
-            share=self.guard_share,
-            least=self.guard_least,
-            grace_s=self.guard_grace,
-            slices_matter=self.clusterset_ips is ClustersetIps.SLICES,
+            guard=DeletionGuardSettings(
+                share=self.guard_share,
+                least=self.guard_least,
+                grace_s=self.guard_grace,
+                slices_matter=self.clusterset_ips is ClustersetIps.SLICES,
+            ),
+            snapshot=self.snapshot,
+            snapshot_max_age_s=self.snapshot_max_age,
+            stale_after_s=self.stale_after,
+            zones=tuple(map(names.to_text, self.zone_settings().zones)),
         )
 
     def upstreams(self) -> dict[Name, list[Address]]:

@@ -1,4 +1,10 @@
-"""Takes events from a source and publishes them in short turns of the event loop."""
+"""All that answers are made from, and the queue that publishes changes of it in short slices.
+
+A source sends events; `ZoneState` takes them into the store at once, and from then on the services
+they touch wait to be rebuilt. For a command, `ZoneState.publish_all` does so in one go. For a
+server, `UpdateQueue` does it in slices of the event loop, evicts the replies that are no longer
+right, and calls the zone synced after the first whole list of each kind.
+"""
 
 import asyncio
 import logging
@@ -10,12 +16,15 @@ import anyio
 import msgspec
 
 from mcsdns.objects.events import Apply, Event, InitDone
-from mcsdns.objects.model import EndpointSlice, Kind, Object
+from mcsdns.objects.model import EndpointSlice, Kind, Object, Problem
+from mcsdns.objects.store import Store
+from mcsdns.server.authority import Authority
 from mcsdns.server.packet_cache import PacketCache
-from mcsdns.server.world import ZoneState
+from mcsdns.sources.manifests.documents import Located
 from mcsdns.stats import Histogram, HistogramStatistics
 from mcsdns.zone.name_shape import APEX_OWNER
-from mcsdns.zone.tree import NOT_READ, Readiness, labels_of_key
+from mcsdns.zone.publisher import Publisher
+from mcsdns.zone.tree import NOT_READ, Readiness, Tree, ZoneSettings, labels_of_key
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +37,73 @@ _PROGRAMMING_S: Final = (
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
 """Controllers often write whole seconds, so an honest one is off by up to a second."""
+
+
+class ZoneState:
+    """The objects, the zone made from them and its one writer: a `Sink` that publishes nothing.
+
+    Attributes:
+        find_problems: iterates over what the source finds wrong with objects now.
+        imports_only: whether slices cannot be read at all, so that imports have to do.
+    """
+
+    def __init__(self, settings: ZoneSettings, namespaces: Iterable[str] = ()) -> None:
+        """Begin empty and not synced; `namespaces`: of which objects, none given: of all."""
+        self.store = Store(namespaces)
+        self.tree = Tree(settings)
+        self.publisher = Publisher(self.store, self.tree, _log_problem)
+        self.answerer = Authority(self.tree)
+        self.find_problems: Callable[[], Iterable[Located]] = tuple
+        self.imports_only = False
+
+    def apply(self, event: Event) -> None:
+        """Take an event into the store; what it touches waits to be published."""
+        self.publisher.apply(event)
+
+    def note(self, why: str, *, imports_only: bool) -> None:
+        """Take why the source is not complete, or an empty text."""
+        self.tree.reason = why or NOT_READ
+        self.imports_only = imports_only
+
+    def mark_stale(self, *, stale: bool) -> None:
+        """Let all answers say, or no longer say, that they are older than they should be."""
+        self.tree.stale = stale
+
+    def publish_all(self, now_s: int) -> list[bytes]:
+        """Publish whatever waits, in one go; returns the owners whose answers changed."""
+        changed = [owner for owners in self.publisher.publish() for owner in owners]
+        self.note_synced()
+        self.publisher.step_serial(now_s)
+        return changed
+
+    @property
+    def problems(self) -> tuple[Located, ...]:
+        """What the source finds wrong with objects now."""
+        return tuple(self.find_problems())
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether there is anything to answer from; before, no service need be built."""
+        if self.imports_only:
+            return self.store.is_synced(Kind.SERVICE_IMPORT)
+        return all(map(self.store.is_synced, Kind))
+
+    def note_synced(self) -> None:
+        """Call the zone synced once both lists are in it; it stays so."""
+        if self.publisher.pending or self.tree.readiness is Readiness.SYNCED:
+            return
+        if all(map(self.store.is_synced, Kind)):
+            self.tree.readiness = Readiness.SYNCED
+        elif self.is_readable:
+            self.tree.readiness = Readiness.IMPORTS_ONLY
+        else:
+            self.tree.readiness = Readiness.NOT_SYNCED
+
+
+def _log_problem(problem: Problem) -> None:
+    logger.warning(
+        "%s: %s: %s", problem.subject, problem.path, problem.text, extra={"reason": problem.reason}
+    )
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -79,7 +155,7 @@ class _Programming:
 
 
 class UpdateQueue:
-    """Takes events from sources, publishes them in short turns, and forgets what changed.
+    """The `Sink` of a server: publishes events in short slices and evicts the replies they change.
 
     Attributes:
         synced: set once everything was read. is_alone: whether nobody else answers meanwhile, so
@@ -95,28 +171,28 @@ class UpdateQueue:
         self._kept = tuple(kept)
         self._scheduled = self._is_readable = False
         self._outdated: list[bytes] = []
+        self.store = world.store
         self._serial_timer: asyncio.TimerHandle | None = None
         self.synced = anyio.Event()
         self.is_alone = True
 
-    def __call__(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Take one event; its effect shows within this turn of the loop or the next ones."""
         if isinstance(event, Apply) and self.synced.is_set():
             self._note_change(event.object)
-        self._world.publisher.apply(event)
+        self._world.apply(event)
         if self._is_readable or isinstance(event, InitDone):
             self._look_and_schedule()
 
     def note(self, why: str, *, imports_only: bool) -> None:
-        """Take what keeps the source from being whole: `why` is shown until everything is read."""
-        self._world.tree.reason = why or NOT_READ
-        self._world.imports_only = imports_only
+        """Take why the source is not complete: `why` is shown until everything is read."""
+        self._world.note(why, imports_only=imports_only)
         self._look_and_schedule()
 
     def mark_stale(self, *, stale: bool) -> None:
         """Let all answers say, or no longer say, that they are older than they should be."""
         if stale is not self._world.tree.stale:
-            self._world.tree.stale = stale
+            self._world.mark_stale(stale=stale)
             self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
             self._schedule()
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from mcsdns.config import Settings
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.base import SourceState
 
 __all__ = ["Operator", "SourceState"]

@@ -17,7 +17,7 @@ from mcsdns.objects import model
 from mcsdns.objects.conditions import is_bad
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.timeslice import Timeslice
 from mcsdns.zone.records import ServiceNode, why_not_counted
 from mcsdns.zone.tree import labels_of_key

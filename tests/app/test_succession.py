@@ -21,7 +21,7 @@ from mcsdns.app.reload import Reloader, follow_file
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
 from mcsdns.errors import SourceError
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from tests.forward.scripted import until
 from tests.scripted import SERVICE_IMPORT, FakeApi
 from tests.sources.manifests.test_documents import IMPORT

@@ -15,10 +15,10 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
-from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from mcsdns.sources.kubernetes.watcher import Timing
 from tests.scripted.api import FakeApi
 from tests.scripted.history import Plain
@@ -91,7 +91,7 @@ def endpoint_slice(
 
 
 class Followed:
-    """One source at work.
+    """One source at work, and the sink it sends to.
 
     Attributes:
         events: all that the sink took. watch: sees each event after the world has it.
@@ -111,6 +111,7 @@ class Followed:
         self.api = api
         self.rng = CountingRandom(seed)
         self.world = _new_world(**settings)
+        self.store = self.world.store
         self.events: list[Event] = []
         self.smallest = 0
         self.watch = watch
@@ -118,7 +119,7 @@ class Followed:
         namespaces = settings.get("namespaces", ())
         cluster = ApiServer(access, watches=2 * max(1, len(namespaces)))
         self.source = KubernetesSource(
-            cluster, self._take, KubernetesSettings(**settings), timing=timing, rng=self.rng
+            cluster, self, KubernetesSettings(**settings), timing=timing, rng=self.rng
         )
 
     async def __aenter__(self) -> "Followed":
@@ -137,12 +138,18 @@ class Followed:
         if not is_running and isinstance(result, BaseException):
             raise result
 
-    def _take(self, event: Event) -> None:
-        self.world.publisher.apply(event)
+    def apply(self, event: Event) -> None:
+        self.world.apply(event)
         self.events.append(event)
         self.smallest = min(self.smallest, len(self.world.store.imports))
         if self.watch:
             self.watch(event)
+
+    def note(self, why: str, *, imports_only: bool) -> None:
+        self.world.note(why, imports_only=imports_only)
+
+    def mark_stale(self, *, stale: bool) -> None:
+        self.world.mark_stale(stale=stale)
 
     async def until(self, condition: Callable[[], object], what: str = "it") -> None:
         """Wait for a condition; a source that ended fails at once."""
@@ -157,7 +164,7 @@ class Followed:
     @property
     def is_connected(self) -> bool:
         """Whether all lists are complete and all watches open."""
-        return all(each.connected for each in self.source.statistics())
+        return all(each.connected for each in self.source.statistics().watches)
 
     async def equal(self) -> None:
         """Wait until store and zone equal the objects of the API server."""
@@ -219,7 +226,8 @@ class Followed:
 
 
 def _new_world(namespaces: Any = (), **_: Any) -> ZoneState:
-    return ZoneState(Settings(namespace=list(namespaces)))
+    made = Settings(namespace=list(namespaces))
+    return ZoneState(made.zone_settings(), made.namespace)
 
 
 def _pairs(one: ZoneState, other: ZoneState) -> list[tuple[str, Any, Any]]:

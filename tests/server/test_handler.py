@@ -11,7 +11,7 @@ from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.server.handler import Handler
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
 from tests.profiles import examples
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of

@@ -16,7 +16,7 @@ from mcsdns.objects.events import Apply, Delete
 from mcsdns.objects.model import Kind
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache, Statistics
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.name_shape import APEX_OWNER
 from tests.profiles import examples
 from tests.worlds import endpoint_slice, responder_of, service_import, world_of

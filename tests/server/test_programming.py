@@ -8,8 +8,7 @@ import msgspec
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.world import ZoneState
-from mcsdns.server.zone_state import Statistics, UpdateQueue
+from mcsdns.server.zone_state import Statistics, UpdateQueue, ZoneState
 from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
 from tests.scripted.followed import until
 from tests.worlds import endpoint_slice, service_import
@@ -28,24 +27,24 @@ class Fed:
 
     def __init__(self) -> None:
         self.now_s = NOW_S
-        self.world = ZoneState(Settings())
+        self.world = ZoneState(Settings().zone_settings())
         self.feed = UpdateQueue(self.world, (), clock=lambda: self.now_s)
 
     async def sync(self, *objects: Object) -> "Fed":
         """Show a first list."""
         for kind in Kind:
-            self.feed(Init(kind))
+            self.feed.apply(Init(kind))
         for each in objects:
-            self.feed(InitApply(each))
+            self.feed.apply(InitApply(each))
         for kind in Kind:
-            self.feed(InitDone(kind))
+            self.feed.apply(InitDone(kind))
         await self.feed.synced.wait()
         return self
 
     async def take(self, *events: Event) -> Statistics:
         """Take events, wait until all is published, and return what was measured."""
         for event in events:
-            self.feed(event)
+            self.feed.apply(event)
         await until(lambda: not self.world.publisher.pending)
         await asyncio.sleep(0)
         return self.feed.statistics()
@@ -66,7 +65,7 @@ async def test_a_new_slice_is_measured() -> None:
 
 async def test_nothing_is_measured_before_it_is_published() -> None:
     fed = await Fed().sync(DB)
-    fed.feed(Apply(slice_of(NOW_S - 1)))
+    fed.feed.apply(Apply(slice_of(NOW_S - 1)))
     assert fed.feed.statistics().programming.count == 0
     assert fed.feed.statistics().waiting == 1
     fed.now_s += 4
@@ -85,7 +84,7 @@ async def test_the_first_list_and_re_lists_are_not_measured() -> None:
 
 async def test_what_a_watch_shows_before_the_sync_is_not_measured() -> None:
     fed = Fed()
-    fed.feed(Apply(slice_of(NOW_S - 1)))
+    fed.feed.apply(Apply(slice_of(NOW_S - 1)))
     await fed.sync(DB)
     seen = await fed.take()
     assert (seen.programming.count, seen.undated) == (0, 0)

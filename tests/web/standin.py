@@ -14,7 +14,7 @@ from mcsdns.config import Settings
 from mcsdns.forward import cache, health, pending
 from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import api
 from mcsdns.web.operator import SourceState

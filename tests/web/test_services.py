@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.timeslice import Timeslice
 from mcsdns.web.services import ServicePage, Wanted, find
 from tests.diagnostics.explain.shop_world import SHOP, Explained

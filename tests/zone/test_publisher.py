@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.tree import labels_of_key
 from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import, world_of
@@ -93,7 +93,7 @@ def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     history: tuple[list[Event], list[Object]], data: st.DataObject
 ) -> None:
     events, truth = history
-    world = ZoneState(Settings())
+    world = ZoneState(Settings().zone_settings())
     for event in events:
         world.publisher.apply(event)
         for _ in itertools.islice(world.publisher.publish(), data.draw(st.integers(0, 3))):
@@ -114,7 +114,7 @@ def test_a_history_without_a_last_list_ends_the_same(
     history: tuple[list[Event], list[Object]],
 ) -> None:
     events, truth = history
-    world = ZoneState(Settings())
+    world = ZoneState(Settings().zone_settings())
     for event in events:
         world.publisher.apply(event)
     world.publish_all(1)
@@ -137,7 +137,7 @@ def test_the_last_service_takes_its_namespace_along() -> None:
 
 
 def test_serial_is_the_time_but_never_goes_back_and_steps_once_a_second() -> None:
-    world = ZoneState(Settings())
+    world = ZoneState(Settings().zone_settings())
     publisher = world.publisher
     assert publisher.step_serial(1000) is False
     assert publisher.serial == 1000

@@ -5,8 +5,8 @@ from typing import Final, TypeVar
 import anyio
 import msgspec
 
-from mcsdns.sources.kubernetes.api import ApiError, ApiServer
-from mcsdns.sources.kubernetes.codec import UNREADABLE
+from mcsdns.sources.kubernetes.api import ApiServer
+from mcsdns.sources.kubernetes.codec import UNREADABLE, ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _ANSWER_S: Final = 10.0

@@ -9,7 +9,7 @@ from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.finding import Outcome, Reason, warning
 from mcsdns.diagnostics.explain.words import listed, shown
 from mcsdns.dns.name import Name
-from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _CONFIG_MAPS: Final = (

@@ -12,7 +12,7 @@ from mcsdns.diagnostics.check.corefiles import has_zone, texts_of
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error
 from mcsdns.diagnostics.explain.words import listed, shown
 from mcsdns.dns.name import Name
-from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _NAMESPACE: Final = "kube-system"

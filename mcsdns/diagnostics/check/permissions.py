@@ -16,7 +16,7 @@ from mcsdns.dns.name import is_dns_label
 from mcsdns.errors import ConfigError
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import discovery
-from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _API: Final = "authorization.k8s.io/v1"

@@ -8,7 +8,7 @@ import msgspec
 
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.forward.resolv_conf import nameservers
-from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _MOST: Final = 3

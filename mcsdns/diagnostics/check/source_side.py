@@ -20,9 +20,10 @@ from mcsdns.diagnostics.check.services import check_services
 from mcsdns.diagnostics.check.versions import check_versions
 from mcsdns.diagnostics.explain.walk import Served
 from mcsdns.errors import SourceError
-from mcsdns.server.world import ZoneState
-from mcsdns.sources.kubernetes.api import ApiError, ApiServer
+from mcsdns.server.zone_state import ZoneState
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _READ_S: Final = 60.0

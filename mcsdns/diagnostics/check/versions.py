@@ -9,7 +9,7 @@ from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import IMPORT_GROUP
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import discovery
-from mcsdns.sources.kubernetes.api import ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _RELEASE: Final = "v0.5.0"

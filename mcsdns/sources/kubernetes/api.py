@@ -15,9 +15,8 @@ import aiohttp
 import anyio
 
 from mcsdns import __version__
-from mcsdns.errors import SourceError
 from mcsdns.sources.kubernetes.auth import Access, Identity, IdentityError
-from mcsdns.sources.kubernetes.codec import clamp_retry_after, read_status
+from mcsdns.sources.kubernetes.codec import ApiError, clamp_retry_after, read_status
 from mcsdns.sources.kubernetes.proxy import proxy_for
 from mcsdns.sources.kubernetes.reflector import Trouble
 
@@ -29,28 +28,6 @@ _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
 _DONE: Final = (200, 201)
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
-
-
-class ApiError(SourceError):
-    """The API server could not be asked, or did not do it.
-
-    Attributes:
-        trouble: which of the ways to fail. retry_after_s: when to ask again, 0 if not said.
-        of_identity: whether who we are, or who they are, was not accepted.
-    """
-
-    def __init__(
-        self,
-        trouble: Trouble,
-        why: str,
-        retry_after_s: float = 0.0,
-        *,
-        of_identity: bool = False,
-    ) -> None:
-        super().__init__(why)
-        self.trouble = trouble
-        self.retry_after_s = retry_after_s
-        self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
 
 
 class ApiResponse:

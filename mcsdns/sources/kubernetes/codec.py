@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.errors import ObjectError
+from mcsdns.errors import ObjectError, SourceError
 from mcsdns.objects.decode import (
     RawEndpointSlice,
     RawServiceImport,
@@ -37,6 +37,28 @@ _TROUBLE_OF_CODE: Final = {
     422: Trouble.NOT_SUPPORTED,
     429: Trouble.THROTTLED,
 }
+
+
+class ApiError(SourceError):
+    """The API server could not be asked, or did not do it.
+
+    Attributes:
+        trouble: which of the ways to fail. retry_after_s: when to ask again, 0 if not said.
+        of_identity: whether who we are, or who they are, was not accepted.
+    """
+
+    def __init__(
+        self,
+        trouble: Trouble,
+        why: str,
+        retry_after_s: float = 0.0,
+        *,
+        of_identity: bool = False,
+    ) -> None:
+        super().__init__(why)
+        self.trouble = trouble
+        self.retry_after_s = retry_after_s
+        self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
 
 
 class _Name(msgspec.Struct, gc=False, rename="camel"):

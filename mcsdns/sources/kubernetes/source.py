@@ -1,89 +1,212 @@
-"""Keeps a world right while its API server comes and goes: source, guard, snapshot, staleness."""
+"""ServiceImports and EndpointSlices of an API server, kept right while it comes and goes.
+
+One watcher for each kind and namespace. Here is what concerns all of them: which API version serves
+the imports, the guard and the snapshot, what is wrong in one line, and how old the objects may be.
+"""
 
 import asyncio
 import datetime
 import gc
 import logging
+import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
 
 import anyio
+import msgspec
 
-from mcsdns.config import Settings
-from mcsdns.dns import name as names
-from mcsdns.errors import ConfigError
+from mcsdns.errors import ObjectError, SourceError
+from mcsdns.objects.decode import SliceProfile, slice_selector
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.server.world import ZoneState
-from mcsdns.server.zone_state import UpdateQueue
-from mcsdns.sources import snapshot
-from mcsdns.sources.base import SourceState, Statistics
-from mcsdns.sources.deletion_guard import DeletionGuard
+from mcsdns.sources import deletion_guard, keeper, snapshot
+from mcsdns.sources.base import Sink, SourceState
+from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
 from mcsdns.sources.keeper import Known, SnapshotWriter, SnapshotWriterSettings
-from mcsdns.sources.kubernetes.api import ApiServer
-from mcsdns.sources.kubernetes.objects_source import KubernetesSource, Standing
+from mcsdns.sources.kubernetes import discovery, watched
+from mcsdns.sources.kubernetes.codec import ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.sources.kubernetes.watcher import Follower, Scope, Timing
 from mcsdns.sources.manifests.documents import Located
+
+if TYPE_CHECKING:  # it takes long to import, and only a server of an API server's objects needs it
+    from mcsdns.sources.kubernetes.api import ApiServer
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0
 _FRESH_S: Final = 5.0
 _FLUSH_S: Final = 2.0
+_GIVES_UP: Final = {Trouble.THROTTLED, Trouble.UNAVAILABLE, Trouble.EXPIRED, Trouble.TOO_NEW}
+"""What a source that is read once waits for; all else ends it."""
 
 
-def make_source(
-    settings: Settings,
-    sink: Callable[[Event], None],
-    hear: Callable[[Standing], None] | None = None,
-    complete: Callable[[InitDone], Awaitable[None]] | None = None,
-) -> KubernetesSource:
-    """Make the source that the settings ask for.
-
-    Raises:
-        ConfigError: nothing says where the API server is, or there is no API server to follow.
-    """
-    access = settings.access()
-    if access is None:
-        raise ConfigError("no API server to follow: leave out --manifests")
-    followed = settings.kubernetes_settings()
-    cluster = ApiServer(access, watches=len(list(followed.scopes())))
-    return KubernetesSource(cluster, sink, followed, hear=hear, complete=complete)
-
-
-class Upkeep:
-    """Follows an API server for as long as the server runs.
+class KubernetesSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to follow, and what to do while it cannot be followed.
 
     Attributes:
-        source: what follows it. guard: what stands between it and the index.
-        keeper: what writes the snapshot, where one is wanted.
+        namespaces: only these, each with watches of its own; none given: all, by one watch a kind.
+        import_selector: label selector of ServiceImports.
+        profile: whose EndpointSlices.
+        missing_s: a CRD that is gone for longer counts as an empty list.
+        guard: against mass deletion.
+        snapshot: path of the file, empty for none. snapshot_max_age_s: an older one is ignored.
+        stale_after_s: seconds without the API server after which answers are stale; 0 for never.
+        zones: what is served, as text; a snapshot of other zones is ignored.
+    """
+
+    namespaces: Sequence[str] = ()
+    import_selector: str = ""
+    profile: SliceProfile = SliceProfile.MCS
+    missing_s: float = 60.0
+    guard: DeletionGuardSettings = DeletionGuardSettings(share=0)
+    snapshot: str = ""
+    snapshot_max_age_s: float = 0.0
+    stale_after_s: float = 0.0
+    zones: tuple[str, ...] = ()
+
+    def scopes(self) -> Iterator[Scope]:
+        """Return what is followed, by kind and namespace."""
+        for namespace in self.namespaces or ("",):
+            yield Scope(Kind.SERVICE_IMPORT, namespace, self.import_selector)
+            selector = slice_selector(self.profile)
+            yield Scope(Kind.ENDPOINT_SLICE, namespace, selector, self.profile)
+
+    @property
+    def watches(self) -> int:
+        """How many watches are open at the same time."""
+        return len(list(self.scopes()))
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How the source is doing.
+
+    Attributes:
+        reasons: what is wrong, a line each, for people; empty when all is well.
+        why: the same in a few words that every client may read.
+        imports_only: slices cannot be read at all, imports can.
+        crd_gone: the API server has no ServiceImports, though it had.
+    """
+
+    reasons: tuple[str, ...] = ()
+    why: str = ""
+    imports_only: bool = False
+    crd_gone: bool = False
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot.
+
+    Attributes:
+        watches: one for each kind and namespace. snapshot: None where none is written.
+    """
+
+    watches: Sequence[watched.Statistics]
+    guard: deletion_guard.Statistics
+    snapshot: keeper.Statistics | None
+
+
+class KubernetesSource:
+    """Follows an API server, and tells a sink as much of it as the guard lets through.
+
+    Attributes:
+        standing: how it is doing. api_version: of the ServiceImports, once it is known.
     """
 
     is_guarded = True
 
-    def __init__(self, settings: Settings, world: ZoneState, feed: UpdateQueue) -> None:
-        """Read where the API server is; nothing is asked before `run`.
-
-        Raises:
-            ConfigError: as `make_source`.
-        """
-        self.source = make_source(settings, self._take, self._hear, self._complete)
-        self.guard = DeletionGuard(world.store, settings.guard_settings(), logger.warning)
-        self.keeper: SnapshotWriter | None = None
+    def __init__(
+        self,
+        api: "ApiServer",
+        sink: Sink,
+        settings: KubernetesSettings,
+        *,
+        timing: Timing | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Ask nothing before `run` or `load`."""
+        self.standing = Standing()
+        self.api_version = ""
+        self._api = api
+        self._sink = sink
         self._settings = settings
-        self._store = world.store
-        self._feed = feed
+        self._timing = timing or Timing()
+        rng = rng or random.Random()
+        self._followers = [
+            Follower(scope, api, self, self._timing, rng) for scope in settings.scopes()
+        ]
+        self._guard = DeletionGuard(sink.store, settings.guard, logger.warning)
         self._timer: asyncio.TimerHandle | None = None
-        self._crd_gone = False
+        self._writer: SnapshotWriter | None = None
         self._restored = ""
         self._restored_as_of_s = 0.0
         self._in_force = anyio.Event()
         self._is_over = False
+        self._lock = anyio.Lock()
+        self._missing_since_s: float | None = None
+        self._is_emptied = False
+        self._logged: dict[Follower, str] = {}
+        self._settled = anyio.Event()
+        self._logs = True
 
     @property
     def name(self) -> str:
-        """Say where the objects come from, for people."""
-        return self.source.name if self.source.synced else self._restored or self.source.name
+        """Where the objects come from, for people."""
+        return self._api_name if self.synced else self._restored or self._api_name
+
+    @property
+    def _api_name(self) -> str:
+        version = f"{self.api_version} at " if self.api_version else ""
+        return version + self._api.place.url
+
+    @property
+    def synced(self) -> bool:
+        """Whether every list has been complete once."""
+        return all(follower.synced for follower in self._followers)
+
+    def fresh_s(self) -> float:
+        """Return up to when everything is known, by the clock of the timing."""
+        return min(follower.fresh_s for follower in self._followers)
+
+    def problems(self) -> Iterator[Located]:
+        """Iterate over what is wrong with objects; they have no place in a file."""
+        for follower in self._followers:
+            for problems in follower.problems.values():
+                for problem in problems:
+                    yield Located("", problem)
+
+    def states(self) -> list[SourceState]:
+        """Return how the API server is, and the snapshot where one is served in its place."""
+        followers = [follower.statistics() for follower in self._followers]
+        state = SourceState(
+            name=self._api_name,
+            kind="kubernetes",
+            synced=self.synced,
+            connected=all(each.connected for each in followers),
+            fresh_s=max(each.heard_age_s for each in followers),
+            reasons=self._reasons(),
+        )
+        if self.synced or not self._restored:
+            return [state]
+        restored = SourceState(
+            name=self._restored,
+            kind="snapshot",
+            synced=True,
+            connected=False,
+            fresh_s=time.time() - self._restored_as_of_s,
+            reasons=[f"{self._restored} is served until the API server answers"],
+        )
+        return [state, restored]
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the watchers, of the guard, and of the snapshot."""
+        return Statistics(
+            [follower.statistics() for follower in self._followers],
+            self._guard.statistics(),
+            self._writer.statistics() if self._writer else None,
+        )
 
     async def run(self) -> None:
         """Follow until cancelled.
@@ -93,16 +216,39 @@ class Upkeep:
         """
         if self._settings.snapshot:
             if self._in_force.is_set():
-                self._restore(self._settings.snapshot)
-            self.keeper = self._make_keeper(self._settings.snapshot)
+                self._restore()
+            self._writer = SnapshotWriter(
+                self._settings.snapshot,
+                self._identity(),
+                self._known,
+                self._objects,
+                SnapshotWriterSettings(),
+                self._timing.clock,
+            )
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self.source.run)
+                group.start_soon(self._follow)
                 group.start_soon(self._watch_age)
-                if self.keeper:
-                    group.start_soon(self._keep, self.keeper)
+                if self._writer:
+                    group.start_soon(self._keep, self._writer)
         finally:
-            await self._end()
+            with anyio.move_on_after(_FLUSH_S, shield=True):
+                if self._writer and self._in_force.is_set() and not self._is_over:
+                    await self._writer.flush()
+
+    async def load(self) -> None:
+        """Read everything once.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        self._logs = False  # the caller gets the reason
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._follow)
+            await self._settled.wait()
+            group.cancel_scope.cancel()
+        if not self.synced:
+            raise SourceError("; ".join(self.standing.reasons))
 
     async def rescan(self) -> None:
         """Do nothing: an API server tells of changes by itself."""
@@ -116,172 +262,306 @@ class Upkeep:
         self._is_over = True
 
     def release(self) -> None:
-        """Forget the source, the guard and all who call back."""
-        vars(self.source).clear()
+        """Forget the watchers, the guard and all who call back."""
         vars(self).clear()
 
-    def problems(self) -> Iterable[Located]:
-        """Iterate over what is wrong with objects now."""
-        return self.source.located_problems()
+    async def _follow(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                for follower in self._followers:
+                    group.start_soon(follower.run)
+        finally:
+            if self._timer:
+                self._timer.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._api.close()
 
-    def states(self) -> list[SourceState]:
-        """Return how the API server is, and the snapshot where one is served in its place."""
-        source, followers = self.source, self.source.statistics()
-        state = SourceState(
-            name=source.name,
-            kind="kubernetes",
-            synced=source.synced,
-            connected=all(each.connected for each in followers),
-            fresh_s=max(each.heard_age_s for each in followers),
-            reasons=self.reasons(),
-        )
-        if source.synced or not self._restored:
-            return [state]
-        return [state, self._restored_state()]
+    # Events
 
-    def _restored_state(self) -> SourceState:
-        return SourceState(
-            name=self._restored,
-            kind="snapshot",
-            synced=True,
-            connected=False,
-            fresh_s=time.time() - self._restored_as_of_s,
-            reasons=[f"{self._restored} is served until the API server answers"],
-        )
+    def take(self, event: Event) -> None:
+        """Take an event of a watcher, and pass on what the guard lets through."""
+        self._pass(self._guard.take(event, self._timing.clock()))
+        self._arm()
 
-    def statistics(self) -> Statistics:
-        """Return the counters of source, guard and keeper."""
-        return Statistics(
-            watches=self.source.statistics(),
-            guard=self.guard.statistics(),
-            keeper=self.keeper.statistics() if self.keeper else None,
-        )
+    async def complete(self, event: InitDone) -> None:
+        """Take the end of a list in short slices, for it may take everything away."""
+        if not self._sink.store.is_synced(event.kind):
+            self._pass([event])  # nothing was answered from what goes now
+        elif self.standing.crd_gone and event.kind is Kind.SERVICE_IMPORT:
+            self._pass(self._guard.follow(event))
+        else:
+            while some := self._guard.prepare(event, self._timing.clock()):
+                self._pass(some)
+                await asyncio.sleep(0)
+            self._pass(self._guard.take(event, self._timing.clock()))
+        self._arm()
+        gc.freeze()  # the collector would walk every object of the store for nothing
 
-    def reasons(self) -> list[str]:
+    def _pass(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._sink.apply(event)
+        if events and self._writer:
+            self._writer.note_change()
+
+    def _arm(self) -> None:
+        """Come back when the guard has something to let go."""
+        due_s = self._guard.next_due_s
+        if due_s is None:
+            return
+        loop = asyncio.get_running_loop()
+        due_s += loop.time() - self._timing.clock()
+        if self._timer:
+            if self._timer.when() <= due_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due_s, self._let_go)
+
+    def _let_go(self) -> None:
+        self._timer = None
+        self._pass(self._guard.due(self._timing.clock()))
+        self._arm()
+
+    # The state
+
+    def changed(self, follower: Follower) -> None:
+        """See how the source is doing now; for watchers."""
+        self._log_change(follower)
+        standing = self._stand()
+        if standing != self.standing:
+            before, self.standing = self.standing, standing
+            self._sink.note(standing.why, imports_only=standing.imports_only)
+            if standing.crd_gone and not before.crd_gone:
+                why = "the API server has no ServiceImports"
+                self._pass(self._guard.suspect(self._timing.clock(), why))
+                self._arm()
+        failed = follower.failure is not None and follower.failure.trouble not in _GIVES_UP
+        if failed or self.synced:
+            self._settled.set()
+
+    def _reasons(self) -> list[str]:
         """Return what is not as it should be, a line each, for people."""
-        held = self.guard.statistics().why
-        problem = self.keeper.statistics().problem if self.keeper else ""
+        held = self._guard.statistics().why
+        problem = self._writer.statistics().problem if self._writer else ""
         return [
-            *self.source.standing.reasons,
+            *self.standing.reasons,
             *([f"deletion is held: {held}"] if held else []),
             *([problem] if problem else []),
         ]
 
-    async def _keep(self, keeper: SnapshotWriter) -> None:
-        """Write the snapshot as soon as answers come from this world."""
-        await self._in_force.wait()
-        await keeper.run()
+    async def _watch_age(self) -> None:
+        """Let answers say that they are stale once the API server was away for long."""
+        after_s = self._settings.stale_after_s
+        while after_s:
+            age_s = self._timing.clock() - self.fresh_s()
+            only_restored = bool(self._restored) and not self.synced
+            self._sink.mark_stale(stale=only_restored or (self.synced and age_s > after_s))
+            await anyio.sleep(_LOOK_EVERY_S)
 
-    async def _end(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        with anyio.move_on_after(_FLUSH_S, shield=True):
-            if self.keeper and self._in_force.is_set() and not self._is_over:
-                await self.keeper.flush()
+    def _stand(self) -> Standing:
+        failed = [each for each in self._followers if each.failure is not None]
+        unread = [each for each in self._followers if not each.synced]
+        return Standing(
+            tuple(dict.fromkeys(_describe(each) for each in failed)),
+            ", ".join(dict.fromkeys(_hint(each) for each in failed or unread)),
+            bool(unread) and all(map(_is_barred, unread)),
+            self._missing_since_s is not None,
+        )
 
-    def _restore(self, path: str) -> None:
-        """Serve what was known when this file was written, until the first lists are complete."""
-        now_s = time.time()
+    def _log_change(self, follower: Follower) -> None:
+        """Log a failure once, and when it is over; followers that fail alike share a line."""
+        before = self._logged.get(follower, "")
+        now = _describe(follower) if follower.failure else ""
+        if now == before or not self._logs:
+            return
+        if now and now not in self._logged.values():
+            logger.warning("%s", now)
+        self._logged[follower] = now
+        if not now and not any(self._logged.values()):
+            logger.info("the API server answers again: %s", self._api_name)
+
+    # The snapshot
+
+    def _restore(self) -> None:
+        """Serve what was known when the file was written, until the first lists are complete."""
+        path = self._settings.snapshot
+        max_age_s = self._settings.snapshot_max_age_s
         try:
-            found = snapshot.read(path, self._identity(), now_s, self._settings.snapshot_max_age)
+            found = snapshot.read(path, self._identity(), time.time(), max_age_s)
         except snapshot.SnapshotError as error:
             level = logging.INFO if error.reason == "missing" else logging.WARNING
             logger.log(level, "%s", error)
             return
         for kind in Kind:
-            self._feed(Init(kind))
+            self._sink.apply(Init(kind))
         for each in found.objects:
-            self._feed(InitApply(each))
+            self._sink.apply(InitApply(each))
         for kind in Kind:
-            self._feed(InitDone(kind))
+            self._sink.apply(InitDone(kind))
         self._restored = f"snapshot {path} of {_time_text(found.as_of_s)}"
         self._restored_as_of_s = found.as_of_s
-        self.source.restored = True
-        self._feed.mark_stale(stale=self._settings.stale_after > 0)
+        self._sink.mark_stale(stale=self._settings.stale_after_s > 0)
         logger.warning("%s is served until the API server answers", self._restored)
 
-    def _make_keeper(self, path: str) -> SnapshotWriter:
-        settings = SnapshotWriterSettings()
-        return SnapshotWriter(
-            path, self._identity(), self._known, self._objects, settings, time.monotonic
-        )
-
     def _identity(self) -> snapshot.SnapshotIdentity:
-        followed, place = self._settings.kubernetes_settings(), self.source.place
+        settings, place = self._settings, self._api.place
         return snapshot.SnapshotIdentity(
             server=place.url,
             ca=place.ca_fingerprint,
-            namespaces=tuple(sorted(followed.namespaces)),
-            import_selector=followed.import_selector,
-            slice_profile=followed.profile,
-            zones=tuple(sorted(map(names.to_text, self._settings.zone_settings().zones))),
+            namespaces=tuple(sorted(settings.namespaces)),
+            import_selector=settings.import_selector,
+            slice_profile=settings.profile,
+            zones=tuple(sorted(settings.zones)),
         )
 
+    async def _keep(self, writer: SnapshotWriter) -> None:
+        """Write the snapshot as soon as answers come from this world."""
+        await self._in_force.wait()
+        await writer.run()
+
     def _known(self) -> Known | None:
-        """Say what the index is, as soon as it is what the API server has."""
-        if not self.source.synced:
+        """Return of when the store is, as soon as it has what the API server has."""
+        if not self.synced:
             return None
-        age_s = time.monotonic() - self.source.fresh_s()
-        return Known(time.time() - age_s, self.source.api_version, is_fresh=age_s < _FRESH_S)
+        age_s = self._timing.clock() - self.fresh_s()
+        return Known(time.time() - age_s, self.api_version, is_fresh=age_s < _FRESH_S)
 
     def _objects(self) -> list[Object]:
-        return [each for kind in Kind for each in self._store.objects(kind)]
+        return [each for kind in Kind for each in self._sink.store.objects(kind)]
 
-    def _take(self, event: Event) -> None:
-        """Take an event of the source, as far as the guard lets it through."""
-        self._pass(self.guard.take(event, time.monotonic()))
-        self._arm()
+    # Which API version serves the imports
 
-    async def _complete(self, event: InitDone) -> None:
-        """Take the end of a list in short turns, for it may take everything away."""
-        if not self._store.is_synced(event.kind):
-            self._pass([event])  # nothing was answered from what goes now
-        elif self._crd_gone and event.kind is Kind.SERVICE_IMPORT:
-            self._pass(self.guard.follow(event))
-        else:
-            while turn := self.guard.prepare(event, time.monotonic()):
-                self._pass(turn)
-                await asyncio.sleep(0)
-            self._pass(self.guard.take(event, time.monotonic()))
-        self._arm()
-        gc.freeze()  # the collector would walk every object of the index for nothing
+    async def discover(self, follower: Follower) -> str:
+        """Return the API version that serves a kind; for followers.
 
-    def _pass(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self._feed(event)
-        if events and self.keeper:
-            self.keeper.note_change()
+        Raises:
+            ApiError: none does, or it cannot be found out.
+        """
+        if follower.scope.kind is Kind.ENDPOINT_SLICE:
+            return discovery.SLICE_API
+        async with self._lock:
+            try:
+                self.api_version = await self._discover_imports(follower.refused_version)
+            except ApiError as error:
+                if error.trouble is Trouble.NOT_FOUND:
+                    await self._miss_imports()
+                else:
+                    self._missing_since_s = None  # only what is not there all the time is gone
+                raise
+            self._missing_since_s = None
+            self._is_emptied = False
+            return self.api_version
 
-    def _hear(self, standing: Standing) -> None:
-        self._feed.note(standing.why, imports_only=standing.imports_only)
-        if standing.crd_gone and not self._crd_gone:
-            self._pass(self.guard.suspect(time.monotonic(), "the API server has no ServiceImports"))
-            self._arm()
-        self._crd_gone = standing.crd_gone
+    async def _discover_imports(self, refused: str) -> str:
+        """Return the preferred API version; one whose list was not found only if it is the one."""
+        fallback = ""
+        try:
+            async with aclosing(self._served_versions()) as versions:
+                async for version in versions:
+                    if version != refused:
+                        return version
+                    fallback = version
+        except ObjectError as error:
+            raise ApiError(Trouble.UNREADABLE, f"{self._api.place.url}: {error}") from None
+        except ApiError as error:
+            if error.trouble is not Trouble.NOT_FOUND and not fallback:
+                raise
+        if fallback:
+            return fallback
+        group = discovery.GROUPS[_IMPORTS]
+        raise ApiError(
+            Trouble.NOT_FOUND,
+            f"{self._api.place.url} has no serviceimports.{group}; install the CRDs of your "
+            "implementation of the MCS API",
+        )
 
-    def _arm(self) -> None:
-        """Come back when the guard has something to let go."""
-        due_s = self.guard.next_due_s
-        if due_s is None or (self._timer and self._timer.when() <= due_s):
+    async def _served_versions(self) -> AsyncGenerator[str]:
+        """Iterate over the API versions that have ServiceImports, the preferred one first."""
+        try:
+            group = await self._read(discovery.group_path())
+        except ApiError as error:
+            if error.trouble is not Trouble.FORBIDDEN:
+                raise
+            async for version in self._try_versions():  # discovery may be closed, objects open
+                yield version
             return
-        if self._timer:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due_s, self._let_go)
+        for version in discovery.candidates(group):
+            path = f"{discovery.group_path()}/{version}"
+            resources = await self._read_if_there(path)
+            if resources is not None and discovery.serves_imports(resources):
+                yield path.removeprefix("/apis/")
 
-    def _let_go(self) -> None:
-        self._timer = None
-        self._pass(self.guard.due(time.monotonic()))
-        self._arm()
+    async def _try_versions(self) -> AsyncGenerator[str]:
+        """Find the versions by asking for objects, where discovery is not permitted."""
+        namespace = self._followers[0].scope.namespace
+        for version in discovery.known_versions():
+            path = discovery.path_of(_IMPORTS, version, namespace)
+            if await self._read_if_there(path + "?limit=1") is not None:
+                yield version
 
-    async def _watch_age(self) -> None:
-        """Let answers say that they are stale once the API server was away for long."""
-        after_s = self._settings.stale_after
-        while after_s:
-            age_s = time.monotonic() - self.source.fresh_s()
-            only_restored = bool(self._restored) and not self.source.synced
-            is_old = self.source.synced and age_s > after_s
-            self._feed.mark_stale(stale=only_restored or is_old)
-            await anyio.sleep(_LOOK_EVERY_S)
+    async def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return await self._read(path)
+        except ApiError as error:
+            if error.trouble is Trouble.NOT_FOUND:
+                return None
+            raise
+
+    async def _read(self, path: str) -> bytes:
+        within_s = self._timing.answer_s
+        async with self._api.get(path, within_s=within_s) as response:
+            with anyio.move_on_after(within_s):
+                return await response.read()
+        raise ApiError(Trouble.LOST, f"{self._api.place.url}{path}: no answer in time")
+
+    async def _miss_imports(self) -> None:
+        """Note that there are no ServiceImports; after a while that is an empty list.
+
+        Only where there were some: before the first list a missing CRD says nothing.
+        """
+        imports = [each for each in self._followers if each.scope.kind is _IMPORTS]
+        if not (self._restored or any(each.synced for each in imports)):
+            return
+        now_s, missing_s = self._timing.clock(), self._settings.missing_s
+        if self._missing_since_s is None:
+            self._missing_since_s = now_s
+        elif now_s - self._missing_since_s > missing_s and not self._is_emptied:
+            self._is_emptied = True
+            logger.warning(
+                "no ServiceImports since %.0f s: they count as gone", self._settings.missing_s
+            )
+            for each in imports:
+                self.take(Init(_IMPORTS, each.scope.namespace))
+                await self.complete(InitDone(_IMPORTS, each.scope.namespace))
+
+
+_IMPORTS: Final = Kind.SERVICE_IMPORT
+
+
+def _is_barred(follower: Follower) -> bool:
+    """Say whether slices cannot be read at all, as opposed to not yet."""
+    failure = follower.failure
+    return (
+        follower.scope.kind is Kind.ENDPOINT_SLICE
+        and failure is not None
+        and failure.trouble in {Trouble.FORBIDDEN, Trouble.NOT_FOUND}
+    )
+
+
+def _describe(follower: Follower) -> str:
+    """Say what failed and what to do, for the log and for people."""
+    failure, scope = follower.failure, follower.scope
+    assert failure is not None
+    if failure.trouble is Trouble.FORBIDDEN:
+        return f"{failure}; {discovery.rule_for(scope.kind, scope.namespace)}"
+    return str(failure)
+
+
+def _hint(follower: Follower) -> str:
+    """Say it in a few words that any client may read."""
+    plural = discovery.PLURALS[follower.scope.kind]
+    if follower.failure is None:
+        return f"{plural} have not been read yet"
+    return f"{plural}: {follower.failure.trouble.value}"
 
 
 def _time_text(seconds: float) -> str:

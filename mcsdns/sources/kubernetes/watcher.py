@@ -12,17 +12,17 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from typing import Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
 
 from mcsdns.errors import ObjectError
+from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Event, Init, InitDone
-from mcsdns.objects.model import Problem
+from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes.api import ApiError, ApiResponse, ApiServer
 from mcsdns.sources.kubernetes.backoff import Backoff
-from mcsdns.sources.kubernetes.codec import ApiStatus, Decoder, Reading, read_page
+from mcsdns.sources.kubernetes.codec import ApiError, ApiStatus, Decoder, Reading, read_page
 from mcsdns.sources.kubernetes.discovery import path_of
 from mcsdns.sources.kubernetes.reflector import (
     Bookmark,
@@ -43,8 +43,10 @@ from mcsdns.sources.kubernetes.reflector import (
     Trouble,
     Watch,
 )
-from mcsdns.sources.kubernetes.settings import Scope
 from mcsdns.sources.kubernetes.watched import Statistics
+
+if TYPE_CHECKING:
+    from mcsdns.sources.kubernetes.api import ApiResponse, ApiServer
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,15 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.monotonic
 
 
+class Scope(msgspec.Struct, frozen=True):
+    """What a follower follows: a kind in a namespace (`""`: all), by a label selector."""
+
+    kind: Kind
+    namespace: str = ""
+    selector: str = ""
+    profile: SliceProfile = SliceProfile.MCS
+
+
 class Owner(Protocol):
     """Who a follower works for."""
 
@@ -119,7 +130,7 @@ class Follower:
     """
 
     def __init__(
-        self, scope: Scope, cluster: ApiServer, owner: Owner, timing: Timing, rng: random.Random
+        self, scope: Scope, cluster: "ApiServer", owner: Owner, timing: Timing, rng: random.Random
     ) -> None:
         """Say what to follow; nothing is asked before `run`."""
         self.scope = scope
@@ -275,12 +286,12 @@ class Follower:
 
     def _get(
         self, parameters: dict[str, str]
-    ) -> contextlib.AbstractAsyncContextManager[ApiResponse]:
+    ) -> "contextlib.AbstractAsyncContextManager[ApiResponse]":
         if self.scope.selector:
             parameters["labelSelector"] = self.scope.selector
         return self._cluster.get(self._path, parameters, within_s=self._timing.answer_s)
 
-    async def _read_lines(self, response: ApiResponse) -> Step:
+    async def _read_lines(self, response: "ApiResponse") -> Step:
         rest = b""
         while chunk := await self._read_some(response):
             lines = (rest + chunk).split(b"\n")
@@ -300,7 +311,7 @@ class Follower:
         self._ended += 1
         return self._feed(Ended())
 
-    async def _read_some(self, response: ApiResponse) -> bytes:
+    async def _read_some(self, response: "ApiResponse") -> bytes:
         """Wait for what comes next; a watch that is silent for too long is dead."""
         if self._reflector.state is State.STREAMING:
             limit_s, trouble = self._timing.quiet_list_s, Trouble.NO_END

@@ -6,6 +6,7 @@ from its folder takes its objects along. Of objects that are there twice the fir
 the order of paths, and the other reported.
 """
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -20,6 +21,7 @@ from mcsdns.errors import SourceError
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
+from mcsdns.sources.base import SourceState
 from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests.documents import ANYTHING, FileState, Located, Manifest
 from mcsdns.sources.manifests.files import Listing
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 _INLINE_BYTES: Final = 512 * 1024
 """Up to so much is read in this process before serving; it takes about a tenth of a second."""
 _MISSING: Final = "missing"
+_MOST_REASONS: Final = 20
 
 Sink = Callable[[Event], None]
 
@@ -63,6 +66,8 @@ class Statistics(msgspec.Struct, frozen=True):
 class ManifestSource:
     """Reads manifests, follows their changes and tells a sink."""
 
+    is_guarded = False
+
     def __init__(
         self,
         paths: Sequence[str],
@@ -86,6 +91,7 @@ class ManifestSource:
         self._sent: Objects = {}
         self._missing: dict[str, Located] = {}
         self._lock = anyio.Lock()
+        self._is_loaded = False
 
     @property
     def name(self) -> str:
@@ -109,6 +115,7 @@ class ManifestSource:
             await self._load_files()
             self._report_missing()
             await self._send_all()
+            self._is_loaded = True
 
     async def run(self) -> None:
         """Load, then follow the files until cancelled.
@@ -128,7 +135,9 @@ class ManifestSource:
         await anyio.sleep_forever()
 
     async def rescan(self) -> None:
-        """Look for changes and send what they make of the objects."""
+        """Look for changes and send what they make of the objects, once everything was read."""
+        if not self._is_loaded:
+            return
         async with self._lock:
             changes = await self._settle()
             self._report_missing()
@@ -147,6 +156,28 @@ class ManifestSource:
         """Iterate over what is wrong now."""
         yield from self._missing.values()
         yield from self._contents.problems()
+
+    def take_over(self) -> None:
+        """Do nothing."""
+
+    def step_down(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Forget all that was read."""
+        vars(self).clear()
+
+    def states(self) -> list[SourceState]:
+        """Return how the files are, with what is wrong in them."""
+        return [
+            SourceState(
+                name=self.name,
+                kind="manifests",
+                synced=self._is_loaded,
+                connected=True,
+                reasons=_lines_of(self.problems()),
+            )
+        ]
 
     def statistics(self) -> Statistics:
         """Return the counters."""
@@ -256,3 +287,13 @@ class ManifestSource:
 
 def _service_of(each: Object) -> tuple[str, str]:
     return each.namespace, each.name if isinstance(each, ServiceImport) else each.service
+
+
+def _lines_of(problems: Iterator[Located]) -> list[str]:
+    """Return problems for people, a line each; of very many the first ones."""
+    lines = [
+        f"{each.origin}: {each.problem.subject}: {each.problem.path}: {each.problem.text}"
+        for each in itertools.islice(problems, _MOST_REASONS)
+    ]
+    more = sum(1 for _ in problems)
+    return [*lines, f"{more} more problems"] if more else lines

@@ -11,8 +11,9 @@ import pytest
 
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.versions import check_versions
-from mcsdns.sources.kubernetes.api import ApiError, ApiServer
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.scripted import FakeApi, faults
 

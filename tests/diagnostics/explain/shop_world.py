@@ -8,7 +8,7 @@ from mcsdns.diagnostics.explain.facts import Explanation
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.events import InitApply, InitDone
 from mcsdns.objects.model import Kind
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.manifests import documents
 
 SHOP = """
@@ -199,7 +199,7 @@ class Explained(ZoneState):
 
     def __init__(self, text: str, **settings: Any) -> None:
         chosen = Settings(**settings)
-        super().__init__(chosen)
+        super().__init__(chosen.zone_settings(), chosen.namespace)
         manifest = documents.read(text, "world.yaml", chosen.slices)
         self.find_problems = lambda: manifest.problems
         for each in manifest.objects:

@@ -15,7 +15,7 @@ from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.model import ImportType
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.tree import labels_of_key
 from tests.paths import CASES as FOLDER
 

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from mcsdns.sources.kubernetes import auth
-from mcsdns.sources.kubernetes.api import ApiError
 from mcsdns.sources.kubernetes.auth import Access
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.certificates import Authority, authority
 from tests.secured import (

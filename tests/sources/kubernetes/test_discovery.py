@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcsdns.config import Settings
 from mcsdns.errors import ObjectError
 from mcsdns.objects.model import Kind
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes import discovery
-from mcsdns.sources.kubernetes.api import ApiError, ApiServer
+from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
-from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.sources.kubernetes.settings import Scope
-from mcsdns.sources.kubernetes.watcher import Follower
+from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.watcher import Follower, Scope
 from tests.scripted import FakeApi, Plain, faults, wire
 from tests.scripted.faults import DISCOVERY, LIST, STREAM, Reply
 from tests.scripted.followed import QUICK, Followed, service_import, until
@@ -154,7 +156,9 @@ class Discovering:
         self.api = api
         self.cluster = ApiServer(access)
         settings = KubernetesSettings(namespaces=namespaces)
-        self.source = KubernetesSource(self.cluster, lambda _: None, settings, timing=QUICK)
+        self.source = KubernetesSource(
+            self.cluster, ZoneState(Settings().zone_settings()), settings, timing=QUICK
+        )
 
     async def version(self, kind: Kind = Kind.SERVICE_IMPORT) -> str:
         follower = Follower(Scope(kind), self.cluster, self.source, QUICK, random.Random(0))

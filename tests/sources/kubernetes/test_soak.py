@@ -407,7 +407,7 @@ class Soak:
         asked = [(each.path, each.nature) for each in self.api.requests[-10:]]
         lines = [
             *(f"{name}: {pair}" for name, pair in self.followed.differences().items()),
-            *map(str, self.followed.source.statistics()),
+            *map(str, self.followed.source.statistics().watches),
             f"version {self.api.version}, floor {self.api.history.floor}",
             f"watches (opened at, sent, nature): {watches}",
             f"last requests: {asked}",

@@ -468,7 +468,9 @@ async def test_a_watch_without_bookmarks_is_not_dead(api: FakeApi, tmp_path: Pat
     async with Followed(api, tmp_path, timing=timing(clock=clock)) as followed:
         await followed.synced()
         api.bookmark()
-        await followed.until(lambda: sum(each.bookmarks for each in followed.source.statistics()))
+        await followed.until(
+            lambda: sum(each.bookmarks for each in followed.source.statistics().watches)
+        )
         for _ in range(3):
             clock.moved_s += 100
             await hear_again(followed)
@@ -525,7 +527,7 @@ async def test_an_object_of_a_wrong_type_costs_only_itself(
     async with Followed(api, tmp_path) as followed:
         await followed.synced()
         assert followed.names() == {"web", "db"}
-        assert {each.subject for each in followed.source.problems()} == {
+        assert {each.problem.subject for each in followed.source.problems()} == {
             "ServiceImport shop/wrong",
             "EndpointSlice shop/wrong",
         }
@@ -536,7 +538,9 @@ async def test_an_object_of_a_wrong_type_costs_only_itself(
         api.put(service_import("wrong", ips=["10.0.0.1"]))
         await followed.equal()
         assert followed.names() == {"web", "db", "wrong"}
-        assert [each.subject for each in followed.source.problems()] == ["EndpointSlice shop/wrong"]
+        assert [each.problem.subject for each in followed.source.problems()] == [
+            "EndpointSlice shop/wrong"
+        ]
         assert lists(followed) == 1 + (form == "422")
 
 

@@ -16,7 +16,7 @@ __all__ = ["api"]
 
 
 def of(followed: Followed, kind: Kind = Kind.ENDPOINT_SLICE) -> Statistics:
-    (found,) = (each for each in followed.source.statistics() if each.kind is kind)
+    (found,) = (each for each in followed.source.statistics().watches if each.kind is kind)
     return found
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from mcsdns.config import Settings
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
-from mcsdns.sources.kubernetes.objects_source import KubernetesSettings, KubernetesSource
+from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from tests.certificates import authority
 from tests.scripted import wire
 from tests.scripted.followed import QUICK, until
@@ -38,7 +40,9 @@ class Listening:
 
     def __init__(self, access: Access, *namespaces: str) -> None:
         settings = KubernetesSettings(namespaces=namespaces)
-        self.source = KubernetesSource(ApiServer(access), lambda _: None, settings, timing=QUICK)
+        self.source = KubernetesSource(
+            ApiServer(access), ZoneState(Settings().zone_settings()), settings, timing=QUICK
+        )
 
     async def reasons(self, number: int) -> tuple[str, ...]:
         """Follow until so many reasons are there."""

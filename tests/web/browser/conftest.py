@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from tests.paths import DOCS
 from tests.waiting import wait_until
 from tests.web.browser.shop import HOSTILE, shop
