@@ -6,16 +6,15 @@ import math
 import pytest
 
 from mcsdns import yaml_text
-from mcsdns.parts import Part, Unreadable
-from mcsdns.yaml_parts import MAX_DEPTH
+from mcsdns.yaml_text import MAX_DEPTH, Document, Unreadable
 
 
 def read(text: str | bytes) -> list[tuple[str, int, object]]:
-    """Path, line and value of every part; what is unreadable has its reason as value."""
+    """Path, line and value of every document; what is unreadable has its reason as value."""
     octets = text.encode(errors="surrogateescape") if isinstance(text, str) else text
     return [
-        (part.path, part.line, part.value if isinstance(part, Part) else part.why)
-        for part in yaml_text.read(yaml_text.decode(octets))
+        (each.path, each.line, each.value if isinstance(each, Document) else each.why)
+        for each in yaml_text.read(yaml_text.decode(octets))
     ]
 
 
@@ -23,10 +22,10 @@ def values(text: str | bytes) -> list[object]:
     return [value for _, _, value in read(text)]
 
 
-def only_part(text: str) -> Part:
-    (part,) = yaml_text.read(text)
-    assert isinstance(part, Part)
-    return part
+def only_document(text: str) -> Document:
+    (document,) = yaml_text.read(text)
+    assert isinstance(document, Document)
+    return document
 
 
 SCALARS = [
@@ -194,8 +193,8 @@ def test_what_is_unreadable_is_told_and_costs_only_its_document(
     text: str, lines: list[int], why: str
 ) -> None:
     parts = list(yaml_text.read(text))
-    unreadable = [part for part in parts if isinstance(part, Unreadable)]
-    assert [part.line for part in unreadable] == lines
+    unreadable = [document for document in parts if isinstance(document, Unreadable)]
+    assert [document.line for document in unreadable] == lines
     assert why in unreadable[0].why
     assert len(unreadable[0].path) < 200
     documents = text.count("\n---\n") + 1 + text.startswith('{"a": 1}\n') + ("\n..." in text)
@@ -213,15 +212,15 @@ def bomb(row: str, rows: int = 20) -> str:
 
 @pytest.mark.parametrize("row", ["[%s]", "{<<: [%s]}", "{k: [%s]}"])
 def test_aliases_cannot_multiply_a_text(row: str) -> None:
-    (part,) = yaml_text.read(bomb(row))
-    assert isinstance(part, Unreadable)
-    assert "aliases for more than 1000000 values" in part.why
+    (document,) = yaml_text.read(bomb(row))
+    assert isinstance(document, Unreadable)
+    assert "aliases for more than 1000000 values" in document.why
 
 
 def test_long_lists_cannot_be_multiplied_by_aliases() -> None:
     long = "x, " * 100_000
-    (part,) = yaml_text.read(f"a: &a [{long}]\nb: [{'*a, ' * 20}]\n")
-    assert isinstance(part, Unreadable)
+    (document,) = yaml_text.read(f"a: &a [{long}]\nb: [{'*a, ' * 20}]\n")
+    assert isinstance(document, Unreadable)
 
 
 REPEATED = [
@@ -235,9 +234,9 @@ REPEATED = [
 def test_key_that_stands_twice_is_told_and_the_last_counts(
     text: str, paths: list[str], value: object
 ) -> None:
-    part = only_part(text)
-    assert part.repeated == paths
-    assert part.value == value
+    document = only_document(text)
+    assert document.repeated == paths
+    assert document.value == value
 
 
 LINES = [
@@ -255,7 +254,7 @@ LINES = [
 
 @pytest.mark.parametrize(("text", "path", "line"), LINES)
 def test_path_has_a_line_or_that_of_the_closest_thing(text: str, path: str, line: int) -> None:
-    assert only_part(text).lines_of([path]) == {path: line}
+    assert only_document(text).lines_of([path]) == {path: line}
 
 
 @pytest.mark.parametrize(
@@ -266,12 +265,12 @@ def test_path_has_a_line_or_that_of_the_closest_thing(text: str, path: str, line
     ],
 )
 def test_paths_inside_an_item_have_lines_of_the_file(text: str) -> None:
-    part = next(part for part in yaml_text.read(text) if part.path == "$.items[1]")
-    assert isinstance(part, Part)
-    lines = part.lines_of(["$.items[1]", "$.items[1].a", "$.items[1].b[1].c"])
+    document = next(document for document in yaml_text.read(text) if document.path == "$.items[1]")
+    assert isinstance(document, Document)
+    lines = document.lines_of(["$.items[1]", "$.items[1].a", "$.items[1].b[1].c"])
     assert lines["$.items[1].a"] == lines["$.items[1]"]
     assert lines["$.items[1].b[1].c"] == lines["$.items[1]"] + 4
 
 
 def test_no_path_needs_no_reading() -> None:
-    assert only_part("a: 1").lines_of([]) == {}
+    assert only_document("a: 1").lines_of([]) == {}

@@ -15,7 +15,7 @@ from mcsdns.config.describe import ENVIRONMENT_PREFIX, Field, fields
 from mcsdns.config.schema import Settings
 from mcsdns.config.validate import CHECKS
 from mcsdns.errors import ConfigError, InvalidNameError
-from mcsdns.parts import Part, is_mapping
+from mcsdns.yaml_text import Document, is_mapping
 
 _CONFIG_VARIABLE: Final = ENVIRONMENT_PREFIX + "CONFIG"
 _SERVICE_LINK = re.compile(
@@ -121,11 +121,11 @@ def _from_file(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror}; name a YAML file of settings") from None
     if len(octets) > _MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} octets; name a file of settings")
-    documents: list[Part] = []
-    for part in yaml_text.read(yaml_text.decode(octets)):
-        if not isinstance(part, Part):
-            raise ConfigError(f"{path}:{part.line}: not YAML: {part.why}")
-        documents.append(part)
+    documents: list[Document] = []
+    for document in yaml_text.read(yaml_text.decode(octets)):
+        if not isinstance(document, Document):
+            raise ConfigError(f"{path}:{document.line}: not YAML: {document.why}")
+        documents.append(document)
     if not documents:
         return {}
     value = documents[0].value
@@ -137,7 +137,7 @@ def _from_file(path: str) -> dict[str, Any]:
 class _Lines:
     """Says where in a file a setting stands."""
 
-    def __init__(self, path: str, document: Part) -> None:
+    def __init__(self, path: str, document: Document) -> None:
         self._path = path
         self._document = document
 

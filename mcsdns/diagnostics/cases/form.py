@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mcsdns import yaml_text as texts
+from mcsdns import yaml_text
 from mcsdns.diagnostics.cases import schema
 from mcsdns.diagnostics.cases.pattern import Pattern, read_pattern
 from mcsdns.dns import name as names
@@ -22,7 +22,7 @@ from mcsdns.dns.rdata import (
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import Rcode, RRClass
 from mcsdns.errors import CasesError, InvalidNameError
-from mcsdns.parts import Part
+from mcsdns.yaml_text import Document
 
 SUFFIXES: Final = (".yaml", ".yml")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`")
@@ -123,15 +123,15 @@ def parse(text: str, path: str) -> Rows:
     return Rows(path, rows, manifests, file.settings, settings_at)
 
 
-def _document(text: str, path: str) -> Part:
+def _document(text: str, path: str) -> Document:
     """Read the one document of a case file."""
-    documents: list[Part] = []
-    for part in texts.read(text):
-        if not isinstance(part, Part):
-            raise CasesError(f"{path}:{part.line}: not YAML: {part.why}")
-        documents.append(part)
+    documents: list[Document] = []
+    for document in yaml_text.read(text):
+        if not isinstance(document, Document):
+            raise CasesError(f"{path}:{document.line}: not YAML: {document.why}")
+        documents.append(document)
     if not documents:
-        documents.append(Part(None, "$", "", 0, 1, []))
+        documents.append(Document(None, "$", "", 0, 1, []))
     if len(documents) > 1:
         line = documents[1].line
         raise CasesError(f"{path}:{line}: a case file is one document; move the rest to another")
@@ -141,7 +141,7 @@ def _document(text: str, path: str) -> Part:
 class _Place:
     """A place in a file: makes the errors that say where it is."""
 
-    def __init__(self, file: str, document: Part, path: str = "$") -> None:
+    def __init__(self, file: str, document: Document, path: str = "$") -> None:
         self.file = file
         self._document = document
         self._path = path

@@ -15,7 +15,7 @@ from mcsdns import yaml_text
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import SliceProfile, decode, kind_of
 from mcsdns.objects.model import Kind, Object, Problem
-from mcsdns.parts import Mapping, Part, Unreadable, is_mapping, is_sequence
+from mcsdns.yaml_text import Document, Mapping, Unreadable, is_mapping, is_sequence
 
 _KNOWN_VERSIONS: Final = {
     Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
@@ -89,9 +89,9 @@ class _Reader:
         self.manifest = Manifest()
         self._file = file
         self._profile = profile
-        self._waiting: list[tuple[Part, Mapping]] = []
+        self._waiting: list[tuple[Document, Mapping]] = []
 
-    def take(self, part: Part | Unreadable) -> None:
+    def take(self, part: Document | Unreadable) -> None:
         """Take the next part; the `items` of a List come before the List itself."""
         if isinstance(part, Unreadable):
             self._waiting.clear()
@@ -107,7 +107,7 @@ class _Reader:
         else:
             self._take_object(part)
 
-    def _take_document(self, part: Part) -> None:
+    def _take_document(self, part: Document) -> None:
         waiting, self._waiting = self._waiting, []
         value = part.value
         if value is None:
@@ -125,7 +125,7 @@ class _Reader:
             if other is not None:
                 self._refuse(part, f"$.items[{number}]")
 
-    def _take_object(self, part: Part) -> None:
+    def _take_object(self, part: Document) -> None:
         value = part.value
         kind = value.get("kind") if is_mapping(value) else None
         if not is_mapping(value) or not isinstance(kind, str):
@@ -142,7 +142,7 @@ class _Reader:
             problem = Problem("unknown_version", _subject(kind, value), "$.apiVersion", text)
             self._report(part, [problem], lost=_identity(kind, value))
 
-    def _decode(self, part: Part, value: Mapping, kind: Kind, version: str) -> None:
+    def _decode(self, part: Document, value: Mapping, kind: Kind, version: str) -> None:
         origin = f"{self._file}:{part.line}"
         try:
             decoded = decode(kind, value, origin=origin, api_version=version, profile=self._profile)
@@ -164,13 +164,13 @@ class _Reader:
         ]
         self._report(part, (*decoded.problems, *repeated))
 
-    def _refuse(self, part: Part, path: str) -> None:
+    def _refuse(self, part: Document, path: str) -> None:
         text = "a manifest is a mapping with apiVersion and kind"
         problem = Problem("not_an_object", "document", "$" + path[len(part.path) :], text)
         self._report(part, [problem], lost=ANYTHING)
 
     def _report(
-        self, part: Part, problems: Iterable[Problem], lost: Identity | None = None
+        self, part: Document, problems: Iterable[Problem], lost: Identity | None = None
     ) -> None:
         """Note problems of one object, whose paths begin at the object."""
         placed = [
