@@ -11,7 +11,7 @@ from mcsdns.cli import check, query, stub
 from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
 
 if TYPE_CHECKING:
-    from mcsdns.diagnostics.explain.facts import Explanation
+    from mcsdns.diagnostics.explain.model import Explanation
 
 USAGE_STATUS = 2
 
@@ -125,7 +125,7 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
 
     from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.app import serve as app  # noqa: PLC0415
-    from mcsdns.diagnostics.explain.decision import explain  # noqa: PLC0415
+    from mcsdns.diagnostics.explain.explain import explain  # noqa: PLC0415
     from mcsdns.dns import name as names  # noqa: PLC0415
     from mcsdns.dns import rdata  # noqa: PLC0415
 
@@ -137,7 +137,7 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
         raise ConfigError(f"{error}; write NAME TYPE") from None
     log.configure(settings.log_format, settings.log_level)
     world = anyio.run(app.offline_world, settings)
-    return explain(world.store, world.tree, world.answerer, flags["name"], qtype, world.problems)
+    return explain(world, flags["name"], qtype)
 
 
 def _explain_there(flags: dict[str, Any], url: str) -> "Explanation":

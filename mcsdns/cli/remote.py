@@ -1,6 +1,6 @@
 """Asks a running server for an explanation, over the API of its status page.
 
-Blocking, one question at a time: for the command. What comes back is what `decision.explain` made
+Blocking, one question at a time: for the command. What comes back is what `explain` made
 there, of what that server holds.
 """
 
@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.dns.rdata import printable
 from mcsdns.errors import ConfigError, NoReplyError
 

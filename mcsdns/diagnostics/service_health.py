@@ -1,27 +1,83 @@
-"""What is wrong with one service, from its objects and the zone: cheap enough to ask of all.
+"""The health of one service, from its objects and its names in the zone.
 
-No endpoint is looked at here; `services` counts those of the services it shows.
+`check`, `explain` and the status page take from here whether a service has an address, what each
+cluster has of it, and what is wrong with it.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from mcsdns.diagnostics.explain.words import counted, listed
+import msgspec
+
+from mcsdns.diagnostics.explain.present import counted, listed
 from mcsdns.objects import conditions
 from mcsdns.objects.model import EndpointSlice
 from mcsdns.objects.store import Service
-from mcsdns.zone.records import ServiceNode
+from mcsdns.zone.records import Node, ServiceNode, why_not_counted
 
 _MOST_TEXT: Final = 300
 _MOST_SLICES: Final = 3
 
 
-def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
-    """Say what keeps a service, or a part of it, from being answered as its objects mean it.
+class ClusterEndpoints(msgspec.Struct, frozen=True):
+    """What one cluster has of a service, malformed slices left out.
 
-    Each is a sentence for people. `node` is the service in the zone.
+    Attributes:
+        in_status: whether the ServiceImport's status names the cluster.
+        ready: endpoints that are ready and have an address, whether or not they are served.
     """
-    if not is_resolved(node):
+
+    id: str
+    in_status: bool
+    slices: int
+    endpoints: int
+    ready: int
+
+
+class EndpointCounter:
+    """Counts the endpoints of a service by cluster, one slice after the other.
+
+    A service may have many slices; the status page shares the event loop between two of them.
+    """
+
+    def __init__(self, status_clusters: Iterable[str]) -> None:
+        """Begin with the clusters that the ServiceImport's status names."""
+        self._in_status = frozenset(status_clusters)
+        self._counts = {cluster: [0, 0, 0] for cluster in self._in_status}
+
+    def add(self, piece: EndpointSlice) -> None:
+        """Count a slice; a malformed one does not count."""
+        if piece.malformed:
+            return
+        count = self._counts.setdefault(piece.cluster, [0, 0, 0])
+        count[0] += 1
+        count[1] += len(piece.endpoints)
+        count[2] += sum(not why_not_counted(each) for each in piece.endpoints)
+
+    def clusters(self) -> list[ClusterEndpoints]:
+        """Return what was counted, by cluster ID."""
+        return [
+            ClusterEndpoints(each, each in self._in_status, *self._counts[each])
+            for each in sorted(self._counts)
+        ]
+
+
+def own_addresses(node: ServiceNode | None) -> Node | None:
+    """Return the records of the service's own name, None where it has no address.
+
+    `node` is the service in the zone.
+    """
+    own = node.names.get(b"") if node else None
+    return own if own and (own.a or own.aaaa) else None
+
+
+def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
+    """Yield what keeps a service, or a part of it, from being answered as its objects mean it.
+
+    Each is a sentence for people. `node` is the service in the zone. No endpoint is looked at, so
+    that the question is cheap enough for all services.
+    """
+    if own_addresses(node) is None:
         yield _about_unresolved(node)
     for condition in service.imported.conditions:
         if conditions.is_bad(condition):
@@ -32,12 +88,6 @@ def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
         yield from _about_ports(service.slices)
     if node and node.long_names:
         yield f"{counted(node.long_names, 'name')} over 255 octets, not served"
-
-
-def is_resolved(node: ServiceNode | None) -> bool:
-    """Say whether the service's own name has an address."""
-    own = node.names.get(b"") if node else None
-    return own is not None and bool(own.a or own.aaaa)
 
 
 def cut(text: str, most: int = _MOST_TEXT) -> str:

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from mcsdns.diagnostics.explain.decision import explain
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.explain import explain
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.web import params, security
 from mcsdns.web.fairness import BusyError, Gate, page_timeslice
 from mcsdns.web.html.page import StatusPage, statics
@@ -74,15 +74,7 @@ class Admin:
             BusyError: too many wait.
         """
         async with self._to_explain.passed():
-            world = self._operator.world
-            return explain(
-                world.store,
-                world.tree,
-                world.answerer,
-                question.name,
-                question.qtype,
-                world.problems,
-            )
+            return explain(self._operator.world, question.name, question.qtype)
 
     async def listed(self, wanted: Wanted) -> ServicePage:
         """List services, when it is its turn.

@@ -9,8 +9,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import JudgedCondition
-from mcsdns.diagnostics.service_health import cut, is_resolved, troubles_of
+from mcsdns.diagnostics.explain.model import JudgedCondition
+from mcsdns.diagnostics.service_health import (
+    ClusterEndpoints,
+    EndpointCounter,
+    cut,
+    own_addresses,
+    troubles_of,
+)
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.objects import model
@@ -19,7 +25,7 @@ from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.timeslice import Timeslice
-from mcsdns.zone.records import ServiceNode, why_not_counted
+from mcsdns.zone.records import ServiceNode
 from mcsdns.zone.tree import labels_of_key
 
 MOST_ROWS: Final = 200
@@ -43,20 +49,6 @@ class Wanted(msgspec.Struct, frozen=True):
     troubled: bool = False
     after: ServiceKey | None = None
     limit: int = 50
-
-
-class ClusterEndpoints(msgspec.Struct, frozen=True):
-    """What there is of a service in one cluster; malformed slices are not among it.
-
-    Attributes:
-        ready: endpoints that are ready and have an address, whether or not they are served.
-    """
-
-    id: str
-    in_status: bool
-    slices: int
-    endpoints: int
-    ready: int
 
 
 class ServiceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +145,7 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
         return None
     clusters = await _count(service, timeslice)
     node = world.tree.service(labels_of_key(key))
+    own = own_addresses(node)
     imported = service.imported
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
     ports = _ports(service)
@@ -161,10 +154,10 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
         namespace=imported.namespace,
         name=imported.name,
         fqdn=_fqdn(world, key),
-        asked="AAAA" if node and _has_ipv6_only(node) else "A",
+        asked="AAAA" if own and not own.a else "A",
         type=imported.type.value,
         api_version=cut(imported.api_version),
-        resolves=is_resolved(node),
+        resolves=own is not None,
         ips=_first(ips),
         ports=[model.Port(cut(p.name), cut(p.protocol), p.number) for p in _first(ports)],
         clusters=_first(clusters),
@@ -177,21 +170,17 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
 
 
 async def _count(service: Service, timeslice: Timeslice) -> list[ClusterEndpoints]:
-    counts = {cluster: [0, 0, 0] for cluster in service.imported.clusters}
+    counter = EndpointCounter(service.imported.clusters)
     for piece in service.slices:
-        if not piece.malformed:
-            count = counts.setdefault(piece.cluster, [0, 0, 0])
-            count[0] += 1
-            count[1] += len(piece.endpoints)
-            count[2] += sum(not why_not_counted(each) for each in piece.endpoints)
-            await timeslice.checkpoint()
-    named = set(service.imported.clusters)
-    return [ClusterEndpoints(cut(each), each in named, *counts[each]) for each in sorted(counts)]
+        counter.add(piece)
+        await timeslice.checkpoint()
+    found = counter.clusters()
+    return [msgspec.structs.replace(each, id=cut(each.id)) for each in found]
 
 
 def _addresses(service: Service, node: ServiceNode | None) -> Sequence[bytes]:
     """The clusterset IPs; those of a headless service are its endpoints', which are counted."""
-    own = node.names.get(b"") if node and node.addresses_from_slices else None
+    own = own_addresses(node) if node and node.addresses_from_slices else None
     return own.a + own.aaaa if own else service.imported.ips
 
 
@@ -201,11 +190,6 @@ def _ports(service: Service) -> Sequence[model.Port]:
     if service.imported.type is not ImportType.HEADLESS:
         return own
     return list(dict.fromkeys(port for each in service.slices for port in each.ports)) or own
-
-
-def _has_ipv6_only(node: ServiceNode) -> bool:
-    own = node.names.get(b"")
-    return own is not None and bool(own.aaaa) and not own.a
 
 
 def _fqdn(world: ZoneState, key: ServiceKey) -> str:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from mcsdns.config import Settings
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.diagnostics.explain.text import to_json
 from mcsdns.objects.store import Statistics
 from mcsdns.stats import ReplyKind

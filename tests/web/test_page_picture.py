@@ -2,8 +2,8 @@
 
 import pytest
 
-from mcsdns.diagnostics.explain.decision import explain
-from mcsdns.diagnostics.explain.facts import Reason
+from mcsdns.diagnostics.explain.explain import explain
+from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.dns.types import RRType
 from mcsdns.web.html.picture import _STOPS_AT, Picture, PictureState, draw
 from tests.diagnostics.explain.shop_world import SHOP, Explained
@@ -103,8 +103,8 @@ def test_way_stops_where_the_answer_was_decided(
 
 
 def test_every_reason_has_its_place() -> None:
-    elsewhere = {Reason.RECORDS, Reason.NO_ADDRESS, Reason.NO_SUCH_NAME}
-    assert set(_STOPS_AT) | elsewhere == set(Reason)
+    elsewhere = {VerdictReason.RECORDS, VerdictReason.NO_ADDRESS, VerdictReason.NO_SUCH_NAME}
+    assert set(_STOPS_AT) | elsewhere == set(VerdictReason)
 
 
 def test_slices_of_a_clusterset_ip_service_have_no_part(shop: Explained) -> None:
@@ -138,8 +138,7 @@ def test_picture_of_a_large_service_is_small() -> None:
     objects += [endpoint_slice("big", f"c{number}", addresses[:100]) for number in range(40)]
     objects.append(endpoint_slice("big", "c0", addresses, ready=False, name="big-down"))
     world = world_of(objects)
-    args = (world.store, world.tree, world.answerer)
-    drawn = draw(explain(*args, f"big.shop.{ZONE}", RRType.A))
+    drawn = draw(explain(world, f"big.shop.{ZONE}", RRType.A))
     (step,) = [s for s in drawn.steps if s.cards]
     assert len(step.cards) == 12
     assert list(step.facts) == [("not shown", "28 clusters")]

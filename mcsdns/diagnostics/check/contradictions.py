@@ -7,7 +7,7 @@ endpoint, and ports of a headless service may well differ from those of its impo
 from collections.abc import Iterable, Iterator
 
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
-from mcsdns.diagnostics.explain.words import listed
+from mcsdns.diagnostics.explain.present import listed
 from mcsdns.dns import ip
 from mcsdns.objects.model import EndpointSlice, Port, ServiceImport
 from mcsdns.objects.store import Service, Store

@@ -7,7 +7,7 @@ import msgspec
 
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.finding import Outcome, Reason, warning
-from mcsdns.diagnostics.explain.words import listed, shown
+from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns.name import Name
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble

@@ -10,7 +10,7 @@ from typing import Final
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.corefiles import has_zone, texts_of
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error
-from mcsdns.diagnostics.explain.words import listed, shown
+from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns.name import Name
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity
-from mcsdns.diagnostics.explain.words import counted, listed
+from mcsdns.diagnostics.explain.present import counted, listed
 from mcsdns.dns.rdata import printable
 
 _MARGIN: Final = 9

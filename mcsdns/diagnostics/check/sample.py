@@ -6,6 +6,7 @@ from typing import Final
 
 from mcsdns.diagnostics.check.stub_block import Expected
 from mcsdns.diagnostics.check.told import Question
+from mcsdns.diagnostics.service_health import own_addresses
 from mcsdns.dns import ip
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import RRType
@@ -29,8 +30,8 @@ def _candidates(store: Store, tree: Tree) -> Iterator[tuple[bytes, Node]]:
     for key in sorted(store.keys()):
         labels = labels_of_key(key)
         service = tree.service(labels)
-        node = service.names.get(b"") if service else None
-        if node is None or not 0 < len(_of_one_family(node)) <= _MOST_ADDRESSES:
+        node = own_addresses(service)
+        if node is None or len(_of_one_family(node)) > _MOST_ADDRESSES:
             continue
         if all(map(_is_private, _of_one_family(node))):
             yield labels, node

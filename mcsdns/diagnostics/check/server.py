@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
 from mcsdns.diagnostics.check.stub_block import Expected
 from mcsdns.diagnostics.check.told import VERSION, State, Told, ask, is_alive, version_of
-from mcsdns.diagnostics.explain.words import listed, shown
+from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns.request import Asker, Transport
 
 

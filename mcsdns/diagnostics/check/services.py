@@ -4,42 +4,44 @@ from collections.abc import Iterator
 from typing import Final
 
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
-from mcsdns.diagnostics.explain.facts import Reason as Verdict
+from mcsdns.diagnostics.explain.model import VerdictReason
+from mcsdns.diagnostics.explain.present import counted, listed, shown
 from mcsdns.diagnostics.explain.verdict import judge
-from mcsdns.diagnostics.explain.walk import Served, walk
-from mcsdns.diagnostics.explain.words import counted, listed, shown
+from mcsdns.diagnostics.explain.walk import walk
+from mcsdns.diagnostics.service_health import own_addresses
 from mcsdns.dns.types import RRType
 from mcsdns.objects import conditions
 from mcsdns.objects.model import Condition, EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.objects.store import Service, ServiceKey
-from mcsdns.zone.records import ServiceNode, why_not_counted
+from mcsdns.server.world import ZoneState
+from mcsdns.zone.records import why_not_counted
 from mcsdns.zone.tree import labels_of_key
 
 _REASONS: Final = {
-    Verdict.NO_READY_ENDPOINT: Reason.NO_READY_ENDPOINT,
-    Verdict.SLICES_WITHOUT_IMPORT: Reason.SLICES_WITHOUT_IMPORT,
+    VerdictReason.NO_READY_ENDPOINT: Reason.NO_READY_ENDPOINT,
+    VerdictReason.SLICES_WITHOUT_IMPORT: Reason.SLICES_WITHOUT_IMPORT,
 }
 _SLICES: Final = "kubectl -n {} get endpointslices -l multicluster.kubernetes.io/service-name={}"
 _EXPORT: Final = "kubectl -n {} get serviceexport,pods"
 
 
-def check_services(served: Served, *, all_imports: bool = True) -> Outcome:
+def check_services(state: ZoneState, *, all_imports: bool = True) -> Outcome:
     """Look at every service; where only some imports were read, slices may well be without one."""
     findings = [
         finding
-        for key in sorted(served.store.keys())
-        if (service := served.store.get(key)) is not None
-        for finding in _findings(served, key, service)
+        for key in sorted(state.store.keys())
+        if (service := state.store.get(key)) is not None
+        for finding in _findings(state, key, service)
     ]
     if all_imports:
-        findings += _without_import(served)
-    return Outcome(tuple(findings), (counted(served.tree.service_count(), "service"),))
+        findings += _without_import(state)
+    return Outcome(tuple(findings), (counted(state.tree.service_count(), "service"),))
 
 
-def _findings(served: Served, key: ServiceKey, service: Service) -> Iterator[Finding]:
-    node = served.tree.service(labels_of_key(key))
-    if node is None or not _has_address(node):
-        yield _not_resolved(served, key, service)
+def _findings(state: ZoneState, key: ServiceKey, service: Service) -> Iterator[Finding]:
+    node = state.tree.service(labels_of_key(key))
+    if node is None or own_addresses(node) is None:
+        yield _not_resolved(state, key, service)
         return
     if not node.headless and not node.addresses_from_slices:
         yield from _nobody_there(key, service)
@@ -52,17 +54,12 @@ def _findings(served: Served, key: ServiceKey, service: Service) -> Iterator[Fin
             yield _condition(service.imported, condition)
 
 
-def _has_address(node: ServiceNode) -> bool:
-    here = node.names.get(b"")
-    return here is not None and bool(here.a or here.aaaa)
-
-
-def _not_resolved(served: Served, key: ServiceKey, service: Service) -> Finding:
-    name = labels_of_key(key) + b"\x03svc" + served.tree.zones[0].apex
-    walked = walk(served, name, RRType.A)
-    verdict = judge(served, walked)
+def _not_resolved(state: ZoneState, key: ServiceKey, service: Service) -> Finding:
+    name = labels_of_key(key) + b"\x03svc" + state.tree.zones[0].apex
+    walked = walk(state, name, RRType.A)
+    verdict = judge(state, walked)
     reason = _REASONS.get(verdict.reason, Reason.NO_ADDRESS)
-    is_said = verdict.reason is Verdict.NO_ADDRESS  # whose summary has the conditions
+    is_said = verdict.reason is VerdictReason.NO_ADDRESS  # whose summary has the conditions
     status = "" if is_said else _status_text(service.imported)
     return error(
         reason,
@@ -150,13 +147,13 @@ def _condition(imported: ServiceImport, condition: Condition) -> Finding:
     )
 
 
-def _without_import(served: Served) -> Iterator[Finding]:
+def _without_import(state: ZoneState) -> Iterator[Finding]:
     """Slices that are labelled for a service which nobody imports."""
     orphans: dict[ServiceKey, list[EndpointSlice]] = {}
-    for piece in served.store.objects(Kind.ENDPOINT_SLICE):
+    for piece in state.store.objects(Kind.ENDPOINT_SLICE):
         assert isinstance(piece, EndpointSlice)
         key = piece.namespace, piece.service
-        if key not in served.store.imports:
+        if key not in state.store.imports:
             orphans.setdefault(key, []).append(piece)
     for (namespace, name), pieces in sorted(orphans.items()):
         clusters = listed(sorted({each.cluster for each in pieces if each.cluster}))

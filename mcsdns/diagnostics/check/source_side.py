@@ -18,7 +18,6 @@ from mcsdns.diagnostics.check.plan import Plan
 from mcsdns.diagnostics.check.resolvers import Resolver, of_api
 from mcsdns.diagnostics.check.services import check_services
 from mcsdns.diagnostics.check.versions import check_versions
-from mcsdns.diagnostics.explain.walk import Served
 from mcsdns.errors import SourceError
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes.api import ApiServer
@@ -135,7 +134,6 @@ def _api_failure(failure: ApiError, url: str) -> Finding:
 
 
 def _look_at_objects(plan: Plan, world: ZoneState, seen: Seen) -> None:
-    served = Served(world.store, world.tree, world.answerer)
     seen.add(check_objects(world.problems))
-    seen.add(check_services(served, all_imports=not plan.settings.import_selector))
+    seen.add(check_services(world, all_imports=not plan.settings.import_selector))
     seen.add(check_contradictions(world.store))

@@ -13,7 +13,7 @@ import msgspec
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error
 from mcsdns.diagnostics.check.resolvers import Resolver
 from mcsdns.diagnostics.check.told import VERSION, Question, State, Told, ask, is_alive, version_of
-from mcsdns.diagnostics.explain.words import listed, shown
+from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.request import Asker, Transport

@@ -4,7 +4,7 @@ from typing import Final
 
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error
-from mcsdns.diagnostics.explain.words import listed
+from mcsdns.diagnostics.explain.present import listed
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import IMPORT_GROUP
 from mcsdns.objects.model import Kind

@@ -1,6 +1,6 @@
 """An explanation as text for people: the verdict first, then the walk, then the reply.
 
-Only what `facts` holds is written here. Lists are shortened, `--json` has them whole.
+Only what `model` holds is written here. Lists are shortened, `--json` has them whole.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,17 +8,11 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import (
-    Endpoint,
-    Explanation,
-    Import,
-    Port,
-    Size,
-    Slice,
-)
-from mcsdns.diagnostics.explain.words import counted, listed
+from mcsdns.diagnostics.explain.model import Explanation, Import, Size, Slice, SliceEndpoint
+from mcsdns.diagnostics.explain.present import counted, listed
 from mcsdns.dns.rdata import printable
 from mcsdns.objects import conditions
+from mcsdns.objects.model import Port
 
 _MARGIN: Final = 11
 _MOST_ROWS: Final = 10
@@ -47,7 +41,7 @@ def to_text(explanation: Explanation) -> str:
 
 
 def to_json(explanation: Explanation) -> str:
-    """Write the whole explanation as one JSON document; facts.py says what it holds."""
+    """Write the whole explanation as one JSON document; model.py says what it holds."""
     return msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode() + "\n"
 
 
@@ -212,7 +206,7 @@ def _endpoints(explanation: Explanation) -> Iterator[str]:
     yield from _more(len(found) - len(shown), "endpoint")
 
 
-def _endpoint(piece: Slice, endpoint: Endpoint) -> Sequence[str]:
+def _endpoint(piece: Slice, endpoint: SliceEndpoint) -> Sequence[str]:
     facts = [] if endpoint.counts else [f"not counted: {endpoint.why_not}"]
     if endpoint.terminating:
         facts.append("terminating")

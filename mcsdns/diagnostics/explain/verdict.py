@@ -1,14 +1,20 @@
 """A walk -> the answer in one sentence. Every outcome of `lookup` is one branch here."""
 
-from mcsdns.diagnostics.explain.facts import Cluster, Endpoint, Reason, ShapeKind, Verdict
-from mcsdns.diagnostics.explain.objects import NOT_HEADLESS
-from mcsdns.diagnostics.explain.walk import Served, Walk
-from mcsdns.diagnostics.explain.words import counted, label_text, listed, shown
+from mcsdns.diagnostics.explain.model import (
+    ClusterCounts,
+    ShapeKind,
+    SliceEndpoint,
+    Verdict,
+    VerdictReason,
+)
+from mcsdns.diagnostics.explain.present import counted, label_text, listed, shown
+from mcsdns.diagnostics.explain.walk import NOT_HEADLESS, Walk
 from mcsdns.dns import Response
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRset, RRType, rcode_text
 from mcsdns.objects import conditions
+from mcsdns.server.world import ZoneState
 from mcsdns.zone.lookup import (
     NO_ADDRESS,
     NO_IMPORT,
@@ -24,15 +30,15 @@ from mcsdns.zone.name_shape import ServiceName, namespace_of
 from mcsdns.zone.records import Node
 from mcsdns.zone.tree import PerCluster
 
-Said = tuple[Reason, str]
+Said = tuple[VerdictReason, str]
 
 
-def judge(served: Served, walk: Walk) -> Verdict:
+def judge(state: ZoneState, walk: Walk) -> Verdict:
     """Say in one sentence why the answer is what it is."""
-    reason, summary = _judge(served, walk)
-    if served.tree.stale and walk.asked.decision.outcome is not None:
+    reason, summary = _judge(state, walk)
+    if state.tree.stale and walk.decision.outcome is not None:
         summary += "; the source of objects is away, this is what was true when last seen"
-    return Verdict(result_text(walk.asked.decision.response), reason, summary)
+    return Verdict(result_text(walk.decision.response), reason, summary)
 
 
 def result_text(response: Response) -> str:
@@ -42,32 +48,32 @@ def result_text(response: Response) -> str:
     return rcode_text(response.rcode)
 
 
-def _judge(served: Served, walk: Walk) -> Said:
-    outcome = walk.asked.decision.outcome
+def _judge(state: ZoneState, walk: Walk) -> Said:
+    outcome = walk.decision.outcome
     match outcome:
         case None:
-            return _not_looked_up(served, walk)
+            return _not_looked_up(state, walk)
         case Answer(rrset=rrset):
-            return Reason.RECORDS, _about_records(walk, rrset)
+            return VerdictReason.RECORDS, _about_records(walk, rrset)
         case NotReady(why=why):
-            return Reason.NOT_READ_YET, f"nothing can be said yet: {why.text}"
+            return VerdictReason.NOT_READ_YET, f"nothing can be said yet: {why.text}"
         case PerClusterForm():
-            return Reason.PER_CLUSTER_FORM, _about_per_cluster_form(served, walk)
+            return VerdictReason.PER_CLUSTER_FORM, _about_per_cluster_form(state, walk)
         case NoData():
             return _about_nodata(walk, outcome)
         case NxDomain():
-            return _about_nxdomain(served, walk, outcome)
+            return _about_nxdomain(state, walk, outcome)
 
 
-def _not_looked_up(served: Served, walk: Walk) -> Said:
-    if walk.asked.zone is not None:
-        response = walk.asked.decision.response
-        asked = type_name(walk.asked.query.qtype)
+def _not_looked_up(state: ZoneState, walk: Walk) -> Said:
+    if walk.zone is not None:
+        response = walk.decision.response
+        asked = type_name(walk.query.qtype)
         why = response.ede.text if response.ede else "it is no type of records"
-        return Reason.TYPE_NOT_SERVED, f"{asked} cannot be asked for: {why}"
-    zones = [shown(zone.apex) for zone in served.tree.zones]
+        return VerdictReason.TYPE_NOT_SERVED, f"{asked} cannot be asked for: {why}"
+    zones = [shown(zone.apex) for zone in state.tree.zones]
     where = f"the zone{'s' * (len(zones) > 1)} served here, {listed(zones)}"
-    return Reason.OUTSIDE_ZONES, f"{shown(walk.asked.query.name)} is outside {where}"
+    return VerdictReason.OUTSIDE_ZONES, f"{shown(walk.query.name)} is outside {where}"
 
 
 def _about_records(walk: Walk, rrset: RRset) -> str:
@@ -95,7 +101,7 @@ def _origin_of(walk: Walk, rtype: int) -> str:
     return f"from the {what} of {_service_text(walk)} in {listed(clusters)}{why}"
 
 
-def _about_per_cluster_form(served: Served, walk: Walk) -> str:
+def _about_per_cluster_form(state: ZoneState, walk: Walk) -> str:
     shape = walk.shape
     hosts_in = _clusters_of_host(walk, shape.cluster or "")
     text = (
@@ -110,7 +116,7 @@ def _about_per_cluster_form(served: Served, walk: Walk) -> str:
     elif shape.cluster not in {each.id for each in walk.clusters}:
         ids = [each.id for each in walk.clusters]
         text += f"; {shape.cluster} is none of its clusters" + (f", {listed(ids)}" if ids else "")
-    policy = served.tree.settings.per_cluster
+    policy = state.tree.settings.per_cluster
     return text if policy is PerCluster.REFUSED else f"{text} (per_cluster is set to {policy})"
 
 
@@ -128,18 +134,21 @@ def _clusters_of_host(walk: Walk, host: str) -> list[str]:
 
 def _about_nodata(walk: Walk, outcome: NoData) -> Said:
     if outcome == NO_ADDRESS:
-        return Reason.NO_ADDRESS, _about_no_address(walk)
-    name = shown(walk.asked.query.name)
-    has = types_of(walk.here) if walk.here else _FIXED_TYPES.get(walk.shape.kind, "")
+        return VerdictReason.NO_ADDRESS, _about_no_address(walk)
+    name = shown(walk.query.name)
+    has = types_of(walk.records) if walk.records else _FIXED_TYPES.get(walk.shape.kind, "")
     if not has and walk.shape.kind is ShapeKind.NAME_SERVER:
-        return Reason.NO_ADDRESS, "no address of this server is known; set ns_address"
+        return VerdictReason.NO_ADDRESS, "no address of this server is known; set ns_address"
     if not has:
         return (
-            Reason.EMPTY_NON_TERMINAL,
+            VerdictReason.EMPTY_NON_TERMINAL,
             f"{name} has no records of its own, only names below it have",
         )
-    asked = type_name(walk.asked.query.qtype)
-    return Reason.NO_RECORD_OF_TYPE, f"{name} has no {asked} record, but {has}{_why_none(walk)}"
+    asked = type_name(walk.query.qtype)
+    return (
+        VerdictReason.NO_RECORD_OF_TYPE,
+        f"{name} has no {asked} record, but {has}{_why_none(walk)}",
+    )
 
 
 _FIXED_TYPES = {ShapeKind.APEX: "SOA and NS", ShapeKind.DNS_VERSION: "1 TXT"}
@@ -156,7 +165,7 @@ _FAMILIES = {int(RRType.A): "IPv4", int(RRType.AAAA): "IPv6"}
 
 def _why_none(walk: Walk) -> str:
     """Say why a service's own name lacks a type that others have."""
-    qtype = walk.asked.query.qtype
+    qtype = walk.query.qtype
     if walk.shape.kind not in (ShapeKind.SERVICE, ShapeKind.ENDPOINT):
         return ""
     if qtype == RRType.SRV and walk.shape.kind is ShapeKind.SERVICE:
@@ -174,30 +183,33 @@ def _about_no_address(walk: Walk) -> str:
     return f"{text} and {listed(bad, len(bad))}" if bad else text
 
 
-def _about_nxdomain(served: Served, walk: Walk, outcome: NxDomain) -> Said:
+def _about_nxdomain(state: ZoneState, walk: Walk, outcome: NxDomain) -> Said:
     shape = walk.shape
     if outcome == NOT_SERVED:
-        only = sorted(label_text(label[1:]) for label in served.tree.settings.namespaces)
+        only = sorted(label_text(label[1:]) for label in state.tree.settings.namespaces)
         return (
-            Reason.NAMESPACE_NOT_SERVED,
+            VerdictReason.NAMESPACE_NOT_SERVED,
             f"namespace {shape.namespace} is not served here, only {listed(only)}",
         )
     if outcome == NO_NAMESPACE:
-        return Reason.NO_NAMESPACE, f"there is no ServiceImport in namespace {shape.namespace}"
+        return (
+            VerdictReason.NO_NAMESPACE,
+            f"there is no ServiceImport in namespace {shape.namespace}",
+        )
     if outcome == NO_IMPORT:
-        return _about_no_import(served, walk)
+        return _about_no_import(state, walk)
     if walk.node is None:
         return (
-            Reason.NO_SUCH_NAME,
+            VerdictReason.NO_SUCH_NAME,
             "no name of this form is in the zone; services are <service>.<namespace>.svc."
-            + shown(walk.zone),
+            + shown(walk.zone.apex if walk.zone else names.ROOT),
         )
     if not walk.node.names:
-        return Reason.NO_READY_ENDPOINT, _about_no_ready_endpoint(walk)
+        return VerdictReason.NO_READY_ENDPOINT, _about_no_ready_endpoint(walk)
     return _about_missing_below(walk)
 
 
-def _about_no_import(served: Served, walk: Walk) -> Said:
+def _about_no_import(state: ZoneState, walk: Walk) -> Said:
     shape = walk.shape
     text = f"there is no ServiceImport {shape.service} in namespace {shape.namespace}"
     if walk.slices:
@@ -205,11 +217,11 @@ def _about_no_import(served: Served, walk: Walk) -> Said:
         pieces = counted(len(walk.slices), "EndpointSlice")
         are = "is" if len(walk.slices) == 1 else "are"
         text += f", though {pieces} of {where} {are} labelled for it"
-        return Reason.SLICES_WITHOUT_IMPORT, text
-    name = walk.asked.shape
-    if isinstance(name, ServiceName) and not served.tree.has_namespace(namespace_of(name.service)):
+        return VerdictReason.SLICES_WITHOUT_IMPORT, text
+    name = walk.name
+    if isinstance(name, ServiceName) and not state.tree.has_namespace(namespace_of(name.service)):
         text += ", nor any other there"
-    return Reason.NO_IMPORT, text
+    return VerdictReason.NO_IMPORT, text
 
 
 def _about_no_ready_endpoint(walk: Walk) -> str:
@@ -237,27 +249,24 @@ _ONLY_ADDRESSES = "it only has their addresses, as its spec.ips is empty"
 def _about_missing_below(walk: Walk) -> Said:
     shape = walk.shape
     if shape.kind in (ShapeKind.PORT, ShapeKind.PROTOCOL):
-        return Reason.NO_SUCH_PORT, _about_missing_port(walk)
+        return VerdictReason.NO_SUCH_PORT, _about_missing_port(walk)
     if not walk.headless:
         return (
-            Reason.NO_SUCH_NAME,
+            VerdictReason.NO_SUCH_NAME,
             f"{_service_text(walk)} has no names of endpoints: "
             + (_ONLY_ADDRESSES if walk.from_slices else NOT_HEADLESS),
         )
     if shape.kind is not ShapeKind.ENDPOINT:
         return (
-            Reason.NO_SUCH_NAME,
+            VerdictReason.NO_SUCH_NAME,
             f"{_service_text(walk)} has no such name; endpoints are <host>.<cluster>.<service>",
         )
-    name = names.to_text(walk.asked.query.name)
-    for piece in walk.slices:
-        for each in piece.endpoints:
-            if name in each.names:
-                return Reason.ENDPOINT_NOT_SERVED, _about_uncounted(walk, each)
-    return Reason.NO_SUCH_ENDPOINT, _about_missing_endpoint(walk)
+    if walk.endpoint:
+        return VerdictReason.ENDPOINT_NOT_SERVED, _about_uncounted(walk, walk.endpoint)
+    return VerdictReason.NO_SUCH_ENDPOINT, _about_missing_endpoint(walk)
 
 
-def _about_uncounted(walk: Walk, endpoint: Endpoint) -> str:
+def _about_uncounted(walk: Walk, endpoint: SliceEndpoint) -> str:
     text = f"endpoint {walk.shape.host} in cluster {walk.shape.cluster} is there, but "
     if endpoint.counts:
         return text + "its name would be over 255 octets in one of the zones"
@@ -283,7 +292,7 @@ def _about_missing_endpoint(walk: Walk) -> str:
     )
 
 
-def _endpoints_text(cluster: Cluster) -> str:
+def _endpoints_text(cluster: ClusterCounts) -> str:
     return f"{counted(cluster.endpoints, 'endpoint')} there, {cluster.counting} ready"
 
 

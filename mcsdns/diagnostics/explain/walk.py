@@ -1,74 +1,63 @@
-"""One question walked through the server's own decisions: zone, shape, objects, outcome.
+"""One query walked through the server's own decisions: zone, form of the name, objects, outcome.
 
-What the rest of this room says is read off a `Walk`; nothing is decided a second time.
+The verdict, the suggestions and the explanation are read off a `Walk`; nothing is decided a second
+time.
 """
+
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.explain import objects
-from mcsdns.diagnostics.explain.facts import Cluster, Import, Shape, ShapeKind, Slice
-from mcsdns.diagnostics.explain.words import label_text
-from mcsdns.dns import (
-    MAX_UDP_BYTES,
-    Query,
-    read_query,
-    write_opt,
-    write_query,
+from mcsdns.diagnostics.explain.model import (
+    ClusterCounts,
+    Import,
+    JudgedCondition,
+    NameParts,
+    ShapeKind,
+    Slice,
+    SliceEndpoint,
 )
+from mcsdns.diagnostics.explain.present import label_text
+from mcsdns.diagnostics.service_health import EndpointCounter
+from mcsdns.dns import MAX_UDP_BYTES, Query, ip, read_query, write_opt, write_query
 from mcsdns.dns import name as names
-from mcsdns.dns.name import Name
-from mcsdns.objects.store import ServiceKey, Store
-from mcsdns.server.authority import Authority, Decision
+from mcsdns.objects import conditions
+from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, ServiceImport
+from mcsdns.objects.store import ServiceKey
+from mcsdns.server.authority import Decision
+from mcsdns.server.world import ZoneState
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
-from mcsdns.zone.records import Node, ServiceNode
-from mcsdns.zone.tree import Tree
+from mcsdns.zone.records import Node, ServiceNode, host_label, why_not_counted
 from mcsdns.zone.zone import Zone
 
-
-class Served(msgspec.Struct, frozen=True):
-    """What the server answers from."""
-
-    store: Store
-    tree: Tree
-    answerer: Authority
+FROM_SPEC: Final = "spec.ips"
+FROM_SLICES: Final = "slices"
+WITHOUT_IMPORT: Final = "there is no ServiceImport"
+NOT_HEADLESS: Final = "a ClusterSetIP service is answered from spec.ips"
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A question and what the server decided.
+class Walk(msgspec.Struct, frozen=True):
+    """What was met on the way from a query to its answer.
 
     Attributes:
-        zone: the zone that the name is in, None outside of all.
-        shape: the name's shape in that zone.
+        zone: the zone that the name is in; None outside all zones.
+        name: the shape of the name in that zone; None outside. shape: the same for people.
+        key: the service that the name belongs to by its form, if any.
+        node: that service in the zone. imported, slices: its objects; slices also without import.
     """
 
     query: Query
     decision: Decision
     zone: Zone | None
-    shape: name_shape.Shape | None
-
-    @property
-    def below_zone(self) -> tuple[bytes, ...]:
-        """The name's labels, in lower case, without those of the zone."""
-        labels = names.labels_of(self.query.name)
-        return labels[: len(labels) - len(names.labels_of(self.zone.apex))] if self.zone else labels
-
-
-class Walk(msgspec.Struct, frozen=True):
-    """What was met on the way from a question to its answer.
-
-    Attributes:
-        key: the service that the name belongs to by its form, if any.
-        node: that service in the zone. imported, slices: its objects; slices also without import.
-    """
-
-    asked: Asked
-    shape: Shape
+    name: name_shape.Shape | None
+    shape: NameParts
     key: ServiceKey | None = None
     node: ServiceNode | None = None
     imported: Import | None = None
-    clusters: tuple[Cluster, ...] = ()
+    clusters: tuple[ClusterCounts, ...] = ()
     slices: tuple[Slice, ...] = ()
 
     @property
@@ -78,121 +67,202 @@ class Walk(msgspec.Struct, frozen=True):
 
     @property
     def from_slices(self) -> bool:
-        """Whether the service has the addresses of endpoints."""
-        return self.imported is not None and self.imported.addresses_from == objects.FROM_SLICES
+        """Whether the service is answered with the addresses of endpoints."""
+        return self.imported is not None and self.imported.addresses_from == FROM_SLICES
 
     @property
-    def here(self) -> Node | None:
-        """The records of the name itself."""
-        shape = self.asked.shape
-        if self.node is None or not isinstance(shape, ServiceName):
+    def records(self) -> Node | None:
+        """The records of the name itself; None where it is not in the zone, or of no service."""
+        if self.node is None or not isinstance(self.name, ServiceName):
             return None
-        return self.node.names.get(shape.below)
+        return self.node.names.get(self.name.below)
 
     @property
-    def zone(self) -> Name:
-        """The zone's apex; the root for names outside."""
-        return self.asked.zone.apex if self.asked.zone else names.ROOT
+    def endpoint(self) -> SliceEndpoint | None:
+        """The endpoint whose own name the name is, whether or not it counts."""
+        name = names.to_text(self.query.name)
+        found = (each for piece in self.slices for each in piece.endpoints if name in each.names)
+        return next(found, None)
+
+    @property
+    def labels(self) -> tuple[bytes, ...]:
+        """The labels of the name, in lower case, without those of the zone."""
+        labels = names.labels_of(self.query.name)
+        return labels[
+            : len(labels) - len(names.labels_of(self.zone.apex if self.zone else names.ROOT))
+        ]
 
 
-def ask(served: Served, name: bytes, qtype: int) -> Asked:
-    """Ask the server's own answerer, as a client with EDNS does."""
+def decide(state: ZoneState, name: bytes, qtype: int) -> tuple[Query, Decision]:
+    """Have the server's own authority answer a client with EDNS."""
     query = read_query(write_query(0, name, qtype, opt=write_opt(MAX_UDP_BYTES)))
     assert query is not None, "what we wrote is a query"
-    decision = served.answerer.answer_query(query)
-    for zone in served.tree.zones:
-        shape = name_shape.parse(query.name, query.labels, zone.apex)
-        if shape is not None:
-            return Asked(query, decision, zone, shape)
-    return Asked(query, decision, None, None)
+    return query, state.answerer.answer_query(query)
 
 
-def walk(served: Served, name: bytes, qtype: int) -> Walk:
-    """Ask, and gather the objects that the answer comes from."""
-    asked = ask(served, name, qtype)
-    shape = _describe(asked)
-    if not isinstance(asked.shape, ServiceName):
-        return Walk(asked, shape)
-    key = key_of(asked.shape)
-    service = served.store.get(key)
-    zone = asked.zone.apex if asked.zone else names.ROOT
-    above = names.to_text(asked.shape.service + b"\x03svc" + zone)
+def walk(state: ZoneState, name: bytes, qtype: int) -> Walk:
+    """Decide a query, and gather the objects that the answer comes from."""
+    query, decision = decide(state, name, qtype)
+    for zone in state.tree.zones:
+        match name_shape.parse(query.name, query.labels, zone.apex):
+            case None:
+                pass
+            case Fixed() as fixed:
+                return Walk(query, decision, zone, fixed, _FIXED[fixed])
+            case NamespaceName(namespace=label) as shape:
+                namespace = label_text(label[1:])
+                kind, pattern = ShapeKind.NAMESPACE, "<namespace>.svc.<zone>"
+                parts = NameParts(kind, pattern, namespace=namespace)
+                return Walk(query, decision, zone, shape, parts)
+            case ServiceName() as shape:
+                return _walk_service(state, query, decision, zone, shape)
+    return Walk(query, decision, None, None, NameParts(ShapeKind.OUTSIDE, "outside every zone"))
+
+
+_FIXED: Final = {
+    Fixed.APEX: NameParts(ShapeKind.APEX, "<zone>"),
+    Fixed.DNS: NameParts(ShapeKind.DNS, "dns.<zone>"),
+    Fixed.NAME_SERVER: NameParts(ShapeKind.NAME_SERVER, "ns.dns.<zone>"),
+    Fixed.DNS_VERSION: NameParts(ShapeKind.DNS_VERSION, "dns-version.<zone>"),
+    Fixed.SVC: NameParts(ShapeKind.SVC, "svc.<zone>"),
+    Fixed.ELSEWHERE: NameParts(ShapeKind.ELSEWHERE, "none that this zone has"),
+}
+
+
+def _walk_service(
+    state: ZoneState, query: Query, decision: Decision, zone: Zone, shape: ServiceName
+) -> Walk:
+    service_label, namespace_label = names.labels_of(shape.service)
+    # Objects are named in ASCII; a label with other octets is the key of none.
+    key = namespace_label.decode("latin-1"), service_label.decode("latin-1")
+    service = state.store.get(key)
+    node = state.tree.service(shape.service)
+    imported = _describe_import(service.imported, node) if service else None
     pieces = sorted(
-        service.slices if service else served.store.orphans(key),
+        service.slices if service else state.store.orphans(key),
         key=lambda piece: (piece.cluster, piece.name),
     )
-    node = served.tree.service(asked.shape.service)
-    imported = None
-    if service:
-        origin = objects.addresses_from(service.imported, node)
-        imported = objects.describe_import(service.imported, origin)
+    service_name = names.to_text(shape.service + b"\x03svc" + zone.apex)
     return Walk(
-        asked,
+        query,
+        decision,
+        zone,
         shape,
+        _describe_name(shape, is_per_cluster=isinstance(decision.outcome, PerClusterForm)),
         key,
         node,
         imported,
-        objects.count_clusters(imported, pieces),
-        tuple(objects.describe_slice(piece, imported, above) for piece in pieces),
+        _count_clusters(imported, pieces),
+        tuple(_describe_slice(piece, imported, service_name) for piece in pieces),
     )
 
 
-def key_of(shape: ServiceName) -> ServiceKey:
-    """Return namespace and service; objects are named in ASCII, other octets match none."""
-    service, namespace = names.labels_of(shape.service)
-    return namespace.decode("latin-1"), service.decode("latin-1")
+def _describe_name(name: ServiceName, *, is_per_cluster: bool) -> NameParts:
+    """Name the form and the parts of a name that belongs to a service.
 
-
-_FIXED = {
-    Fixed.APEX: Shape(ShapeKind.APEX, "<zone>"),
-    Fixed.DNS: Shape(ShapeKind.DNS, "dns.<zone>"),
-    Fixed.NAME_SERVER: Shape(ShapeKind.NAME_SERVER, "ns.dns.<zone>"),
-    Fixed.DNS_VERSION: Shape(ShapeKind.DNS_VERSION, "dns-version.<zone>"),
-    Fixed.SVC: Shape(ShapeKind.SVC, "svc.<zone>"),
-    Fixed.ELSEWHERE: Shape(ShapeKind.ELSEWHERE, "none that this zone has"),
-}
-
-
-def _describe(asked: Asked) -> Shape:
-    match asked.shape:
-        case None:
-            return Shape(ShapeKind.OUTSIDE, "outside every zone")
-        case Fixed() as fixed:
-            return _FIXED[fixed]
-        case NamespaceName(namespace=label):
-            namespace = label_text(label[1:])
-            return Shape(ShapeKind.NAMESPACE, "<namespace>.svc.<zone>", namespace=namespace)
-        case ServiceName() as shape:
-            return _describe_service(shape, isinstance(asked.decision.outcome, PerClusterForm))
-
-
-def _describe_service(shape: ServiceName, per_cluster: bool) -> Shape:
-    service, namespace = map(label_text, names.labels_of(shape.service))
-    below = [label_text(label) for label in names.labels_of(shape.below)]
-    kind, parts = ShapeKind.BELOW_SERVICE, dict[str, str]()
-    match below:
+    A cluster ID may have a dot, so `a.b.<service>` is a host and its cluster, or a cluster alone;
+    the server decides for the latter by the cluster IDs of the service.
+    """
+    service, namespace = map(label_text, names.labels_of(name.service))
+    kind, prefix, parts = ShapeKind.BELOW_SERVICE, "<...>.", dict[str, str]()
+    match [label_text(label) for label in names.labels_of(name.below)]:
         case []:
-            kind = ShapeKind.SERVICE
+            kind, prefix = ShapeKind.SERVICE, ""
         case [protocol] if protocol.startswith("_"):
-            kind, parts = ShapeKind.PROTOCOL, {"protocol": protocol[1:]}
+            kind, prefix, parts = ShapeKind.PROTOCOL, "_<protocol>.", {"protocol": protocol[1:]}
         case [port, protocol] if port.startswith("_") or protocol.startswith("_"):
-            kind = ShapeKind.PORT
+            kind, prefix = ShapeKind.PORT, "_<port>._<protocol>."
             parts = {"port": port.removeprefix("_"), "protocol": protocol.removeprefix("_")}
-        case labels if per_cluster or len(labels) == 1:
-            kind, parts = ShapeKind.PER_CLUSTER, {"cluster": ".".join(labels)}
+        case labels if is_per_cluster or len(labels) == 1:
+            kind, prefix, parts = ShapeKind.PER_CLUSTER, "<cluster>.", {"cluster": ".".join(labels)}
         case [host, *cluster] if len(cluster) <= 2:  # noqa: PLR2004 - a cluster ID may have a dot
-            kind, parts = ShapeKind.ENDPOINT, {"host": host, "cluster": ".".join(cluster)}
+            kind, prefix = ShapeKind.ENDPOINT, "<host>.<cluster>."
+            parts = {"host": host, "cluster": ".".join(cluster)}
         case _:
             pass
-    pattern = f"{_BELOW[kind]}<service>.<namespace>.svc.<zone>"
-    return Shape(kind, pattern, service, namespace, **parts)
+    return NameParts(kind, f"{prefix}<service>.<namespace>.svc.<zone>", service, namespace, **parts)
 
 
-_BELOW = {
-    ShapeKind.SERVICE: "",
-    ShapeKind.PROTOCOL: "_<protocol>.",
-    ShapeKind.PORT: "_<port>._<protocol>.",
-    ShapeKind.PER_CLUSTER: "<cluster>.",
-    ShapeKind.ENDPOINT: "<host>.<cluster>.",
-    ShapeKind.BELOW_SERVICE: "<...>.",
-}
+def _describe_import(imported: ServiceImport, node: ServiceNode | None) -> Import:
+    is_headless = imported.type is ImportType.HEADLESS
+    from_slices = is_headless or (node is not None and node.addresses_from_slices)
+    return Import(
+        namespace=imported.namespace,
+        name=imported.name,
+        api_version=imported.api_version,
+        type=imported.type.value,
+        ips=tuple(map(ip.to_text, imported.ips)),
+        ports=imported.ports,
+        clusters=imported.clusters,
+        conditions=tuple(
+            JudgedCondition(
+                each.type, each.status, each.reason, each.message, conditions.is_bad(each)
+            )
+            for each in imported.conditions
+        ),
+        resource_version=imported.resource_version,
+        uid=imported.uid,
+        creation=imported.creation,
+        origin=imported.origin,
+        addresses_from=FROM_SLICES if from_slices else FROM_SPEC,
+    )
+
+
+def _count_clusters(
+    imported: Import | None, pieces: Iterable[EndpointSlice]
+) -> tuple[ClusterCounts, ...]:
+    """Count what each cluster has, those of the import's status included."""
+    counter = EndpointCounter(imported.clusters if imported else ())
+    for piece in pieces:
+        counter.add(piece)
+    from_slices = imported is not None and imported.addresses_from == FROM_SLICES
+    return tuple(
+        ClusterCounts(
+            each.id,
+            each.in_status,
+            each.slices,
+            each.endpoints,
+            each.ready if from_slices else 0,
+        )
+        for each in counter.clusters()
+    )
+
+
+def _describe_slice(piece: EndpointSlice, imported: Import | None, service: str) -> Slice:
+    """Describe a slice; `service` is the absolute name of its service."""
+    why_none = ""
+    if imported is None:
+        why_none = WITHOUT_IMPORT
+    elif imported.addresses_from != FROM_SLICES:
+        why_none = NOT_HEADLESS
+    return Slice(
+        namespace=piece.namespace,
+        name=piece.name,
+        cluster=piece.cluster,
+        address_type=piece.address_type,
+        ports=piece.ports,
+        resource_version=piece.resource_version,
+        origin=piece.origin,
+        malformed=piece.malformed,
+        endpoints=tuple(
+            _describe_endpoint(each, f"{piece.cluster}.{service}", why_none)
+            for each in piece.endpoints
+        ),
+    )
+
+
+def _describe_endpoint(endpoint: Endpoint, above: str, why_none: str) -> SliceEndpoint:
+    why_not = why_none or why_not_counted(endpoint)
+    hosts = dict.fromkeys(host_label(endpoint, each) for each in endpoint.addresses)
+    return SliceEndpoint(
+        addresses=tuple(map(ip.to_text, endpoint.addresses)),
+        hostname=endpoint.hostname,
+        names=tuple(f"{host}.{above}" for host in hosts),
+        counts=not why_not,
+        why_not=why_not,
+        ready=endpoint.ready,
+        serving=endpoint.serving,
+        terminating=endpoint.terminating,
+        zone=endpoint.zone,
+        node=endpoint.node,
+    )

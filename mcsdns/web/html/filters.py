@@ -5,9 +5,10 @@ import math
 from typing import Final
 from urllib.parse import urlencode
 
-from mcsdns.diagnostics.explain.facts import Question, Suggestion
+from mcsdns.diagnostics.explain.model import QuestionText, Suggestion
+from mcsdns.diagnostics.service_health import ClusterEndpoints
 from mcsdns.objects.model import Port
-from mcsdns.web.services import ClusterEndpoints, ServicePage, ServiceRow, Wanted
+from mcsdns.web.services import ServicePage, ServiceRow, Wanted
 from mcsdns.web.status import UpstreamStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
@@ -88,7 +89,7 @@ def suggestion_link(suggestion: Suggestion) -> str:
     return "?" + urlencode({"name": suggestion.name, "type": suggestion.type})
 
 
-def json_link(question: Question) -> str:
+def json_link(question: QuestionText) -> str:
     """Return where the explanation is in full."""
     return "api/explain?" + urlencode({"name": question.name, "type": question.type})
 

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
 from mcsdns.web import params

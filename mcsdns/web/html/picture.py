@@ -9,18 +9,18 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import (
-    Endpoint,
+from mcsdns.diagnostics.explain.model import (
     Explanation,
     Import,
-    Port,
-    Reason,
-    Shape,
+    NameParts,
     ShapeKind,
     Slice,
+    SliceEndpoint,
+    VerdictReason,
 )
-from mcsdns.diagnostics.explain.words import counted, label_text, listed
+from mcsdns.diagnostics.explain.present import counted, label_text, listed
 from mcsdns.dns import name as names
+from mcsdns.objects.model import Port
 
 _MOST_CLUSTERS: Final = 12
 _MOST_ENDPOINTS: Final = 12
@@ -103,20 +103,20 @@ class Picture(msgspec.Struct, frozen=True):
 
 _ZONE, _FORM, _IMPORT, _SLICES, _RECORDS = range(5)
 _STOPS_AT: Final = {
-    Reason.OUTSIDE_ZONES: _ZONE,
-    Reason.NOT_READ_YET: _ZONE,
-    Reason.PER_CLUSTER_FORM: _FORM,
-    Reason.NAMESPACE_NOT_SERVED: _FORM,
-    Reason.NO_NAMESPACE: _IMPORT,
-    Reason.NO_IMPORT: _IMPORT,
-    Reason.SLICES_WITHOUT_IMPORT: _IMPORT,
-    Reason.NO_READY_ENDPOINT: _SLICES,
-    Reason.ENDPOINT_NOT_SERVED: _SLICES,
-    Reason.NO_SUCH_ENDPOINT: _SLICES,
-    Reason.NO_SUCH_PORT: _RECORDS,
-    Reason.NO_RECORD_OF_TYPE: _RECORDS,
-    Reason.EMPTY_NON_TERMINAL: _RECORDS,
-    Reason.TYPE_NOT_SERVED: _RECORDS,
+    VerdictReason.OUTSIDE_ZONES: _ZONE,
+    VerdictReason.NOT_READ_YET: _ZONE,
+    VerdictReason.PER_CLUSTER_FORM: _FORM,
+    VerdictReason.NAMESPACE_NOT_SERVED: _FORM,
+    VerdictReason.NO_NAMESPACE: _IMPORT,
+    VerdictReason.NO_IMPORT: _IMPORT,
+    VerdictReason.SLICES_WITHOUT_IMPORT: _IMPORT,
+    VerdictReason.NO_READY_ENDPOINT: _SLICES,
+    VerdictReason.ENDPOINT_NOT_SERVED: _SLICES,
+    VerdictReason.NO_SUCH_ENDPOINT: _SLICES,
+    VerdictReason.NO_SUCH_PORT: _RECORDS,
+    VerdictReason.NO_RECORD_OF_TYPE: _RECORDS,
+    VerdictReason.EMPTY_NON_TERMINAL: _RECORDS,
+    VerdictReason.TYPE_NOT_SERVED: _RECORDS,
 }
 
 
@@ -124,7 +124,7 @@ def draw(explanation: Explanation) -> Picture:
     """Make the picture of an explanation."""
     answer = explanation.reply.answer
     return Picture(
-        tone="good" if explanation.verdict.reason is Reason.RECORDS else "bad",
+        tone="good" if explanation.verdict.reason is VerdictReason.RECORDS else "bad",
         parts=tuple(_parts(explanation)),
         steps=tuple(_steps(explanation)),
         records=answer[:_MOST_RECORDS],
@@ -135,9 +135,9 @@ def draw(explanation: Explanation) -> Picture:
 def _stop(explanation: Explanation) -> int | None:
     """Return the step at which the answer was decided; None where the walk went to its end."""
     reason, shape = explanation.verdict.reason, explanation.shape
-    if reason is Reason.NO_ADDRESS:
+    if reason is VerdictReason.NO_ADDRESS:
         return _RECORDS if explanation.service_import is None else _IMPORT
-    if reason is Reason.NO_SUCH_NAME:
+    if reason is VerdictReason.NO_SUCH_NAME:
         return _RECORDS if shape.kind is ShapeKind.ENDPOINT else _FORM
     return _STOPS_AT.get(reason)
 
@@ -163,7 +163,7 @@ def _labels(name: str) -> tuple[bytes, ...]:
     return names.labels_of(names.wire_from_text(name))
 
 
-def _below(shape: Shape, count: int) -> Iterable[tuple[str, int]]:
+def _below(shape: NameParts, count: int) -> Iterable[tuple[str, int]]:
     """Say of what kind the labels below the zone are, and how many each kind has."""
     if shape.kind is ShapeKind.NAMESPACE:
         return (("namespace", 1), ("svc", 1))
@@ -314,7 +314,7 @@ def _origin(piece: Slice) -> str:
     return piece.origin or (f"resourceVersion {piece.resource_version}").rstrip()
 
 
-def _dot(endpoint: Endpoint, asked: str, *, from_spec: bool) -> Dot:
+def _dot(endpoint: SliceEndpoint, asked: str, *, from_spec: bool) -> Dot:
     why_not = endpoint.why_not
     if from_spec:  # why it does not count is said once, for all
         why_not = "" if endpoint.ready else "not ready"

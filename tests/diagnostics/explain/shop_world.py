@@ -3,8 +3,8 @@
 from typing import Any
 
 from mcsdns.config import Settings
-from mcsdns.diagnostics.explain.decision import explain
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.explain import explain
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.events import InitApply, InitDone
 from mcsdns.objects.model import Kind
@@ -212,4 +212,4 @@ class Explained(ZoneState):
         """Explain `NAME` or `NAME TYPE`."""
         name, _, rtype = question.partition(" ")
         qtype = type_number(rtype or "A")
-        return explain(self.store, self.tree, self.answerer, name, qtype, self.problems)
+        return explain(self, name, qtype)

@@ -9,8 +9,8 @@ import yaml
 
 from mcsdns import config
 from mcsdns.app import serve
-from mcsdns.diagnostics.explain.decision import explain
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.explain import explain
+from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_number
@@ -42,14 +42,14 @@ def test_explanation_is_what_is_answered(file: dict) -> None:  # type: ignore[ty
         if " " in name or "version" in case.get("with", {}):
             continue  # another class or EDNS version
         qtype = type_number(rest[0])
-        found = explain(world.store, world.tree, world.answerer, name, qtype)
+        found = explain(world, name, qtype)
         assert found.reply.rcode == case.get("rcode", "NOERROR"), case["ask"]
         assert (found.verdict.reason == "records") == bool(found.reply.answer), case["ask"]
         assert to_text(found).startswith(f"{found.verdict.result}: ")
         assert msgspec.json.decode(to_json(found), type=Explanation) == found
         for each in found.suggestions:
             rtype = type_number(each.type)
-            again = explain(world.store, world.tree, world.answerer, each.name, rtype)
+            again = explain(world, each.name, rtype)
             assert bool(again.reply.answer) == each.resolves, (case["ask"], each)
 
 
@@ -62,7 +62,7 @@ def test_addresses_of_endpoints_that_count_are_those_of_the_zone(
         if imported.type is not ImportType.HEADLESS:
             continue
         name = f"{service}.{namespace}.svc.{names.to_text(zone)}"
-        found = explain(world.store, world.tree, world.answerer, name, 1)
+        found = explain(world, name, 1)
         counting = {
             address
             for piece in found.slices

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mcsdns.diagnostics.explain.facts import Explanation
+from mcsdns.diagnostics.explain.model import Explanation
 from tests.diagnostics.explain.shop_world import SHOP, Explained, at
 
 ZONE = "clusterset.local"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.diagnostics.explain.decision import explain
+from mcsdns.diagnostics.explain.explain import explain
+from mcsdns.diagnostics.explain.present import listed
 from mcsdns.diagnostics.explain.text import to_json, to_text
-from mcsdns.diagnostics.explain.words import listed
 from mcsdns.dns import read_query, write_query
 from mcsdns.dns.name import wire_from_text
 from mcsdns.dns.rdata import type_number
@@ -285,13 +285,13 @@ def test_any_question_is_explained_as_it_is_answered(
     except InvalidNameError:
         return
     world = EVERYTHING
-    found = explain(world.store, world.tree, world.answerer, name, qtype, world.problems)
+    found = explain(world, name, qtype)
     query = read_query(write_query(0, asked, qtype))
     assert query is not None
     assert found.reply.rcode == rcode_text(world.answerer.answer_query(query).response.rcode)
     assert to_text(found).startswith(f"{found.verdict.result}: ")
     for each in found.suggestions:
-        again = explain(world.store, world.tree, world.answerer, each.name, type_number(each.type))
+        again = explain(world, each.name, type_number(each.type))
         assert bool(again.reply.answer) == each.resolves
 
 

@@ -1,17 +1,17 @@
 """The explanation as plain values: `--json` prints these structs field by field.
 
 Field names and the words of the enums are a contract with programs (docs/explain.md): add, do not
-rename. Names are absolute, in presentation form with the trailing dot. No decision is made here.
+rename. Names are absolute, in presentation form with the trailing dot.
 """
 
 import enum
 
 import msgspec
 
-from mcsdns.objects.model import Condition
+from mcsdns.objects.model import Condition, Port
 
 
-class Reason(enum.StrEnum):
+class VerdictReason(enum.StrEnum):
     """Why the answer is what it is."""
 
     RECORDS = "records"
@@ -52,8 +52,8 @@ class ShapeKind(enum.StrEnum):
     BELOW_SERVICE = "below_service"
 
 
-class Question(msgspec.Struct, frozen=True):
-    """What was asked, as it was written."""
+class QuestionText(msgspec.Struct, frozen=True):
+    """The name and type of the query."""
 
     name: str
     type: str
@@ -68,15 +68,15 @@ class Verdict(msgspec.Struct, frozen=True):
     """
 
     result: str
-    reason: Reason
+    reason: VerdictReason
     summary: str
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """A name or type near to what was asked.
+    """A name or type near to that of the query.
 
     Attributes:
-        resolves: whether it has records of `type` now; if not, it is right in form only.
+        resolves: whether the name has records of `type` now; if not, only its form is right.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Suggestion(msgspec.Struct, frozen=True):
     why: str
 
 
-class Zone(msgspec.Struct, frozen=True):
-    """The zone the name is in, and the state of what is served.
+class ServedZone(msgspec.Struct, frozen=True):
+    """The zone that the name is in, and the state of all that is served.
 
     Attributes:
         name: None where the name is outside all of `served`.
@@ -102,8 +102,8 @@ class Zone(msgspec.Struct, frozen=True):
     namespaces: tuple[str, ...]
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """How the name was read; what it does not hold is None."""
+class NameParts(msgspec.Struct, frozen=True):
+    """The form of the name and its parts; a part that the form does not have is None."""
 
     kind: ShapeKind
     pattern: str
@@ -113,14 +113,6 @@ class Shape(msgspec.Struct, frozen=True):
     cluster: str | None = None
     port: str | None = None
     protocol: str | None = None
-
-
-class Port(msgspec.Struct, frozen=True):
-    """A port; without name or number it has no SRV record."""
-
-    name: str
-    protocol: str
-    number: int | None
 
 
 class JudgedCondition(Condition, frozen=True):
@@ -157,12 +149,12 @@ class Import(msgspec.Struct, frozen=True):
     addresses_from: str
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class SliceEndpoint(msgspec.Struct, frozen=True):
     """An endpoint of a slice.
 
     Attributes:
-        names: its own names, whether or not they are served.
-        why_not: why it does not count, or empty where it does.
+        names: the names of its own, whether or not they are served.
+        counts: whether the service is answered with it. why_not: why it is not, else empty.
     """
 
     addresses: tuple[str, ...]
@@ -192,11 +184,11 @@ class Slice(msgspec.Struct, frozen=True):
     resource_version: str
     origin: str
     malformed: str
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[SliceEndpoint, ...]
 
 
-class Cluster(msgspec.Struct, frozen=True):
-    """What is there of one cluster; malformed slices are not among it.
+class ClusterCounts(msgspec.Struct, frozen=True):
+    """What one cluster has of the service, malformed slices left out.
 
     Attributes:
         in_status: whether the ServiceImport's status names it.
@@ -209,7 +201,7 @@ class Cluster(msgspec.Struct, frozen=True):
     counting: int
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ObjectProblem(msgspec.Struct, frozen=True):
     """Something wrong with one of the objects."""
 
     origin: str
@@ -226,7 +218,7 @@ class Records(msgspec.Struct, frozen=True):
     srv: int
 
 
-class ExtendedError(msgspec.Struct, frozen=True):
+class EdeText(msgspec.Struct, frozen=True):
     """An Extended DNS Error (RFC 8914), sent to clients with EDNS."""
 
     code: int
@@ -234,12 +226,12 @@ class ExtendedError(msgspec.Struct, frozen=True):
     text: str
 
 
-class Reply(msgspec.Struct, frozen=True):
-    """The reply as the server decides it, before any limit of size."""
+class ReplyText(msgspec.Struct, frozen=True):
+    """The reply as it is decided, before any limit of size; a line for each record."""
 
     rcode: str
     flags: tuple[str, ...]
-    ede: ExtendedError | None
+    ede: EdeText | None
     answer: tuple[str, ...]
     authority: tuple[str, ...]
     additional: tuple[str, ...]
@@ -264,24 +256,24 @@ class Size(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """The whole walk from the question to the answer.
+    """The whole way from the query to the answer.
 
     Attributes:
-        service_import: None where there is none, or the name is of no service.
-        records: None where no such name is in the zone, or it is of no service.
-        long_names: names of the service that are left out, as they would be over 255 octets.
+        service_import: None where there is none, or the name belongs to no service.
+        records: None where the zone has no such name, or it belongs to no service.
+        long_names: names of the service that are left out because they exceed 255 octets.
     """
 
-    question: Question
+    question: QuestionText
     verdict: Verdict
     suggestions: tuple[Suggestion, ...]
-    zone: Zone
-    shape: Shape
+    zone: ServedZone
+    shape: NameParts
     service_import: Import | None
-    clusters: tuple[Cluster, ...]
+    clusters: tuple[ClusterCounts, ...]
     slices: tuple[Slice, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[ObjectProblem, ...]
     records: Records | None
     long_names: int
-    reply: Reply
+    reply: ReplyText
     sizes: tuple[Size, ...]
