@@ -13,7 +13,7 @@ from mcsdns.dns.types import RRType
 from mcsdns.objects import conditions
 from mcsdns.objects.model import Condition, EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.objects.store import Service, ServiceKey
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.records import why_not_counted
 from mcsdns.zone.tree import labels_of_key
 

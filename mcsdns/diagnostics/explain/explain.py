@@ -25,7 +25,7 @@ from mcsdns.dns.rdata import type_name
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import rcode_text
 from mcsdns.objects.model import Kind
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.manifests.documents import ANYTHING
 from mcsdns.zone.tree import Readiness
 

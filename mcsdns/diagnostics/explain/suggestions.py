@@ -23,7 +23,7 @@ from mcsdns.dns.name import Name
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRType
 from mcsdns.errors import InvalidNameError
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
@@ -108,13 +108,13 @@ def _candidates(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
     match walk.name:
         case ServiceName(below=below):
             if walk.node is None:
-                yield from _other_services(state, walk.labels, walk.zone.apex)
+                yield from _other_services(state, walk.labels, walk.apex)
             elif below and walk.node.names:
                 yield from _below_service(state, walk, walk.node)
         case NamespaceName():
-            yield from _of_namespace(state, label_text(walk.labels[0]), walk.zone.apex)
+            yield from _of_namespace(state, label_text(walk.labels[0]), walk.apex)
         case Fixed.ELSEWHERE:
-            yield from _with_svc(walk.labels, walk.zone.apex)
+            yield from _with_svc(walk.labels, walk.apex)
         case _:
             pass
 
@@ -233,11 +233,10 @@ def _services_by_namespace(state: ZoneState) -> dict[str, list[str]]:
 
 def _below_service(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[Candidate]:
     """Names of a service that are near to one that it does not have."""
-    assert walk.zone is not None
     labels = [label_text(label) for label in walk.labels[:-3]]
     for below, why in _near_names(state, walk, node, labels):
         variant = *(label.encode("ascii") for label in below.split(".") if label), *walk.labels[-3:]
-        yield from _candidate(walk.zone.apex, [variant], why)
+        yield from _candidate(walk.apex, [variant], why)
 
 
 def _near_names(

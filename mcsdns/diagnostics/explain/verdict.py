@@ -14,7 +14,7 @@ from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRset, RRType, rcode_text
 from mcsdns.objects import conditions
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.lookup import (
     NO_ADDRESS,
     NO_IMPORT,
@@ -202,7 +202,7 @@ def _about_nxdomain(state: ZoneState, walk: Walk, outcome: NxDomain) -> Said:
         return (
             VerdictReason.NO_SUCH_NAME,
             "no name of this form is in the zone; services are <service>.<namespace>.svc."
-            + shown(walk.zone.apex if walk.zone else names.ROOT),
+            + shown(walk.apex),
         )
     if not walk.node.names:
         return VerdictReason.NO_READY_ENDPOINT, _about_no_ready_endpoint(walk)

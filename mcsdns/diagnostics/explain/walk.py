@@ -22,11 +22,12 @@ from mcsdns.diagnostics.explain.present import label_text
 from mcsdns.diagnostics.service_health import EndpointCounter
 from mcsdns.dns import MAX_UDP_BYTES, Query, ip, read_query, write_opt, write_query
 from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from mcsdns.objects import conditions
 from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, ServiceImport
 from mcsdns.objects.store import ServiceKey
 from mcsdns.server.authority import Decision
-from mcsdns.server.world import ZoneState
+from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
@@ -61,6 +62,11 @@ class Walk(msgspec.Struct, frozen=True):
     slices: tuple[Slice, ...] = ()
 
     @property
+    def apex(self) -> Name:
+        """The apex of the zone; the root for a name outside all zones."""
+        return self.zone.apex if self.zone else names.ROOT
+
+    @property
     def headless(self) -> bool:
         """Whether the service is in the zone, and headless."""
         return self.node is not None and self.node.headless
@@ -88,9 +94,7 @@ class Walk(msgspec.Struct, frozen=True):
     def labels(self) -> tuple[bytes, ...]:
         """The labels of the name, in lower case, without those of the zone."""
         labels = names.labels_of(self.query.name)
-        return labels[
-            : len(labels) - len(names.labels_of(self.zone.apex if self.zone else names.ROOT))
-        ]
+        return labels[: len(labels) - len(names.labels_of(self.apex))]
 
 
 def decide(state: ZoneState, name: bytes, qtype: int) -> tuple[Query, Decision]:
