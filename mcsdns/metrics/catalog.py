@@ -12,8 +12,8 @@ import msgspec
 
 from mcsdns import stats
 from mcsdns.dns.types import Rcode, RRType
-from mcsdns.objects.census import MOST_CLUSTERS
 from mcsdns.objects.model import Kind as ObjectKind
+from mcsdns.objects.store import MOST_CLUSTERS
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 PREFIX: Final = "mcsdns_"

@@ -21,8 +21,8 @@ from mcsdns import __version__
 from mcsdns.metrics import catalog
 from mcsdns.metrics.catalog import ENDED, RESOURCES, Metric
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.objects import census
 from mcsdns.objects.model import Kind
+from mcsdns.objects.store import UNKNOWN
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.stats import HistogramStatistics, add_histograms
 
@@ -178,8 +178,8 @@ def _sockets(snapshot: Snapshot) -> Values:
 
 def _objects(snapshot: Snapshot) -> Values:
     store = snapshot.store
-    yield catalog.OBJECTS, (Kind.SERVICE_IMPORT.value, census.UNKNOWN), store.service_imports
-    yield catalog.OBJECTS, (Kind.ENDPOINT_SLICE.value, census.UNKNOWN), 0
+    yield catalog.OBJECTS, (Kind.SERVICE_IMPORT.value, UNKNOWN), store.service_imports
+    yield catalog.OBJECTS, (Kind.ENDPOINT_SLICE.value, UNKNOWN), 0
     for cluster, number in store.slices_of.items():
         yield catalog.OBJECTS, (Kind.ENDPOINT_SLICE.value, cluster), number
     yield catalog.SERVICES, (), store.service_imports

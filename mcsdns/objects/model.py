@@ -7,6 +7,7 @@ Spec: spec.md 4; KEP-1645; discovery.k8s.io/v1.
 """
 
 import enum
+from typing import ClassVar
 
 import msgspec
 
@@ -62,10 +63,13 @@ class ServiceImport(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An imported service.
 
     Attributes:
+        kind: for all of them.
         ips: packed clusterset addresses, in the object's order, no two equal.
         clusters: cluster IDs of `status.clusters`, lower case.
         origin: file and line, or empty; explained, never compared.
     """
+
+    kind: ClassVar = Kind.SERVICE_IMPORT
 
     namespace: str
     name: str
@@ -83,6 +87,11 @@ class ServiceImport(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     @property
     def key(self) -> tuple[str, str]:
         """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
+    def service_key(self) -> tuple[str, str]:
+        """Namespace and name of the service, which are those of the object."""
         return self.namespace, self.name
 
 
@@ -109,12 +118,15 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The endpoints of one service in one cluster, or some of them.
 
     Attributes:
+        kind: for all of them.
         service: the ServiceImport's name (label `multicluster.kubernetes.io/service-name`).
         cluster: source cluster ID, lower case, of one or two DNS labels.
         malformed: why the slice is not served at all, or empty.
         triggered_s: Unix time of the change that the slice shows, by the clock of its own cluster;
             0 where it does not say. Only measured by.
     """
+
+    kind: ClassVar = Kind.ENDPOINT_SLICE
 
     namespace: str
     name: str
@@ -132,6 +144,11 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     def key(self) -> tuple[str, str]:
         """Namespace and name."""
         return self.namespace, self.name
+
+    @property
+    def service_key(self) -> tuple[str, str]:
+        """Namespace and name of the service that the slice is labelled for."""
+        return self.namespace, self.service
 
 
 Object = ServiceImport | EndpointSlice

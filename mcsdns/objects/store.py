@@ -5,13 +5,19 @@ objects say; it knows no DNS names and no time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
-from mcsdns.objects.census import Census
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
+
+MOST_CLUSTERS: Final = 64
+"""So many clusters are counted apart: whoever writes slices must not make metrics without end."""
+OTHER: Final = "other"
+UNKNOWN: Final = ""
 
 ServiceKey = tuple[str, str]
 """Namespace and service name."""
@@ -31,7 +37,7 @@ class Statistics(msgspec.Struct, frozen=True):
 
     Attributes:
         endpoints: those of slices whose service is imported. ready_endpoints: among them.
-        slices_of: slices by source cluster, of at most `census.MOST_CLUSTERS` each alone; under no
+        slices_of: slices by source cluster, of at most `MOST_CLUSTERS` each alone; under no
             name those of no usable cluster.
     """
 
@@ -53,7 +59,7 @@ class Store:
         self._slices: dict[ObjectKey, EndpointSlice] = {}
         self._slices_of: dict[ServiceKey, dict[str, EndpointSlice]] = {}
         self._unseen: dict[tuple[Kind, str], set[ObjectKey]] = {}
-        self._census = Census()
+        self._counts = _Counts()
 
     def apply(self, event: Event) -> set[ServiceKey]:
         """Take one event and return the services it may have changed."""
@@ -112,10 +118,10 @@ class Store:
 
     def statistics(self) -> Statistics:
         """Return the counts, which are kept up to date: nothing is walked."""
-        census, slices = self._census, len(self._slices)
-        ready = census.endpoints - census.unready
+        counts, slices = self._counts, len(self._slices)
+        ready = counts.endpoints - counts.unready
         return Statistics(
-            len(self._imports), slices, census.endpoints, ready, census.slices(slices)
+            len(self._imports), slices, counts.endpoints, ready, counts.slices_of(slices)
         )
 
     def _keys(self, kind: Kind, namespace: str) -> set[ObjectKey]:
@@ -128,18 +134,17 @@ class Store:
     def _put(self, thing: Object) -> set[ServiceKey]:
         if self.namespaces and thing.namespace not in self.namespaces:
             return set()
-        if isinstance(thing, ServiceImport):
-            self._saw(Kind.SERVICE_IMPORT, thing.key)
-            before = self._imports.get(thing.key)
-            if before == thing:
-                return set()
-            if before is None:
-                for piece in self._slices_of.get(thing.key, {}).values():
-                    self._census.serve(piece)
-            self._imports[thing.key] = thing
-            return {thing.key}
-        self._saw(Kind.ENDPOINT_SLICE, thing.key)
-        return self._put_slice(thing)
+        self._saw(thing.kind, thing.key)
+        if isinstance(thing, EndpointSlice):
+            return self._put_slice(thing)
+        before = self._imports.get(thing.key)
+        if before == thing:
+            return set()
+        if before is None:
+            for piece in self._slices_of.get(thing.key, {}).values():
+                self._counts.add_endpoints(piece, 1)
+        self._imports[thing.key] = thing
+        return {thing.key}
 
     def _saw(self, kind: Kind, key: ObjectKey) -> None:
         for namespace in ("", key[0]):
@@ -153,9 +158,9 @@ class Store:
             return set()
         changed = self._remove(Kind.ENDPOINT_SLICE, piece.key) if before else set[ServiceKey]()
         self._slices[piece.key] = piece
-        service = (piece.namespace, piece.service)
+        service = piece.service_key
         self._slices_of.setdefault(service, {})[piece.name] = piece
-        self._census.add(piece, imported=service in self._imports)
+        self._counts.add(piece, 1, imported=service in self._imports)
         changed.add(service)
         return changed
 
@@ -165,15 +170,51 @@ class Store:
             if self._imports.pop(key, None) is None:
                 return set()
             for piece in self._slices_of.get(key, {}).values():
-                self._census.drop(piece)
+                self._counts.add_endpoints(piece, -1)
             return {key}
         if key not in self._slices:
             return set()
         piece = self._slices.pop(key)
-        service = (piece.namespace, piece.service)
+        service = piece.service_key
         siblings = self._slices_of[service]
         del siblings[piece.name]
         if not siblings:
             del self._slices_of[service]
-        self._census.remove(piece, imported=service in self._imports)
+        self._counts.add(piece, -1, imported=service in self._imports)
         return {service}
+
+
+class _Counts:
+    """Running counts of what the store holds, so that nobody has to walk all of it to know.
+
+    Attributes:
+        endpoints, unready: of imported services; how many of them are not ready.
+    """
+
+    def __init__(self) -> None:
+        self.endpoints = self.unready = 0
+        self._slices: dict[str, int] = {}
+
+    def add(self, piece: EndpointSlice, number: int, *, imported: bool) -> None:
+        """Count a slice (`number` 1) or no more (-1), with its endpoints if it is of a service."""
+        cluster = UNKNOWN if piece.malformed else piece.cluster  # which then may be any text
+        self._slices[cluster] = self._slices.get(cluster, 0) + number
+        if not self._slices[cluster]:
+            del self._slices[cluster]
+        if imported:
+            self.add_endpoints(piece, number)
+
+    def add_endpoints(self, piece: EndpointSlice, number: int) -> None:
+        """Count the endpoints of a slice, or no more, as its service is imported or no more."""
+        self.endpoints += number * len(piece.endpoints)
+        for endpoint in piece.endpoints:
+            if not endpoint.ready:
+                self.unready += number
+
+    def slices_of(self, total: int) -> dict[str, int]:
+        """Return how many of all slices each cluster has; those past the first ones are `other`."""
+        shown = dict(islice(self._slices.items(), MOST_CLUSTERS))
+        rest = total - sum(shown.values())
+        if rest:
+            shown[OTHER] = shown.get(OTHER, 0) + rest
+        return shown

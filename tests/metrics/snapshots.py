@@ -13,8 +13,8 @@ from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects import store
 from mcsdns.objects.model import Kind
 from mcsdns.server import forward_handler, handler, packet_cache, tcp, udp, zone_state
-from mcsdns.sources import deletion_guard, keeper
-from mcsdns.sources.kubernetes import watched
+from mcsdns.sources import deletion_guard, snapshot
+from mcsdns.sources.kubernetes import watcher
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.manifests import source
 from mcsdns.stats import Histogram, HistogramStatistics
@@ -56,16 +56,16 @@ def full(**fields: Any) -> Snapshot:
         manifests=source.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
         guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
-        snapshot_writer=keeper.Statistics(7, 1, 990.0, "no room"),
+        snapshot_writer=snapshot.Statistics(7, 1, 990.0, "no room"),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
     )
     return msgspec.structs.replace(everything, **fields)
 
 
-def watch(kind: Kind, **fields: Any) -> watched.Statistics:
+def watch(kind: Kind, **fields: Any) -> watcher.Statistics:
     """A follower that has listed, watched and failed once."""
-    some = watched.Statistics(
+    some = watcher.Statistics(
         *(kind, "", True, True, 2, 3, 40, 5, 1, {Trouble.EXPIRED: 1}, 2),
         heard_age_s=12.5,
         skipped={"bad_port": 1},

@@ -21,15 +21,15 @@ from mcsdns.errors import ObjectError, SourceError
 from mcsdns.objects.decode import SliceProfile, slice_selector
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
-from mcsdns.sources import deletion_guard, keeper, snapshot
+from mcsdns.sources import deletion_guard, snapshot
 from mcsdns.sources.base import Sink, SourceState
 from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
-from mcsdns.sources.keeper import Known, SnapshotWriter, SnapshotWriterSettings
-from mcsdns.sources.kubernetes import discovery, watched
+from mcsdns.sources.kubernetes import discovery, watcher
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.kubernetes.watcher import Follower, Scope, Timing
 from mcsdns.sources.manifests.documents import Located
+from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings
 
 if TYPE_CHECKING:  # it takes long to import, and only a server of an API server's objects needs it
     from mcsdns.sources.kubernetes.api import ApiServer
@@ -103,9 +103,9 @@ class Statistics(msgspec.Struct, frozen=True):
         watches: one for each kind and namespace. snapshot: None where none is written.
     """
 
-    watches: Sequence[watched.Statistics]
+    watches: Sequence[watcher.Statistics]
     guard: deletion_guard.Statistics
-    snapshot: keeper.Statistics | None
+    snapshot: snapshot.Statistics | None
 
 
 class KubernetesSource:

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
@@ -21,7 +21,6 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Event, Init, InitDone
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes.backoff import Backoff
 from mcsdns.sources.kubernetes.codec import ApiError, ApiStatus, Decoder, Reading, read_page
 from mcsdns.sources.kubernetes.discovery import path_of
 from mcsdns.sources.kubernetes.reflector import (
@@ -43,7 +42,6 @@ from mcsdns.sources.kubernetes.reflector import (
     Trouble,
     Watch,
 )
-from mcsdns.sources.kubernetes.watched import Statistics
 
 if TYPE_CHECKING:
     from mcsdns.sources.kubernetes.api import ApiResponse, ApiServer
@@ -96,6 +94,33 @@ class Scope(msgspec.Struct, frozen=True):
     namespace: str = ""
     selector: str = ""
     profile: SliceProfile = SliceProfile.MCS
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of one follower.
+
+    Attributes:
+        lists, watches: begun. lines: of watches. bookmarks: among them.
+        problems: objects with something wrong. skipped: the same by reason, an object once each.
+        troubles: how often a request failed, by way. ended: watches that ended in order.
+        heard_age_s: seconds since anything was heard. known_age_s: since everything was known, 0
+            while the watch is open.
+    """
+
+    kind: Kind
+    namespace: str
+    synced: bool
+    connected: bool
+    lists: int
+    watches: int
+    lines: int
+    bookmarks: int
+    problems: int
+    troubles: Mapping[Trouble, int]
+    ended: int = 0
+    heard_age_s: float = 0.0
+    known_age_s: float = 0.0
+    skipped: Mapping[str, int] = {}
 
 
 class Owner(Protocol):
@@ -420,6 +445,26 @@ class Follower:
             if problem not in known:
                 self._logged += self._reflector.state is not State.WATCHING
                 _log(problem, self._logged)
+
+
+class Backoff:
+    """Delays that double, each between half of itself and the whole."""
+
+    def __init__(self, rng: random.Random, first_s: float, most_s: float) -> None:
+        """Begin at `first_s` and stay at `most_s`, in seconds."""
+        self._rng = rng
+        self._first_s = self._delay_s = first_s
+        self._most_s = most_s
+
+    def next_s(self) -> float:
+        """Return the seconds to wait before the next attempt."""
+        delay_s = self._delay_s
+        self._delay_s = min(2 * delay_s, self._most_s)
+        return delay_s * self._rng.uniform(0.5, 1)
+
+    def reset(self) -> None:
+        """Begin anew: it went well for a while."""
+        self._delay_s = self._first_s
 
 
 class Silence:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.sources.kubernetes.backoff import Backoff
+from mcsdns.sources.kubernetes.watcher import Backoff
 
 
 class Fixed(random.Random):

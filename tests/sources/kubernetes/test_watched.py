@@ -6,7 +6,7 @@ import pytest
 
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.sources.kubernetes.watched import Statistics
+from mcsdns.sources.kubernetes.watcher import Statistics
 from tests.scripted.api import FakeApi
 from tests.scripted.followed import Clock, Followed, endpoint_slice, service_import
 from tests.scripted.history import ENDPOINT_SLICE, SERVICE_IMPORT

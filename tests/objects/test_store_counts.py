@@ -3,11 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.objects.census import MOST_CLUSTERS, OTHER
 from mcsdns.objects.decode import decode
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import EndpointSlice, Kind, Object
-from mcsdns.objects.store import Statistics, Store
+from mcsdns.objects.store import MOST_CLUSTERS, OTHER, Statistics, Store
 from tests.worlds import endpoint_slice, service_import
 
 

@@ -5,19 +5,19 @@ import anyio
 import pytest
 
 from mcsdns.sources import snapshot
-from mcsdns.sources.keeper import Known, SnapshotWriter, SnapshotWriterSettings, wait_for
+from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings, wait_for
 from tests.sources.test_snapshot import DAY_S, HERE, WORLD
 
 
 class Script:
-    """A clock, a source, and a keeper whose every wait the test decides about."""
+    """A clock, a source, and a snapshot writer whose every wait the test decides about."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.now_s = 1000.0
         self.known: Known | None = None
         self.objects = list(WORLD)
-        self.keeper = SnapshotWriter(
+        self.writer = SnapshotWriter(
             str(path),
             HERE,
             lambda: self.known,
@@ -43,7 +43,7 @@ class Script:
         """Let so much time pass."""
         self._end_s = self.now_s + seconds
         with anyio.CancelScope() as self._scope:
-            await self.keeper.run()
+            await self.writer.run()
         self.now_s = self._end_s
 
     def sync(self, *, is_fresh: bool = True) -> None:
@@ -51,7 +51,7 @@ class Script:
 
     @property
     def writes(self) -> int:
-        return self.keeper.statistics().writes
+        return self.writer.statistics().writes
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ async def script(tmp_path: Path) -> Script:
 
 async def test_nothing_is_written_before_the_sync(script: Script) -> None:
     await script.run(3600)
-    script.keeper.note_change()
+    script.writer.note_change()
     await script.run(3600)
-    await script.keeper.flush()
+    await script.writer.flush()
     assert not script.path.exists()
 
 
@@ -81,7 +81,7 @@ async def test_changes_are_written_at_most_every_interval(script: Script) -> Non
     await script.run(0)
     assert script.writes == 1
     for _ in range(100):
-        script.keeper.note_change()
+        script.writer.note_change()
         await script.run(0.1)
     assert script.writes in {2, 3}
     await script.run(5)
@@ -93,7 +93,7 @@ async def test_changes_are_written_at_most_every_interval(script: Script) -> Non
 async def test_a_change_long_after_the_last_one_is_written_at_once(script: Script) -> None:
     script.sync()
     await script.run(100)
-    script.keeper.note_change()
+    script.writer.note_change()
     await script.run(0)
     assert script.writes == 2
 
@@ -106,13 +106,13 @@ async def test_a_change_wakes_who_waits(tmp_path: Path) -> None:
     async def wait(event: anyio.Event, seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 1:
-            script.keeper.note_change()
+            script.writer.note_change()
             await event.wait()
         else:
             group.cancel_scope.cancel()
             await anyio.lowlevel.checkpoint()
 
-    script.keeper = SnapshotWriter(
+    script.writer = SnapshotWriter(
         str(script.path),
         HERE,
         lambda: script.known,
@@ -122,7 +122,7 @@ async def test_a_change_wakes_who_waits(tmp_path: Path) -> None:
         wait,
     )
     async with anyio.create_task_group() as group:
-        group.start_soon(script.keeper.run)
+        group.start_soon(script.writer.run)
     assert waits == [600, 5]
 
 
@@ -131,7 +131,7 @@ async def test_a_fresh_source_is_written_now_and_then(script: Script) -> None:
         script.sync()
         await script.run(600)
     assert script.writes == 3
-    assert script.keeper.statistics().as_of_s == 1_700_001_600.0
+    assert script.writer.statistics().as_of_s == 1_700_001_600.0
 
 
 async def test_a_stale_source_is_not_written_without_a_change(script: Script) -> None:
@@ -140,7 +140,7 @@ async def test_a_stale_source_is_not_written_without_a_change(script: Script) ->
     script.sync(is_fresh=False)
     await script.run(3600)
     assert script.writes == 1
-    script.keeper.note_change()  # as when the guard lets go
+    script.writer.note_change()  # as when the guard lets go
     await script.run(5)
     assert script.writes == 2
     script.sync()
@@ -155,13 +155,13 @@ async def test_a_failure_is_logged_once_and_tried_again(
     script = Script(tmp_path / "folder" / "snapshot")
     script.sync()
     await script.run(200)
-    found = script.keeper.statistics()
+    found = script.writer.statistics()
     assert (found.writes, found.failures) == (0, 4)
     assert "No such file or directory" in found.problem
     assert len(caplog.records) == 1
     (tmp_path / "folder").mkdir()
     await script.run(60)
-    assert script.keeper.statistics().problem == ""
+    assert script.writer.statistics().problem == ""
     assert script.writes == 1
     assert caplog.messages[1:] == [f"snapshot {script.path}: written again"]
 
@@ -175,7 +175,7 @@ async def test_a_change_during_a_write_is_written_by_the_next(
     async def write_while_it_changes(*arguments: object) -> None:
         if script.writes == 0:
             script.objects.pop()
-            script.keeper.note_change()
+            script.writer.note_change()
         await write(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(snapshot, "write", write_while_it_changes)
@@ -188,10 +188,10 @@ async def test_a_change_during_a_write_is_written_by_the_next(
 async def test_what_changed_last_is_written_at_the_end(script: Script) -> None:
     script.sync()
     await script.run(0)
-    await script.keeper.flush()
+    await script.writer.flush()
     assert script.writes == 1
-    script.keeper.note_change()
-    await script.keeper.flush()
+    script.writer.note_change()
+    await script.writer.flush()
     assert script.writes == 2
 
 
