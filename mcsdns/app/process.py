@@ -50,7 +50,7 @@ class Answering(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """Sockets, what answers on them, and how all of it does (`web.operator.Operator`).
+    """Sockets, what answers on them, and how all of it does (`web.status.Operator`).
 
     Attributes:
         settings: in force. generation, forwarding: what answers come from.

@@ -1,7 +1,7 @@
-"""The API and the page for whoever runs the server: read-only, answered from what it holds now.
+"""The API for the operator of a server: read-only JSON, made from what the server holds now.
 
-Every answer is JSON but the page. What costs much is bounded: the list of services is made in
-short turns, and `explain`, which cannot be, has a small share of the loop's time.
+What costs much is bounded: services are listed in short slices, and `explain`, which cannot be cut,
+has a small share of the loop's time.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,116 +12,109 @@ from aiohttp import web
 
 from mcsdns.diagnostics.explain.explain import explain
 from mcsdns.diagnostics.explain.model import Explanation
-from mcsdns.web import params, security
+from mcsdns.web import params
 from mcsdns.web.fairness import BusyError, Gate, page_timeslice
-from mcsdns.web.html.page import StatusPage, statics
-from mcsdns.web.operator import Operator
-from mcsdns.web.params import AskedName, BadRequestError
-from mcsdns.web.rates import Sampler
-from mcsdns.web.services import ServicePage, Wanted, find
-from mcsdns.web.status import status_of, upstreams_of
+from mcsdns.web.params import BadRequestError, NameAndType
+from mcsdns.web.rates import Rates, Sampler
+from mcsdns.web.services import ListOptions, ServicePage, list_services
+from mcsdns.web.status import Operator, Status, Upstreams, status_of, upstreams_of
 
 _EXPLAIN_SHARE: Final = 0.05
 _EXPLAIN_PAUSE_S: Final = 0.1
 
 SAMPLER: Final = web.AppKey("sampler", Sampler)
 
-Answer = Callable[[web.Request], Awaitable[object]]
 
-
-def add_routes(app: web.Application, operator: Operator) -> None:
-    """Serve the status page and its API from an application, and guard all that it serves."""
-    security.put_up(app)
-    admin = Admin(operator)
-    page = StatusPage(operator, admin.sampler, admin.explained, admin.listed)
-    app[SAMPLER] = admin.sampler
-    app.cleanup_ctx.append(admin.sampler.running)
-    app.router.add_get("/", page.show)
-    for name, static in statics():
-        app.router.add_get(f"/static/{name}", static)
-    for name, answer in admin.answers().items():
-        app.router.add_get(f"/api/{name}", _as_json(answer))
-
-
-class Admin:
-    """Answers what is asked about one running server.
-
-    Attributes:
-        sampler: its rates.
-    """
+class AdminApi:
+    """Answers requests about one running server; the status page shows the same values."""
 
     def __init__(self, operator: Operator) -> None:
-        """Take the server; nothing is asked of it yet."""
-        self.sampler = Sampler(operator)
         self._operator = operator
+        self._sampler = Sampler(operator)
         self._to_explain = Gate(_EXPLAIN_SHARE, _EXPLAIN_PAUSE_S)
         self._to_list = Gate()
 
-    def answers(self) -> dict[str, Answer]:
-        """Return what answers each name below `/api/`."""
-        return {
-            "explain": self._explain,
-            "services": self._services,
-            "sources": self._sources,
-            "upstreams": self._upstreams,
-            "rates": self._rates,
-        }
+    def add_routes(self, app: web.Application) -> None:
+        """Serve everything below `/api/` from an application."""
+        app[SAMPLER] = self._sampler
+        app.cleanup_ctx.append(self._sampler.running)
+        for name, answer in (
+            ("explain", self._explain),
+            ("services", self._services),
+            ("sources", self._sources),
+            ("upstreams", self._upstreams),
+            ("rates", self._rates),
+        ):
+            app.router.add_get(f"/api/{name}", _as_json(answer))
 
-    async def explained(self, question: AskedName) -> Explanation:
-        """Explain a name, when it is its turn.
+    async def explain(self, question: NameAndType) -> Explanation:
+        """Explain the answer to a question, when its time has come.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many requests wait.
         """
         async with self._to_explain.passed():
             return explain(self._operator.world, question.name, question.qtype)
 
-    async def listed(self, wanted: Wanted) -> ServicePage:
-        """List services, when it is its turn.
+    async def list_services(self, options: ListOptions) -> ServicePage:
+        """List services, when its time has come.
 
         Raises:
-            BusyError: too many wait.
+            BusyError: too many requests wait.
         """
         async with self._to_list.passed():
-            return await find(self._operator.world, wanted, page_timeslice())
+            return await list_services(self._operator.world, options, page_timeslice())
+
+    def status(self) -> Status:
+        """Return how the server is; its counters may be a second old."""
+        return status_of(self._operator, self._sampler.latest)
+
+    def upstreams(self) -> Upstreams:
+        """Return how names outside the zones are answered."""
+        return upstreams_of(self._operator, self._sampler.latest)
+
+    def rates(self) -> Rates:
+        """Return the answers per second of the last minutes."""
+        return self._sampler.ring.rates()
 
     async def _explain(self, request: web.Request) -> object:
-        return await self.explained(params.question_of(request))
+        return await self.explain(params.read_question(params.of(request, "name", "type")))
 
     async def _services(self, request: web.Request) -> object:
-        return await self.listed(params.wanted_of(request))
+        parameters = params.of(request, "q", "troubled", "after", "limit")
+        return await self.list_services(params.read_options(parameters))
 
     async def _sources(self, request: web.Request) -> object:
-        params.parameters_of(request, ())
-        return status_of(self._operator, self.sampler.latest)
+        params.of(request)
+        return self.status()
 
     async def _upstreams(self, request: web.Request) -> object:
-        params.parameters_of(request, ())
-        return upstreams_of(self._operator, self.sampler.latest)
+        params.of(request)
+        return self.upstreams()
 
     async def _rates(self, request: web.Request) -> object:
-        params.parameters_of(request, ())
-        return self.sampler.ring.rates()
+        params.of(request)
+        return self.rates()
 
 
-def _as_json(answer: Answer) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def respond(request: web.Request) -> web.Response:
+def _as_json(
+    answer: Callable[[web.Request], Awaitable[object]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        status, headers, document = 200, dict[str, str](), object()
         try:
-            return _json(await answer(request))
+            document = await answer(request)
         except BadRequestError as error:
-            return _json({"error": str(error)}, 400)
+            status, document = 400, {"error": str(error)}
         except BusyError as error:
-            return _json({"error": str(error)}, 429, error.retry_s)
+            status, document = 429, {"error": str(error)}
+            headers["Retry-After"] = str(error.retry_s)
+        return web.Response(
+            body=msgspec.json.encode(document),
+            status=status,
+            headers=headers,
+            content_type="application/json",
+            charset="utf-8",
+        )
 
-    return respond
-
-
-def _json(document: object, status: int = 200, retry_s: int = 0) -> web.Response:
-    headers = {"Retry-After": str(retry_s)} if retry_s else None
-    return web.Response(
-        body=msgspec.json.encode(document),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
-    )
+    return handle

@@ -1,6 +1,5 @@
-"""What a request asks for: its parameters read strictly, and what is wrong with them said."""
+"""The parameters of a request, read strictly; whatever is wrong with them is a BadRequestError."""
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -9,42 +8,48 @@ from aiohttp import web
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_number
 from mcsdns.errors import InvalidNameError
-from mcsdns.web.services import MOST_ROWS, Wanted
+from mcsdns.web.services import MOST_ROWS, ListOptions
 
 _MOST_TEXT: Final = 255
 _MOST_NAME: Final = 1100
-"""Octets of a name in presentation form: 253, each written `\\DDD`, and then some."""
+"""Characters of a name in presentation form: 253 octets, each written `\\DDD`, and some more."""
 
 
 class BadRequestError(Exception):
     """A parameter is wrong; says which, why and what to write."""
 
 
-class AskedName(msgspec.Struct, frozen=True):
-    """A name in presentation form and a type that there is, both as they were written."""
+class NameAndType(msgspec.Struct, frozen=True):
+    """What to explain: a name in presentation form, as it was written, and a type."""
 
     name: str
-    type: str
     qtype: int
 
 
-def question_of(request: web.Request) -> AskedName:
-    """Read `name` and `type`, which is A where it is left out.
+def of(request: web.Request, *known: str) -> dict[str, str]:
+    """Return the parameters of a request.
+
+    Raises:
+        BadRequestError: one is not known, or is there twice.
+    """
+    found: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in known:
+            takes = f"takes {', '.join(known)}" if known else "takes none"
+            raise BadRequestError(f"{name[:40]!r} is no parameter here; {request.path} {takes}")
+        if name in found:
+            raise BadRequestError(f"{name}: it stands there twice; keep one")
+        found[name] = value
+    return found
+
+
+def read_question(parameters: dict[str, str]) -> NameAndType:
+    """Read `name`, and `type`, which is A by default.
 
     Raises:
         BadRequestError: one of them is wrong, or there is no name.
     """
-    parameters = _parameters(request, ("name", "type"))
-    return read_question(parameters.get("name", ""), parameters.get("type", ""))
-
-
-def read_question(name: str, rtype: str) -> AskedName:
-    """Read a name and a type.
-
-    Raises:
-        BadRequestError: one of them is wrong, or there is no name.
-    """
-    name, rtype = name.strip(), rtype.strip() or "A"
+    name, rtype = parameters.get("name", "").strip(), parameters.get("type", "").strip() or "A"
     if not name:
         raise BadRequestError(
             "name: it is empty; give a name such as web.shop.svc.clusterset.local"
@@ -58,25 +63,16 @@ def read_question(name: str, rtype: str) -> AskedName:
             f"name: {error}; give a name such as web.shop.svc.clusterset.local"
         ) from None
     try:
-        return AskedName(name, rtype.upper(), type_number(rtype[:_MOST_TEXT]))
+        return NameAndType(name, type_number(rtype[:_MOST_TEXT]))
     except ValueError as error:
         raise BadRequestError(f"type: {error}; give a type such as A, AAAA or SRV") from None
 
 
-def wanted_of(request: web.Request) -> Wanted:
-    """Read `q`, `troubled`, `after` and `limit`.
+def read_options(parameters: dict[str, str]) -> ListOptions:
+    """Read `q`, `troubled`, `after` and `limit`: which services to list.
 
     Raises:
         BadRequestError: one of them is wrong.
-    """
-    return read_wanted(_parameters(request, ("q", "troubled", "after", "limit")))
-
-
-def read_wanted(parameters: dict[str, str]) -> Wanted:
-    """Read which services to list.
-
-    Raises:
-        BadRequestError: a parameter is wrong.
     """
     text = parameters.get("q", "")
     if len(text) > _MOST_TEXT:
@@ -88,39 +84,9 @@ def read_wanted(parameters: dict[str, str]) -> Wanted:
     namespace, slash, name = after.partition("/")
     if (after and not (namespace and slash and name)) or len(after) > 2 * _MOST_TEXT:
         raise BadRequestError("after: give NAMESPACE/NAME, the `next` of the page before")
-    return Wanted(
-        text=text,
-        troubled=troubled == "1",
-        after=(namespace, name) if after else None,
-        limit=_limit(parameters.get("limit", "50")),
-    )
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST_ROWS))):
-        raise BadRequestError(f"limit: {text[:20]!r} is not a number from 1 to {MOST_ROWS}")
-    limit = int(text)
-    if not 1 <= limit <= MOST_ROWS:
-        raise BadRequestError(f"limit: {limit} is not between 1 and {MOST_ROWS}")
-    return limit
-
-
-def parameters_of(request: web.Request, known: Iterable[str]) -> dict[str, str]:
-    """Return the parameters of a request, each once.
-
-    Raises:
-        BadRequestError: one is unknown, or stands there twice.
-    """
-    return _parameters(request, tuple(known))
-
-
-def _parameters(request: web.Request, known: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in known:
-            takes = f"takes {', '.join(known)}" if known else "takes none"
-            raise BadRequestError(f"{name[:40]!r} is no parameter here; {request.path} {takes}")
-        if name in found:
-            raise BadRequestError(f"{name}: it stands there twice; keep one")
-        found[name] = value
-    return found
+    limit = parameters.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST_ROWS))):
+        raise BadRequestError(f"limit: {limit[:20]!r} is not a number from 1 to {MOST_ROWS}")
+    if not 1 <= int(limit) <= MOST_ROWS:
+        raise BadRequestError(f"limit: {int(limit)} is not between 1 and {MOST_ROWS}")
+    return ListOptions(text, troubled == "1", (namespace, name) if after else None, int(limit))

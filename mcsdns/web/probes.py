@@ -6,7 +6,7 @@ from aiohttp import web
 
 from mcsdns.metrics import collector
 from mcsdns.web.fairness import BusyError, Gate, page_timeslice
-from mcsdns.web.operator import Operator
+from mcsdns.web.status import Operator
 
 _MOST_SCRAPES: Final = 8
 """That wait: one scrape at a time leaves the loop to queries."""

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.stats import ReplyCount
-from mcsdns.web.operator import Operator
+from mcsdns.web.status import Operator
 
 SECONDS: Final = 300
 _EVERY_S: Final = 1.0

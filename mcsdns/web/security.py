@@ -35,16 +35,16 @@ HEADERS: Final = {
 }
 
 
-def put_up(app: web.Application) -> None:
+def protect(app: web.Application) -> None:
     """Guard everything that an application serves."""
     app.middlewares.append(_guard)
     app.on_response_prepare.append(_add_headers)
 
 
 def is_own_host(host: str, configured: str = "") -> bool:
-    """Say whether a Host header names us: an address, `localhost`, or what was configured.
+    """Return whether a Host header names this server: an address, `localhost`, or `configured`.
 
-    No name service decides what these lead to.
+    No name service decides where these lead.
     """
     name = host.lower()
     if name.startswith("["):
@@ -78,7 +78,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _is_of_another_page(request: web.Request) -> bool:
-    """Say whether a browser asks for a page of another origin, and not to show ours whole."""
+    """Return whether a page of another origin sent the request, and not to show ours whole."""
     site = request.headers.get("Sec-Fetch-Site", "none")
     return site not in {"none", "same-origin"} and (
         request.headers.get("Sec-Fetch-Dest") != "document"

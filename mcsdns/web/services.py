@@ -1,7 +1,7 @@
-"""The services as a list: which ones are wanted, and what is to be known of each.
+"""The services as a list: which ones match, and what an operator wants to know of each.
 
-All of it is done in slices: between two of them objects may come and go, so a service may be found
-and yet be gone when it is described.
+All of it is done in slices. Between two of them objects may come and go, so a service may match and
+yet be gone when it is described.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ _BATCH: Final = 200
 T = TypeVar("T")
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class ListOptions(msgspec.Struct, frozen=True):
     """Which services to list.
 
     Attributes:
@@ -82,8 +82,8 @@ class ServicePage(msgspec.Struct, frozen=True):
     """Some of the services, by namespace and name.
 
     Attributes:
-        total: all there are. matched: those that are wanted, on any page.
-        next: what to give as `after` for those that follow, as `<namespace>/<name>`; or empty.
+        total: all there are. matched: those that match, on any page.
+        next: the `after` of the next page, as `<namespace>/<name>`; empty on the last one.
     """
 
     total: int
@@ -92,20 +92,22 @@ class ServicePage(msgspec.Struct, frozen=True):
     next: str
 
 
-async def find(world: ZoneState, wanted: Wanted, timeslice: Timeslice) -> ServicePage:
-    """Find the services that are wanted and describe a page of them."""
+async def list_services(
+    world: ZoneState, options: ListOptions, timeslice: Timeslice
+) -> ServicePage:
+    """Find the services that match and describe a page of them."""
     keys = list(world.store.keys())
-    words = words_of(wanted.text)
+    words = words_of(options.text)
     matched = later = 0
     best: list[ServiceKey] = []
     for start in range(0, len(keys), _BATCH):
         found = [key for key in keys[start : start + _BATCH] if _matches(key, words)]
-        if wanted.troubled:
+        if options.troubled:
             found = await _troubled(world, found, timeslice)
         matched += len(found)
-        ahead = [key for key in found if wanted.after is None or key > wanted.after]
+        ahead = [key for key in found if options.after is None or key > options.after]
         later += len(ahead)
-        best = sorted(best + ahead)[: wanted.limit]
+        best = sorted(best + ahead)[: options.limit]
         await timeslice.checkpoint()
     rows: list[ServiceRow] = []
     for key in best:

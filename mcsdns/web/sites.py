@@ -17,7 +17,7 @@ from mcsdns.app.listeners import Address, bind_each, text_of
 from mcsdns.config import Settings
 from mcsdns.errors import ConfigError
 from mcsdns.server import tcp
-from mcsdns.web.operator import Operator
+from mcsdns.web.status import Operator
 
 if TYPE_CHECKING:
     from mcsdns.web.listener import HttpServer
@@ -45,9 +45,9 @@ class Site:
         application = listener.make_application()
         probes.add_routes(application, operator)
         if self.flag == _ADMIN:
-            from mcsdns.web import api as admin  # noqa: PLC0415 - see above
+            from mcsdns.web.html import page  # noqa: PLC0415 - see above
 
-            admin.add_routes(application, operator)
+            page.add_routes(application, operator)
         self._server = listener.HttpServer(application, [self._sock])
         await self._server.start()
 
@@ -135,7 +135,7 @@ class Sites:
 
 def _preload(flags: set[str]) -> None:
     """Import what these sites need, beside the event loop."""
-    for name in ("probes", "listener", *(["api"] if _ADMIN in flags else [])):
+    for name in ("probes", "listener", *(["html.page"] if _ADMIN in flags else [])):
         importlib.import_module(f"mcsdns.web.{name}")
 
 

@@ -1,21 +1,62 @@
-"""What the API and the page say of the server as a whole, as plain values.
+"""How the server is as a whole, as plain values, and the Operator that they are read from.
 
 Field names are a contract with programs (docs/status-page.md): add, do not rename.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
 from mcsdns import __version__
+from mcsdns.config import Settings
 from mcsdns.dns import name as names
 from mcsdns.metrics.snapshot import Snapshot
-from mcsdns.web.operator import Operator, SourceState
+from mcsdns.server.zone_state import ZoneState
+from mcsdns.sources.base import SourceState
+
+
+class Operator(Protocol):
+    """A running server, as its operator may look at it; nothing here changes it.
+
+    `app.process.Server` is one. Several workers in one process group will be another.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        ...
+
+    @property
+    def world(self) -> ZoneState:
+        """The objects and the zones; a reload may replace it, so callers do not hold it."""
+        ...
+
+    @property
+    def started_s(self) -> float:
+        """When the process began, Unix time."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return whether `/readyz` is 200."""
+        ...
+
+    def reasons(self) -> list[str]:
+        """Return what is not as it should be, a line each, whether ready or not."""
+        ...
+
+    def sources(self) -> list[SourceState]:
+        """Return where the objects come from."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return all statistics at this moment."""
+        ...
 
 
 class GuardStatus(msgspec.Struct, frozen=True):
-    """Services that were lost all at once, and are kept for a while."""
+    """Services that were lost all at once, and are answered for a while longer."""
 
     held: int
     lingering: int
@@ -27,7 +68,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         started_s, now_s: Unix time. readiness: `synced`, `imports only` or `not synced`.
-        waiting_for: why not everything was read yet, or empty.
+        waiting_for: what keeps the server from its first sync, or empty.
         stale: whether answers say that they are older than they should be.
         reasons: what is not as it should be, for people, a line each.
         alerts: these and what else an operator should see first.
@@ -51,10 +92,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamStatus(msgspec.Struct, frozen=True):
-    """One server that is asked about other names.
+    """One upstream.
 
     Attributes:
-        zones: for which, `.` for all others. rtt_s: smoothed, None before the first reply.
+        zones: the names that are forwarded to it, `.` for all others.
+        rtt_s: smoothed, None before the first reply.
     """
 
     upstream: str
@@ -67,7 +109,7 @@ class UpstreamStatus(msgspec.Struct, frozen=True):
 
 
 class CacheStatus(msgspec.Struct, frozen=True):
-    """Replies of upstreams that are kept."""
+    """The cache of upstreams' replies."""
 
     replies: int
     failures: int
@@ -83,8 +125,8 @@ class Upstreams(msgspec.Struct, frozen=True):
 
     Attributes:
         forwarding: whether there is any upstream; without one they are refused.
-        asked: questions put to upstreams. pending: waiting now. gave_up: not answered in time.
-        refused: for too many waiting. loops: questions that came back to us.
+        asked: queries to forward. pending: waiting now. gave_up: not answered in time.
+        refused: because too many were waiting. loops: queries that came back to us.
     """
 
     forwarding: bool
@@ -98,7 +140,7 @@ class Upstreams(msgspec.Struct, frozen=True):
 
 
 def status_of(operator: Operator, snapshot: Snapshot) -> Status:
-    """Say how the server is; `snapshot` may be a second old."""
+    """Return how the server is; `snapshot` may be a second old."""
     tree, guard = operator.world.tree, snapshot.guard
     sources, reasons = operator.sources(), operator.reasons()
     waiting = tree.readiness.value != "synced" and not operator.settings.is_sourceless
@@ -135,16 +177,14 @@ def _alerts(
 
 
 def upstreams_of(operator: Operator, snapshot: Snapshot) -> Upstreams:
-    """Say how other names are answered."""
+    """Return how other names are answered."""
     found = snapshot.forwarder
     if found is None:
         return Upstreams(forwarding=False)
     zones: dict[str, list[str]] = {}
-    for zone, theirs in operator.settings.upstreams().items():
-        for each in theirs:
+    for zone, upstreams in operator.settings.upstreams().items():
+        for each in upstreams:
             zones.setdefault(each.text, []).append(names.to_text(zone))
-    health = [each.health for each in found.upstreams]
-    cache = found.cache
     return Upstreams(
         forwarding=True,
         asked=found.asked,
@@ -152,25 +192,17 @@ def upstreams_of(operator: Operator, snapshot: Snapshot) -> Upstreams:
         gave_up=found.gave_up,
         refused=found.refused,
         loops=found.looped,
-        cache=CacheStatus(
-            replies=cache.replies,
-            failures=cache.failures,
-            size_bytes=cache.size_bytes,
-            hits=cache.hits,
-            stale_hits=cache.stale_hits,
-            misses=cache.misses,
-            evicted=cache.evicted,
-        ),
+        cache=msgspec.convert(found.cache, CacheStatus, from_attributes=True),
         upstreams=[
             UpstreamStatus(
-                each.upstream,
-                zones.get(each.upstream, ["."]),
-                each.is_down,
-                each.rtt_s,
-                each.asked,
-                each.answered,
-                each.failed,
+                each.health.upstream,
+                zones.get(each.health.upstream, ["."]),
+                each.health.is_down,
+                each.health.rtt_s,
+                each.health.asked,
+                each.health.answered,
+                each.health.failed,
             )
-            for each in health
+            for each in found.upstreams
         ],
     )

@@ -15,9 +15,10 @@ from mcsdns.forward import cache, health, pending
 from mcsdns.forward import forwarder as forward
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.server.zone_state import ZoneState
+from mcsdns.sources.base import SourceState
 from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web import api
-from mcsdns.web.operator import SourceState
+from mcsdns.web.html import page
 
 
 class StandIn:
@@ -121,7 +122,7 @@ def _with(kind: type[msgspec.Struct], **values: object) -> Any:
 def application(operator: StandIn) -> web.Application:
     """What an administrator's address serves."""
     app = web.Application()
-    api.add_routes(app, operator)
+    page.add_routes(app, operator)
     return app
 
 

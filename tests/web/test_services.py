@@ -12,7 +12,7 @@ from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.timeslice import Timeslice
-from mcsdns.web.services import ServicePage, Wanted, find
+from mcsdns.web.services import ListOptions, ServicePage, list_services
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all
 from tests.worlds import endpoint_slice, service_import, world_of
@@ -52,7 +52,7 @@ class Steps(Timeslice):
 
 def found(world: ZoneState, **wanted: Any) -> ServicePage:
     """Do all the work at once."""
-    return rest_of(find(world, Wanted(**wanted), Steps()))
+    return rest_of(list_services(world, ListOptions(**wanted), Steps()))
 
 
 def rest_of(work: Coroutine[Any, Any, ServicePage]) -> ServicePage:
@@ -122,7 +122,7 @@ def test_service_that_comes_between_pages_disturbs_none(shop: ZoneState) -> None
 
 def test_service_that_goes_while_it_is_listed_is_left_out() -> None:
     world = Explained(SHOP)
-    work = find(world, Wanted(), Steps())
+    work = list_services(world, ListOptions(), Steps())
     work.send(None)
     apply_all(world, [Delete(Kind.SERVICE_IMPORT, ("shop", "web"))])
     page = rest_of(work)
@@ -260,9 +260,9 @@ def test_long_texts_and_lists_are_cut() -> None:
 def test_no_step_of_the_work_is_long(many: ZoneState) -> None:
     """What grows with the number of services is cut into steps; each handles a bounded number."""
     steps = Steps()
-    rest_of(find(many, Wanted(), steps))
+    rest_of(list_services(many, ListOptions(), steps))
     assert steps.count >= 20_000 / 200
-    rest_of(find(many, Wanted(troubled=True), steps))
+    rest_of(list_services(many, ListOptions(troubled=True), steps))
     assert steps.count >= 20_000
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from mcsdns.diagnostics.explain.model import QuestionText, Suggestion
 from mcsdns.diagnostics.service_health import ClusterEndpoints
 from mcsdns.objects.model import Port
-from mcsdns.web.services import ServicePage, ServiceRow, Wanted
+from mcsdns.web.services import ListOptions, ServicePage, ServiceRow
 from mcsdns.web.status import UpstreamStatus
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
@@ -94,9 +94,9 @@ def json_link(question: QuestionText) -> str:
     return "api/explain?" + urlencode({"name": question.name, "type": question.type})
 
 
-def page_link(wanted: Wanted, after: str = "") -> str:
+def page_link(options: ListOptions, after: str = "") -> str:
     """Return where a page of services is; `after` as `ServicePage.next`."""
-    parameters = {"q": wanted.text, "troubled": "1" if wanted.troubled else "", "after": after}
+    parameters = {"q": options.text, "troubled": "1" if options.troubled else "", "after": after}
     return "?" + urlencode({name: value for name, value in parameters.items() if value})
 
 

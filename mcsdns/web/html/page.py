@@ -6,39 +6,47 @@ Whatever an object or a request says is text: jinja escapes it, and what has no 
 
 import asyncio
 import importlib.resources
-from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 import jinja2
 import markupsafe
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
-from mcsdns.web import params
+from mcsdns.web import params, security
+from mcsdns.web.api import AdminApi
 from mcsdns.web.fairness import BusyError, page_timeslice
 from mcsdns.web.html.filters import FILTERS, page_link
 from mcsdns.web.html.picture import Picture, draw
-from mcsdns.web.operator import Operator
-from mcsdns.web.params import AskedName, BadRequestError
-from mcsdns.web.rates import Rates, Sampler
-from mcsdns.web.services import ServicePage, Wanted
-from mcsdns.web.status import Status, Upstreams, status_of, upstreams_of
+from mcsdns.web.params import BadRequestError
+from mcsdns.web.rates import Rates
+from mcsdns.web.services import ListOptions, ServicePage
+from mcsdns.web.status import Operator, Status, Upstreams
 
 TYPES: Final = ("A", "AAAA", "SRV", "ANY", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "TXT")
 _PARAMETERS: Final = ("name", "type", "q", "troubled", "after", "limit")
-_KINDS: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _PACKAGE: Final = "mcsdns.web.html"
 
 
-def statics() -> Iterator[tuple[str, Handler]]:
-    """Iterate over the script, the style sheet and the icon, and what serves each."""
+def add_routes(app: web.Application, operator: Operator) -> None:
+    """Serve the status page and its API from an application, and guard all that it serves."""
+    security.protect(app)
+    api = AdminApi(operator)
+    api.add_routes(app)
+    app.router.add_get("/", StatusPage(api).show)
     folder = importlib.resources.files(_PACKAGE) / "static"
-    for name, kind in _KINDS.items():
-        yield name, _server_of((folder / name).read_bytes(), kind)
+    for name, content_type in _STATIC.items():
+        body = (folder / name).read_bytes()
+        app.router.add_get(f"/static/{name}", partial(_serve, body, content_type))
+
+
+async def _serve(body: bytes, content_type: str, _: web.Request) -> web.StreamResponse:
+    return web.Response(body=body, content_type=content_type, charset="utf-8")
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -60,7 +68,7 @@ class _View(msgspec.Struct, frozen=True):
     status: Status
     upstreams: Upstreams
     rates: Rates
-    wanted: Wanted
+    options: ListOptions
     page: ServicePage | None
     first_page: str
     next_page: str
@@ -72,50 +80,39 @@ class _View(msgspec.Struct, frozen=True):
 
 
 class StatusPage:
-    """Makes the page of one server."""
+    """Makes the page of one server from what its API returns."""
 
-    def __init__(
-        self,
-        operator: Operator,
-        sampler: Sampler,
-        explain: Callable[[AskedName], Awaitable[Explanation]],
-        listed: Callable[[Wanted], Awaitable[ServicePage]],
-    ) -> None:
-        """Take who knows what is shown."""
-        self._operator = operator
-        self._sampler = sampler
-        self._explain = explain
-        self._listed = listed
+    def __init__(self, api: AdminApi) -> None:
+        self._api = api
 
     async def show(self, request: web.Request) -> web.Response:
         """Answer with the page; what is wrong with the parameters stands on it."""
         status, error, retry_s = 200, "", 0
         parameters = dict[str, str]()
-        wanted, page, explained = Wanted(), None, None
+        options, page, explained = ListOptions(), None, None
         try:
-            parameters = params.parameters_of(request, _PARAMETERS)
-            wanted = params.read_wanted(parameters)
-            page = await self._listed(wanted)
+            parameters = params.of(request, *_PARAMETERS)
+            options = params.read_options(parameters)
+            page = await self._api.list_services(options)
         except BadRequestError as bad:
             status, error = 400, str(bad)
         except BusyError as busy:
             status, error, retry_s = 429, str(busy), busy.retry_s
         if "name" in parameters:
             try:
-                explained = await self._about(parameters)
+                explained = await self._explain(parameters)
             except BadRequestError as bad:
                 status, explained = 400, Explained(error=str(bad))
             except BusyError as busy:
                 status, explained, retry_s = 429, Explained(error=str(busy)), busy.retry_s
-        latest = self._sampler.latest
         view = _View(
-            status=status_of(self._operator, latest),
-            upstreams=upstreams_of(self._operator, latest),
-            rates=self._sampler.ring.rates(),
-            wanted=wanted,
+            status=self._api.status(),
+            upstreams=self._api.upstreams(),
+            rates=self._api.rates(),
+            options=options,
             page=page,
-            first_page=page_link(wanted),
-            next_page=page_link(wanted, page.next) if page and page.next else "",
+            first_page=page_link(options),
+            next_page=page_link(options, page.next) if page and page.next else "",
             error=error,
             name=parameters.get("name", ""),
             type=parameters.get("type", "A").upper() or "A",
@@ -126,9 +123,8 @@ class StatusPage:
         headers = {"Retry-After": str(retry_s)} if retry_s else None
         return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
-    async def _about(self, parameters: dict[str, str]) -> Explained:
-        question = params.read_question(parameters["name"], parameters.get("type", ""))
-        explanation = await self._explain(question)
+    async def _explain(self, parameters: dict[str, str]) -> Explained:
+        explanation = await self._api.explain(params.read_question(parameters))
         await asyncio.sleep(0)  # each of these takes 15 ms with 10,000 endpoints
         lines = tuple(to_text(explanation).splitlines())
         await asyncio.sleep(0)
@@ -172,10 +168,3 @@ def _compile() -> jinja2.Template:
 
 
 _TEMPLATE: Final = _compile()
-
-
-def _server_of(body: bytes, kind: str) -> Handler:
-    async def serve(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type=kind, charset="utf-8")
-
-    return serve
