@@ -12,12 +12,12 @@ import anyio
 import pytest
 
 from mcsdns import config
-from mcsdns.app import serve
 from mcsdns.cli.query import settings_for
 from mcsdns.diagnostics.cases import form
 from mcsdns.diagnostics.cases.report import failure_text
 from mcsdns.diagnostics.cases.run import Result, check
 from mcsdns.diagnostics.client import InProcess, Server
+from mcsdns.diagnostics.offline import read_once
 from mcsdns.dns.request import Asker, Transport
 from tests.live import Starter, serving
 from tests.paths import ROOT
@@ -45,7 +45,7 @@ def settings_of(path: str) -> config.Settings:
 
 @functools.cache
 def in_process(path: str) -> InProcess:
-    world = anyio.run(serve.offline_world, settings_of(path))
+    world = anyio.run(read_once, settings_of(path))
     return InProcess(world.answerer, world.tree, path)
 
 

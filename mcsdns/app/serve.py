@@ -4,7 +4,6 @@ import contextlib
 import gc
 import logging
 import signal
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -16,11 +15,8 @@ from mcsdns.app.process import Server, Statistics
 from mcsdns.app.reload import Reloader, follow_file
 from mcsdns.app.succession import Succession
 from mcsdns.config import Settings
-from mcsdns.server.zone_state import ZoneState
-from mcsdns.sources.kubernetes.source import KubernetesSource
-from mcsdns.sources.manifests.source import ManifestSource
 
-__all__ = ["Server", "Statistics", "offline_world", "serve"]
+__all__ = ["Server", "Statistics", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,34 +28,6 @@ _FIRST_S: Final = 1.0
 """How long the page and the probes wait for the first objects to be read."""
 _AFTER_S: Final = 0.2
 """How long they leave the processor to the first answers then."""
-
-
-async def offline_world(settings: Settings) -> ZoneState:
-    """Read the source once and publish everything: for commands that do not serve.
-
-    Raises:
-        ConfigError: there is no source. SourceError: it cannot be read.
-    """
-    world = ZoneState(settings.zone_settings(), settings.namespace)
-    access = settings.access()
-    if access is None:
-        manifests = ManifestSource(
-            settings.manifests,
-            world.apply,
-            max_bytes=settings.manifest_max_bytes,
-            profile=settings.slices,
-        )
-        await manifests.load()
-        world.find_problems = manifests.problems
-    else:
-        from mcsdns.sources.kubernetes.api import ApiServer  # noqa: PLC0415 - takes 0.4 s
-
-        followed = settings.kubernetes_settings()
-        source = KubernetesSource(ApiServer(access, followed.watches), world, followed)
-        await source.load()
-        world.find_problems = source.problems
-    world.publish_all(int(time.time()))
-    return world
 
 
 async def serve(settings: Settings, reread: Callable[[], Settings], config_file: str = "") -> None:

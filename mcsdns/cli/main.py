@@ -124,8 +124,8 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     import anyio  # noqa: PLC0415
 
     from mcsdns.app import log  # noqa: PLC0415
-    from mcsdns.app import serve as app  # noqa: PLC0415
     from mcsdns.diagnostics.explain.explain import explain  # noqa: PLC0415
+    from mcsdns.diagnostics.offline import read_once  # noqa: PLC0415
     from mcsdns.dns import name as names  # noqa: PLC0415
     from mcsdns.dns import rdata  # noqa: PLC0415
 
@@ -136,7 +136,7 @@ def _explain_here(flags: dict[str, Any]) -> "Explanation":
     except (InvalidNameError, ValueError) as error:
         raise ConfigError(f"{error}; write NAME TYPE") from None
     log.configure(settings.log_format, settings.log_level)
-    world = anyio.run(app.offline_world, settings)
+    world = anyio.run(read_once, settings)
     return explain(world, flags["name"], qtype)
 
 

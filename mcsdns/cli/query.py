@@ -183,10 +183,11 @@ def _server(flags: dict[str, Any]) -> Asker:
 def _in_process(settings: config.Settings) -> Asker:
     import anyio  # noqa: PLC0415 - not needed to ask a server
 
-    from mcsdns.app import log, serve  # noqa: PLC0415
+    from mcsdns.app import log  # noqa: PLC0415
+    from mcsdns.diagnostics.offline import read_once  # noqa: PLC0415
 
     log.configure(settings.log_format, settings.log_level)
-    world = anyio.run(serve.offline_world, settings)
+    world = anyio.run(read_once, settings)
     source = ", ".join(settings.manifests) or "the API server"
     name = f"in process, from {source}"
     return InProcess(world.answerer, world.tree, name)

@@ -5,7 +5,6 @@ from typing import Final
 import anyio
 import msgspec
 
-from mcsdns.app import serve
 from mcsdns.config.environment import in_pod
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.contradictions import check_contradictions
@@ -18,6 +17,7 @@ from mcsdns.diagnostics.check.plan import Plan
 from mcsdns.diagnostics.check.resolvers import Resolver, of_api
 from mcsdns.diagnostics.check.services import check_services
 from mcsdns.diagnostics.check.versions import check_versions
+from mcsdns.diagnostics.offline import read_once
 from mcsdns.errors import SourceError
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes.api import ApiServer
@@ -57,7 +57,7 @@ async def look_at_source(plan: Plan) -> Seen:
     if plan.access is not None:
         await _look_at_cluster(plan, plan.access, seen)
     elif plan.settings.manifests:
-        seen.world = await serve.offline_world(plan.settings)
+        seen.world = await read_once(plan.settings)
         seen.add(Outcome(checked=(", ".join(plan.settings.manifests),)))
     if seen.world is not None:
         _look_at_objects(plan, seen.world, seen)
@@ -94,7 +94,7 @@ async def _read(plan: Plan, before: Outcome, seen: Seen) -> None:
     """Read all objects, as `serve` does."""
     try:
         with anyio.fail_after(_READ_S):
-            seen.world = await serve.offline_world(plan.settings)
+            seen.world = await read_once(plan.settings)
             return
     except SourceError as failure:
         why = str(failure)

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from mcsdns import config
-from mcsdns.app import serve
 from mcsdns.diagnostics.explain.explain import explain
 from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.diagnostics.explain.text import to_json, to_text
+from mcsdns.diagnostics.offline import read_once
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_number
 from mcsdns.objects.model import ImportType
@@ -32,7 +32,7 @@ def world_of(file: dict) -> ZoneState:  # type: ignore[type-arg]
     plain = file.get("settings", {}) | {
         "manifests": [os.path.join(FOLDER, path) for path in file.get("manifests", ())]
     }
-    return anyio.run(serve.offline_world, config.from_mapping(plain, "test"))
+    return anyio.run(read_once, config.from_mapping(plain, "test"))
 
 
 def test_explanation_is_what_is_answered(file: dict) -> None:  # type: ignore[type-arg]
