@@ -1,4 +1,4 @@
-"""Small worlds for tests: objects as Kubernetes has them, and a responder over them."""
+"""Small worlds for tests: objects as Kubernetes has them, and a handler over them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -83,9 +83,9 @@ def world_of(objects: Iterable[Object], **settings: Any) -> ZoneState:
     return world
 
 
-def responder_of(world: ZoneState, *, tcp: bool = False, max_bytes: int = 1 << 24) -> Handler:
-    """A responder that keeps nothing yet."""
-    return Handler(world.answerer, world.tree, PacketCache(max_bytes), tcp=tcp, clock=lambda: 0.0)
+def handler_of(world: ZoneState, *, tcp: bool = False, max_bytes: int = 1 << 24) -> Handler:
+    """A handler with nothing in its cache."""
+    return Handler(world.answerer, PacketCache(max_bytes), tcp=tcp, clock=lambda: 0.0)
 
 
 def _decoded(kind: Kind, plain: dict[str, Any]) -> Object:

@@ -149,12 +149,11 @@ class ServerState:
         over_udp, over_tcp = (
             Handler(
                 self.world.answerer,
-                self.world.tree,
                 kept,
                 tcp=is_tcp,
                 clock=time.monotonic,
-                relay=forwarding.relay(tcp=is_tcp) if forwarding else None,
-                tally=tally,
+                forward_handler=forwarding.relay(tcp=is_tcp) if forwarding else None,
+                counters=tally,
             )
             for is_tcp, kept, tally in zip((False, True), self.kept, tallies, strict=True)
         )
@@ -193,7 +192,7 @@ class ServerState:
         """Drop all kept replies, in short turns."""
         for kept in self.kept:
             async for owner in in_turns(list(kept.owners())):
-                kept.forget((owner,))
+                kept.evict((owner,))
 
     async def take_apart(self) -> None:
         """Free the memory in short turns: to free a hundred thousand objects at once takes 50 ms.

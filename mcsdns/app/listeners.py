@@ -164,7 +164,7 @@ class Listening:
             self._gone_tcp.append(msgspec.structs.replace(each.tcp.statistics(), open=0))
         limits = within_file_limit(settings)
         for each in [*listeners.values(), *gone]:
-            each.udp.responder, each.tcp.responder = responders
+            each.udp.handler, each.tcp.handler = responders
             each.tcp.settings = limits
         return gone
 

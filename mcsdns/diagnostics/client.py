@@ -49,7 +49,6 @@ class InProcess:
         self._responders = {
             transport: Handler(
                 answerer,
-                tree,
                 PacketCache(_KEPT_BYTES),
                 tcp=transport is Transport.TCP,
                 clock=clock,
@@ -60,7 +59,7 @@ class InProcess:
     def ask(self, request: Request, transport: Transport) -> Received:
         """Answer; see `Asker`."""
         begin = self._clock()
-        reply = self._responders[transport].respond(request.encode(_new_id()))
+        reply = self._responders[transport].reply_to(request.encode(_new_id()))
         if reply is None:
             raise NoReplyError(f"{self._name}: to such a request there is no reply")
         return Received(reply, self._name, transport, self._clock() - begin)

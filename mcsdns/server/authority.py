@@ -1,6 +1,8 @@
-"""Query -> Response: our zone or an rcode; the one place where every reply is decided.
+"""Query -> route, and route -> response: what our zones say, or an rcode.
 
-The order of checks is spec.md 3's; header, opcode, counts and form came before, in `wire`.
+The order of checks is that of spec.md 3. What needs no zone is decided before, in `dns.reader`:
+header, opcode, counts and form. What needs the client or an upstream is decided behind, in
+`forward_handler` and `forward`: the ACL, loops, and failures of upstreams.
 """
 
 from typing import Final
@@ -8,7 +10,7 @@ from typing import Final
 import msgspec
 
 from mcsdns.dns import Query, Response
-from mcsdns.dns.name import Name, is_at_or_below, to_text
+from mcsdns.dns.name import to_text
 from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
 from mcsdns.stats import ReplyKind
 from mcsdns.zone.lookup import (
@@ -24,14 +26,40 @@ from mcsdns.zone.name_shape import Shape, parse
 from mcsdns.zone.tree import PerCluster, Tree
 from mcsdns.zone.zone import Zone
 
-BAD_VERSION: Final = Response(rcode=Rcode.BADVERS)
-BAD_TYPE: Final = Response(rcode=Rcode.FORMERR)
-BAD_CLASS: Final = Response(
-    rcode=Rcode.REFUSED, ede=Ede(EdeCode.NOT_SUPPORTED, "only class IN is served")
-)
-NO_TRANSFER: Final = Response(
-    rcode=Rcode.REFUSED, ede=Ede(EdeCode.NOT_SUPPORTED, "zone transfer is not offered")
-)
+
+class Local(msgspec.Struct, frozen=True, gc=False):
+    """The name is in one of our zones: the closest one, and the name's shape there."""
+
+    zone: Zone
+    shape: Shape
+
+
+class Foreign(msgspec.Struct, frozen=True, gc=False):
+    """The name is in none of our zones, and an upstream may answer the query."""
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """The name does not count: nobody is asked."""
+
+    response: Response
+
+
+Route = Local | Foreign | Reject
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """A response and what it came from.
+
+    Attributes:
+        kind: what the reply is counted as.
+        outcome: what the zone said; None where it was not asked.
+    """
+
+    response: Response
+    kind: ReplyKind = ReplyKind.REJECTED
+    outcome: Outcome | None = None
+
+
 PER_CLUSTER_REFUSED: Final = Response(
     rcode=Rcode.REFUSED,
     ede=Ede(
@@ -40,113 +68,95 @@ PER_CLUSTER_REFUSED: Final = Response(
         "or <hostname>.<cluster>.<service>.<ns>.svc.<zone> for one pod",
     ),
 )
+_BAD_VERSION: Final = Reject(Response(rcode=Rcode.BADVERS))
+_BAD_TYPE: Final = Reject(Response(rcode=Rcode.FORMERR))
+_BAD_CLASS: Final = Reject(
+    Response(rcode=Rcode.REFUSED, ede=Ede(EdeCode.NOT_SUPPORTED, "only class IN is served"))
+)
+_NO_TRANSFER: Final = Reject(
+    Response(rcode=Rcode.REFUSED, ede=Ede(EdeCode.NOT_SUPPORTED, "zone transfer is not offered"))
+)
+_REJECTED_TYPES: Final = {
+    **dict.fromkeys((RRType.AXFR.value, RRType.IXFR.value), _NO_TRANSFER),
+    **dict.fromkeys((RRType.OPT.value, RRType.TKEY.value, RRType.TSIG.value), _BAD_TYPE),
+}
 _IN: Final = RRClass.IN.value
-_TRANSFERS = (RRType.AXFR, RRType.IXFR)
-_NOT_A_QTYPE = (RRType.OPT, RRType.TKEY, RRType.TSIG)
-_NEVER_FORWARDED: Final = frozenset(each.value for each in (*_TRANSFERS, *_NOT_A_QTYPE))
-
-
-class Decision(msgspec.Struct, frozen=True, gc=False):
-    """A response and what it came from.
-
-    Attributes:
-        shape: the name's shape in our zone; None where the name did not count.
-        outcome: what the zone said; None where it was not asked.
-        zone: the apex of the name's zone; None where it is in none, or did not count.
-        kind: what it counts as.
-    """
-
-    response: Response
-    shape: Shape | None = None
-    outcome: Outcome | None = None
-    zone: Name | None = None
-    kind: ReplyKind = ReplyKind.REJECTED
+_FOREIGN: Final = Foreign()
+_STALE_TEXT: Final = "the source of objects is away; this was true when last seen"
+_STALE: Final = Ede(EdeCode.STALE_ANSWER, _STALE_TEXT)
+_STALE_NXDOMAIN: Final = Ede(EdeCode.STALE_NXDOMAIN, _STALE_TEXT)
 
 
 class Authority:
-    """Answers from one tree."""
+    """Answers from one tree.
+
+    Attributes:
+        tree: the zones and their names.
+    """
 
     def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._zones = tuple(zone.apex for zone in tree.zones)
-        zones = ", ".join(to_text(zone.apex) for zone in tree.zones) or "no zone"
+        self.tree = tree
+        self._apexes = tuple(zone.apex for zone in tree.zones)
+        zones = ", ".join(map(to_text, self._apexes)) or "no zone"
         self._outside = Decision(
             Response(
                 rcode=Rcode.REFUSED,
                 ede=Ede(EdeCode.NOT_AUTHORITATIVE, f"only {zones} is served here"),
             ),
-            kind=ReplyKind.OUTSIDE,
+            ReplyKind.OUTSIDE,
         )
 
-    def is_foreign(self, query: Query) -> bool:
-        """Say whether a query is one that others may answer: in none of our zones, and common."""
-        if query.qclass != _IN or query.qtype in _NEVER_FORWARDED:
-            return False
+    def route(self, query: Query) -> Route:
+        """Decide where the answer to a well-formed query comes from."""
         if query.edns is not None and query.edns.version:
-            return False
-        if not query.name.endswith(self._zones):
-            return True
-        return not any(is_at_or_below(query.name, zone) for zone in self._zones)
+            return _BAD_VERSION
+        if query.qclass != _IN:
+            return _BAD_CLASS
+        if query.qtype in _REJECTED_TYPES:
+            return _REJECTED_TYPES[query.qtype]
+        if query.name.endswith(self._apexes):
+            for zone in self.tree.zones:
+                shape = parse(query.name, query.labels, zone.apex)
+                if shape is not None:
+                    return Local(zone, shape)
+        return _FOREIGN
 
-    def answer_query(self, query: Query) -> Decision:
-        """Decide the response to a well-formed query."""
-        if query.edns is not None and query.edns.version:
-            return Decision(BAD_VERSION)
-        if query.qclass != RRClass.IN:
-            return Decision(BAD_CLASS)
-        if query.qtype in _TRANSFERS:
-            return Decision(NO_TRANSFER)
-        if query.qtype in _NOT_A_QTYPE:
-            return Decision(BAD_TYPE)
-        for zone in self._tree.zones:
-            shape = parse(query.name, query.labels, zone.apex)
-            if shape is not None:
-                outcome = lookup(self._tree, zone, shape, query.qtype)
-                kind = self._kind_of(outcome)
-                return Decision(self._respond(outcome, zone), shape, outcome, zone.apex, kind)
+    def answer(self, route: Route, qtype: int) -> Decision:
+        """Decide the response to a query by its route; a foreign one is refused."""
+        if isinstance(route, Local):
+            outcome = lookup(self.tree, route.zone, route.shape, qtype)
+            return self._decide(outcome, route.zone)
+        if isinstance(route, Reject):
+            return Decision(route.response)
         return self._outside
 
-    def _kind_of(self, outcome: Outcome) -> ReplyKind:
-        match outcome:
-            case PerClusterForm():
-                return ReplyKind.PER_CLUSTER
-            case NotReady():
-                return ReplyKind.NOT_READY
-            case _ if self._tree.stale:
-                return ReplyKind.STALE
-            case Answer():
-                return ReplyKind.CLUSTERSET
-            case _:
-                return ReplyKind.NEGATIVE
-
-    def _respond(self, outcome: Outcome, zone: Zone) -> Response:
+    def _decide(self, outcome: Outcome, zone: Zone) -> Decision:
+        is_stale, soa = self.tree.stale, zone.negative_soa
         match outcome:
             case Answer(rrset=rrset, additional=additional):
-                ede = _STALE if self._tree.stale else None
-                return Response(aa=True, answer=rrset, additional=additional, ede=ede)
+                kind = ReplyKind.STALE if is_stale else ReplyKind.CLUSTERSET
+                ede = _STALE if is_stale else None
+                response = Response(aa=True, answer=rrset, additional=additional, ede=ede)
             case NoData(why=why):
-                ede = _STALE if self._tree.stale else why
-                return Response(aa=True, negative=zone.negative_soa, ede=ede)
+                kind = ReplyKind.STALE if is_stale else ReplyKind.NEGATIVE
+                response = Response(aa=True, negative=soa, ede=_STALE if is_stale else why)
             case NxDomain(why=why):
-                ede = _STALE_NXDOMAIN if self._tree.stale else why
-                return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=zone.negative_soa, ede=ede)
-            case PerClusterForm():
-                return self._per_cluster(outcome, zone)
+                kind = ReplyKind.STALE if is_stale else ReplyKind.NEGATIVE
+                ede = _STALE_NXDOMAIN if is_stale else why
+                response = Response(rcode=Rcode.NXDOMAIN, aa=True, negative=soa, ede=ede)
+            case PerClusterForm(has_names_below=has_names_below):
+                kind = ReplyKind.PER_CLUSTER
+                response = _per_cluster(self.tree.settings.per_cluster, has_names_below, zone)
             case NotReady(why=why):
-                return Response(rcode=Rcode.SERVFAIL, ede=why)
-
-    def _per_cluster(self, outcome: PerClusterForm, zone: Zone) -> Response:
-        policy = self._tree.settings.per_cluster
-        if policy is PerCluster.REFUSED:
-            return PER_CLUSTER_REFUSED
-        ede = PER_CLUSTER_REFUSED.ede
-        exists = outcome.has_names_below if policy is PerCluster.AUTO else True
-        if policy is PerCluster.NXDOMAIN or not exists:
-            return Response(rcode=Rcode.NXDOMAIN, aa=True, negative=zone.negative_soa, ede=ede)
-        return Response(aa=True, negative=zone.negative_soa, ede=ede)
+                kind = ReplyKind.NOT_READY
+                response = Response(rcode=Rcode.SERVFAIL, ede=why)
+        return Decision(response, kind, outcome)
 
 
-_STALE = Ede(EdeCode.STALE_ANSWER, "the source of objects is away; this was true when last seen")
-_STALE_NXDOMAIN = Ede(
-    EdeCode.STALE_NXDOMAIN, "the source of objects is away; this was true when last seen"
-)
+def _per_cluster(policy: PerCluster, has_names_below: bool, zone: Zone) -> Response:
+    """Return the answer to the per-cluster form (docs/decisions/0001)."""
+    if policy is PerCluster.REFUSED:
+        return PER_CLUSTER_REFUSED
+    exists = policy is PerCluster.NODATA or (policy is PerCluster.AUTO and has_names_below)
+    rcode = Rcode.NOERROR if exists else Rcode.NXDOMAIN
+    return Response(rcode=rcode, aa=True, negative=zone.negative_soa, ede=PER_CLUSTER_REFUSED.ede)

@@ -14,7 +14,7 @@ from mcsdns.forward.forwarder import Forwarder
 from mcsdns.forward.pending import UpstreamGroup
 from mcsdns.forward.reply import UpstreamReply
 from mcsdns.server.acl import Acl, prefix_text
-from mcsdns.server.packet_cache import raw_key
+from mcsdns.server.packet_cache import is_common, without_options
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,11 @@ class ForwardHandler:
         self, query: Query, message: bytes, marked: bytes, kept_key: bytes, found: Found
     ) -> None:
         key, reply = message[2:], found.reply
-        if raw_key(message, query) != key or not _is_whole(marked, reply, query):
+        if (
+            key != without_options(key).lower()
+            or not is_common(key, query)
+            or not _is_whole(marked, reply, query)
+        ):
             return
         self._forget_ready(key)
         if len(self._ready) >= _MAX_READY or self._ready_bytes >= _MAX_READY_TOTAL_BYTES:

@@ -1,12 +1,12 @@
-"""One request's bytes -> its reply's bytes, for one transport.
+"""One request's octets -> its reply's octets, for one transport.
 
-The order is that of cost: a kept reply under the request's own bytes, one under its parsed
-shape, and only then the zone and the writer. Whatever a peer sends ends in a reply or in none.
+Whatever a peer sends ends in a reply or in none. The order of the steps is that of their cost: a
+cached reply under the request's own octets, which the transports look up themselves, or under those
+of a common request; only then the request is parsed, routed, and answered from the zone.
 """
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,7 +14,6 @@ import msgspec
 from mcsdns.dns import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
-    MAX_UDP_BYTES,
     Query,
     RenderedMessage,
     Response,
@@ -22,41 +21,43 @@ from mcsdns.dns import (
     write_error,
     write_response,
 )
+from mcsdns.dns.name import Name
 from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
-from mcsdns.server.authority import Authority, Decision
+from mcsdns.server.authority import Authority, Decision, Foreign, Local
 from mcsdns.server.forward_handler import Client, ForwardHandler
 from mcsdns.server.packet_cache import (
-    MAX_ROTATIONS,
+    CachedReply,
+    IncompleteReply,
+    NegativeReply,
     PacketCache,
-    Shaped,
-    Value,
-    marked,
-    raw_key,
-    shape_key,
-    value_of,
+    key_and_limit,
+    octets_of,
     without_options,
 )
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
-from mcsdns.zone.lookup import Answer, NoData, NotReady
+from mcsdns.zone.lookup import Answer, NoData, NotReady, Outcome
 from mcsdns.zone.name_shape import owner_of
-from mcsdns.zone.tree import Tree
 
 logger = logging.getLogger(__name__)
 
-_MAX_KEPT_REPLY_BYTES: Final = 16384
+SECONDS: Final = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01)
+"""Upper bounds of how long a request takes that is not forwarded, for histograms."""
+_MAX_ROTATIONS: Final = 8
+_MAX_CACHED_BYTES: Final = 16384
+"""Most octets of all rotations of one reply."""
 _ROTATIONS_BYTES: Final = 2048
-"""Rotations of one reply beyond the second take no more: what is kept must stay near the core's
+"""Rotations of one reply beyond the second take no more: what is cached must stay near the core's
 caches (measured: SRV of 10,000 services, 8.3 us of CPU with 8 rotations, 6.6 us with this)."""
-_SHAPES_PER_NAME: Final = 48
+_KEYS_PER_NAME: Final = 48
 _LOGGED_FAILURES: Final = 10
 _STRIDE: Final = 7919
-"""Records from one rendering's first to the next one's: a prime, so that cut answers soon have
-shown every record."""
+"""Records from the first of one rendering to the first of the next: a prime, so that truncated
+answers soon have shown every record."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of what one responder did.
+    """An immutable snapshot of what one handler did.
 
     Attributes:
         rendered: replies made anew. malformed: requests answered with FORMERR or NOTIMP.
@@ -72,80 +73,95 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Handler:
-    """Replies to requests of one transport."""
+    """Replies to requests of one transport.
+
+    Attributes:
+        cache: what the transport looks up before it calls `handle`.
+        counters: replies by class; whoever sends a reply counts it.
+        forward_handler: forwards names outside our zones; None where they are refused. It counts
+            by the same classes, and may be replaced at any time.
+    """
 
     def __init__(
         self,
-        answerer: Authority,
-        tree: Tree,
-        kept: PacketCache,
+        authority: Authority,
+        cache: PacketCache,
         *,
         tcp: bool,
         clock: Callable[[], float],
-        relay: ForwardHandler | None = None,
-        tally: ReplyCounters | None = None,
+        forward_handler: ForwardHandler | None = None,
+        counters: ReplyCounters | None = None,
     ) -> None:
-        """Take what to answer from; `clock` gives seconds and only turns subsets around.
-
-        With a `relay`, which counts on the same `tally`, names outside our zones are asked
-        elsewhere.
-        """
-        self.kept = kept
-        self.tally = tally or (relay.tally if relay else ReplyCounters(TRANSPORTS[tcp]))
-        self._relay = relay
-        self._answerer = answerer
-        self._tree = tree
+        """Take what to answer from; `clock` gives seconds and only rotates subsets."""
+        self.cache = cache
+        self.forward_handler = forward_handler
+        if counters is None:
+            counters = forward_handler.tally if forward_handler else ReplyCounters(TRANSPORTS[tcp])
+        self.counters = counters
+        self._authority = authority
         self._tcp = tcp
         self._clock = clock
         self._turn = 0
         self._rendered = self._malformed = self._dropped = 0
         self._oversized = self._failures = 0
 
-    def respond(self, message: bytes, asker: Client | None = None) -> bytes | None:
-        """Return the reply to a request and count it; None where there is none, or none yet."""
-        key = message[2:]
-        value = self._find(key)
-        reply = self.respond_unkept(message, key, asker) if value is None else marked(value)
-        if reply is None:
+    def reply_to(self, message: bytes, client: Client | None = None) -> bytes | None:
+        """Return the whole reply to a request and count it; None as for `handle`."""
+        octets = self.handle(message, client)
+        if octets is None:
             return None
-        self.tally.by_class[reply[0]] += 1
-        return message[:2] + reply[1:]
+        self.counters.by_class[octets[0]] += 1
+        return message[:2] + octets[1:]
 
-    def respond_unkept(
-        self, message: bytes, key: bytes, asker: Client | None = None
-    ) -> bytes | None:
-        """Return the reply to a request for which nothing is kept under its own octets.
+    def handle(self, message: bytes, client: Client | None = None) -> bytes | None:
+        """Return the response class of the reply to a request, and its octets behind the ID.
 
-        That is the octet by which the sender counts it, and the message behind its ID. `key` is
-        the request behind its ID; the socket loops look it up themselves. A reply that comes later
-        goes through the `asker`; without one nothing is asked elsewhere.
+        There is None where there is no reply, and where it comes later, through the client. Without
+        a client nothing is forwarded.
         """
-        if self._relay is not None and asker is not None:
-            ready = self._relay.ready(key, asker)
-            if ready is not None:
-                return ready
-        plain = without_options(key)
-        if plain is not key and (value := self._find(plain)) is not None:
-            return marked(value)
-        folded = plain.lower()
-        if folded != plain and (value := self._find(folded)) is not None:
-            question_end = message.index(b"\0", HEADER_BYTES) + 5
-            return _echo(message[HEADER_BYTES:question_end], marked(value))
+        forward_handler = self.forward_handler
         try:
+            # 1. Look up: what is ready for the same octets but for options and case.
+            key = message[2:]
+            if forward_handler is not None and client is not None:
+                forwarded = forward_handler.ready(key, client)
+                if forwarded is not None:
+                    return forwarded
+            octets = without_options(key)
+            folded = octets.lower()
+            ready = self.cache.get(folded)
+            if ready is not None:
+                reply = octets_of(ready)
+                if folded == octets:
+                    return reply
+                return _echo(message[HEADER_BYTES : message.index(b"\0", HEADER_BYTES) + 5], reply)
+            # 2. Read: header, one question, OPT.
             query = read_query(message)
             if query is None:
                 self._dropped += 1
                 return None
-            return self._respond_to(message, query, asker)
+            limit = MAX_TCP_BYTES if self._tcp else query.udp_limit()
+            # 3. Route: our zones, an upstream, or neither.
+            route = self._authority.route(query)
+            # 4. Answer, and 5. store; or forward, or refuse.
+            if isinstance(route, Local):
+                return self._answer(query, octets, route, limit)
+            if isinstance(route, Foreign) and forward_handler is not None and client is not None:
+                group = forward_handler.find(query)
+                if group is not None:
+                    return forward_handler.handle(group, query, message, client, limit)
+            decision = self._authority.answer(route, query.qtype)
+            rendered = self._render(query, decision.response, limit)
+            return self._response_class(query, None, decision) + rendered.wire[2:]
         except MessageError as error:
             self._malformed += 1
-            return self._rejected(message, error)
+            return self._rejection(message, error)
         except Exception as fault:
-            self._note(fault, message)
-            return self._rejected(message, MessageError(Rcode.SERVFAIL, "internal fault"))
-
-    def _find(self, key: bytes) -> Value | None:
-        return self.kept.known.get(key) or self.kept.unknown.get(key)
+            self._failures += 1
+            if self._failures <= _LOGGED_FAILURES:
+                request = message[:512].hex()
+                logger.error("request failed", exc_info=fault, extra={"request": request})
+            return self._rejection(message, MessageError(Rcode.SERVFAIL, "internal fault"))
 
     def statistics(self) -> Statistics:
         """Return what was done so far."""
@@ -153,105 +169,74 @@ class Handler:
             self._rendered, self._malformed, self._dropped, self._oversized, self._failures
         )
 
-    def _respond_to(self, message: bytes, query: Query, asker: Client | None) -> bytes | None:
-        limit = self._limit_for(query)
-        relay = self._relay
-        if relay is not None and asker is not None:  # noqa: SIM102 - so that it is read
-            if self._answerer.is_foreign(query) and (group := relay.find(query)) is not None:
-                return relay.handle(group, query, message, asker, limit)
-        key = shape_key(query)
+    def _answer(self, query: Query, octets: bytes, route: Local, limit: int) -> bytes:
+        """Answer from a zone, and store the reply as `packet_cache` says.
+
+        `octets` are those of the request as `without_options` returns them.
+        """
+        key, key_limit = key_and_limit(octets, query, limit)
+        ready = incomplete = None
         if key is not None:
-            shaped = self.kept.shaped(key)
-            if shaped is not None and shaped.serves(limit):
-                self._alias(message, query, shaped)
-                return _echo(query.question, marked(shaped.value))
-        decision = self._answerer.answer_query(query)
-        return self._render(message, query, key, decision)
+            ready, incomplete = self.cache.odd.get(key), self.cache.incomplete.get(key)
+        if ready is not None:
+            reply = octets_of(ready)
+            if len(reply) < limit:  # the response class is one octet, the ID two
+                return _echo(query.question, reply)
 
-    def _limit_for(self, query: Query) -> int:
-        """Return the octets that a reply to this client may have."""
-        return MAX_TCP_BYTES if self._tcp else query.udp_limit()
-
-    def _render(self, message: bytes, query: Query, key: bytes | None, decision: Decision) -> bytes:
-        self._rendered += 1
-        limit = self._limit_for(query)
-        response = decision.response
-        if self._tcp and isinstance(decision.outcome, Answer):
-            response = self._within_tcp(query, decision.outcome, response)
+        decision = self._authority.answer(route, query.qtype)
+        response = self._within_tcp(query, decision) if self._tcp else decision.response
         records = len(response.answer.rdatas) if response.answer else 1
         self._turn += _STRIDE
-        start = self._turn % records
-        reply = write_response(query, response, limit, ra=self._relay is not None, start=start)
-        is_subset = response is not decision.response
-        if key is not None and self.kept.asked_before(key) and not is_subset:
-            self._keep(message, query, key, decision)
-        return self._mark_of(query, decision) + reply.wire[2:]
+        start = self._turn % records if incomplete is None else incomplete.starts[-1]
+        rendered = self._render(query, response, limit, start)
+        response_class = self._response_class(query, route.zone.apex, decision)
 
-    def _mark_of(self, query: Query, decision: Decision) -> bytes:
-        rcode = decision.response.rcode
-        return self.tally.response_class(decision.zone, query.qtype, rcode, decision.kind)
+        # What was cut for a smaller limit than the key's, or is a subset for the moment, is right
+        # for this client alone.
+        is_as_for_key = response is decision.response and (limit == key_limit or rendered.whole)
+        if key is not None and ready is None and is_as_for_key:
+            if incomplete is None and self.cache.was_asked(key):
+                first = response_class + _folded(query, rendered.wire)
+                cached = _cached_reply(response, rendered, first, start)
+                if cached is not None and not isinstance(decision.outcome, NotReady):
+                    self._store(owner_of(route.shape), key, cached, decision.outcome)
+            elif incomplete is not None and response.answer is not None:
+                self.cache.add_rotation(key, response_class + _folded(query, rendered.wire))
+        return response_class + rendered.wire[2:]
 
-    def _rejected(self, message: bytes, error: MessageError) -> bytes:
-        mark = self.tally.response_class(None, 0, error.rcode, ReplyKind.REJECTED)
-        return mark + write_error(message, error)[2:]
-
-    def _keep(self, message: bytes, query: Query, key: bytes, decision: Decision) -> None:
-        """Keep a reply with its rotations, if together they hold every record of the answer.
-
-        A common request's is kept under its own octets, an odd one's for all odd requests.
-        """
-        if decision.shape is None or isinstance(decision.outcome, NotReady):
-            return
-        raw = raw_key(message, query)
-        limit = self._limit_for(query)
-        if raw is None and not self._tcp and query.edns is not None:
-            limit = MAX_UDP_BYTES
-        plain = _in_lower_case(query)
-        write = partial(write_response, plain, decision.response, limit, ra=self._relay is not None)
-        first = write()
-        replies = [
-            first if not start else write(start=start) for start in _rotations(decision, first)
-        ]
-        if not replies:
-            return
-        tail = decision.response.negative
-        shaped = Shaped(
-            owner_of(decision.shape),
-            isinstance(decision.outcome, Answer | NoData),
-            value_of(replies, tail.records if tail else None, self._mark_of(query, decision)),
-            limit,
-            max(len(each.wire) for each in replies),
-            all(each.whole for each in replies),
-        )
-        size_bytes = sum(len(each.wire) for each in replies)
-        if raw is not None:
-            self._remember(shaped, raw, shaped.value, size_bytes)
+    def _store(self, owner: bytes, key: bytes, reply: CachedReply, outcome: Outcome | None) -> None:
+        if isinstance(outcome, Answer | NoData):
+            service = self._authority.tree.service(owner)
+            names = len(service.names) if service else 4
+            self.cache.put(owner, key, reply, _KEYS_PER_NAME * names)
         else:
-            self._remember(shaped, key, shaped, size_bytes)
+            self.cache.put_unknown(owner, key, reply)
 
-    def _alias(self, message: bytes, query: Query, shaped: Shaped) -> None:
-        """Let a request of a common shape find an odd one's reply by its own bytes."""
-        raw = raw_key(message, query)
-        if raw is not None:
-            self._remember(shaped, raw, shaped.value, 0)
+    def _render(
+        self, query: Query, response: Response, limit: int, start: int = 0
+    ) -> RenderedMessage:
+        self._rendered += 1
+        ra = self.forward_handler is not None
+        return write_response(query, response, limit, ra=ra, start=start)
 
-    def _remember(self, shaped: Shaped, key: bytes, value: Value | Shaped, size_bytes: int) -> None:
-        if not shaped.known:
-            self.kept.remember_unknown(shaped.owner, key, value)
-            return
-        service = self._tree.service(shaped.owner)
-        self.kept.trim(shaped.owner, _SHAPES_PER_NAME * (len(service.names) if service else 4))
-        self.kept.remember(shaped.owner, key, value, size_bytes)
+    def _response_class(self, query: Query, apex: Name | None, decision: Decision) -> bytes:
+        rcode = decision.response.rcode
+        return self.counters.response_class(apex, query.qtype, rcode, decision.kind)
 
-    def _within_tcp(self, query: Query, answer: Answer, response: Response) -> Response:
-        """Cut addresses that would exceed 65,535 octets to a subset that turns with time.
+    def _rejection(self, message: bytes, error: MessageError) -> bytes:
+        response_class = self.counters.response_class(None, 0, error.rcode, ReplyKind.REJECTED)
+        return response_class + write_error(message, error)[2:]
+
+    def _within_tcp(self, query: Query, decision: Decision) -> Response:
+        """Cut addresses that would exceed 65,535 octets to a subset that rotates with time.
 
         "DNS servers MAY limit the number of endpoints" (KEP-1645 specification 2.4.1): A and
         AAAA of a name hold the same endpoints within one TTL.
         """
-        rrset = answer.rrset
-        if rrset.rtype not in (RRType.A, RRType.AAAA):
+        response, answer = decision.response, decision.outcome
+        if not isinstance(answer, Answer) or answer.rrset.rtype not in (RRType.A, RRType.AAAA):
             return response
+        rrset = answer.rrset
         record_bytes = 28 if answer.twins or rrset.rtype == RRType.AAAA else 16
         fitting = (MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256) // record_bytes
         records = len(rrset.rdatas)
@@ -265,34 +250,42 @@ class Handler:
         subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:fitting])
         return msgspec.structs.replace(response, answer=subset)
 
-    def _note(self, fault: Exception, message: bytes) -> None:
-        """Count a fault of ours and log the first ones; the loop goes on."""
-        self._failures += 1
-        if self._failures <= _LOGGED_FAILURES:
-            logger.error("request failed", exc_info=fault, extra={"request": message[:512].hex()})
 
+def _cached_reply(
+    response: Response, rendered: RenderedMessage, octets: bytes, start: int
+) -> CachedReply | None:
+    """Return what is cached of a reply; None where it is not to be cached.
 
-def _rotations(decision: Decision, reply: RenderedMessage) -> range | list[int]:
-    """Return the records that kept replies begin with; none where the reply is not to be kept.
+    `octets` are those of the reply as they are cached; `start` is the record that they begin with.
 
-    Not kept: what is long, and an answer that is cut so short that its rotations would hide some
-    of the records for as long as they are kept.
+    Not cached: what is long, and an answer that is cut so short that its rotations would hide some
+    of the records for as long as they are cached.
     """
-    rrset = decision.response.answer
-    records = len(rrset.rdatas) if rrset else 1
-    shown = records - reply.left_out
-    needed = -(-records // shown) if shown else MAX_ROTATIONS + 1
-    affordable = max(2, _ROTATIONS_BYTES // len(reply.wire))
-    rotations = max(needed, min(records, MAX_ROTATIONS, affordable))
-    if needed > MAX_ROTATIONS or len(reply.wire) * rotations > _MAX_KEPT_REPLY_BYTES:
-        return []
-    return [number * records // rotations for number in range(rotations)]
+    if response.negative is not None:
+        apex = octets[rendered.soa_at - 1 : rendered.soa_at + 1]
+        at = int.from_bytes(apex, "big") & 0x3FFF
+        head, opt = octets[: rendered.soa_at - 1], octets[rendered.opt_at - 1 :]
+        return NegativeReply(head, response.negative.records, at, opt)
+    records = len(response.answer.rdatas) if response.answer else 1
+    shown = records - rendered.left_out
+    needed = -(-records // shown) if shown else _MAX_ROTATIONS + 1
+    affordable = max(2, _ROTATIONS_BYTES // len(octets))
+    rotations = max(needed, min(records, _MAX_ROTATIONS, affordable))
+    if needed > _MAX_ROTATIONS or len(octets) * rotations > _MAX_CACHED_BYTES:
+        return None
+    if rotations == 1:
+        return octets
+    starts = [(start + turn * records // rotations) % records for turn in range(1, rotations)]
+    return IncompleteReply([octets], starts[::-1])
 
 
-def _in_lower_case(query: Query) -> Query:
-    return msgspec.structs.replace(query, question=query.name + query.question[-4:])
+def _folded(query: Query, wire: bytes) -> bytes:
+    """Return a reply behind its ID, the name of its question in lower case."""
+    if query.question.startswith(query.name):
+        return wire[2:]
+    return b"".join((wire[2:HEADER_BYTES], query.name, wire[HEADER_BYTES + len(query.name) :]))
 
 
 def _echo(question: bytes, reply: bytes) -> bytes:
-    """Put the question as it was asked into a kept reply."""
+    """Put the question as it was asked into a cached reply."""
     return b"".join((reply[:11], question, reply[11 + len(question) :]))

@@ -4,9 +4,9 @@ Python's socket calls make an address tuple and a fresh buffer for every datagra
 that cost more than all of our own work. Here a datagram lies in a slot of a buffer that is used
 again and again, the peer's address stays where the kernel wrote it, and the reply goes out with
 the same address, and on a wildcard socket with the same packet information, so it leaves from the
-address that was asked.
+address that the request was sent to.
 
-Only 64-bit Linux has the layout that is written down here; `is_available` says so.
+Only 64-bit Linux has the layout that is written down here; `is_available` returns whether it is.
 """
 
 import ctypes
@@ -54,7 +54,7 @@ if _libc is not None and hasattr(_libc, "recvmmsg"):
 
 
 def is_available() -> bool:
-    """Say whether this system has the calls and the layout this module knows."""
+    """Return whether this system has the calls and the layout this module knows."""
     return hasattr(_libc, "recvmmsg") and ctypes.sizeof(_Mmsghdr) == 64  # noqa: PLR2004
 
 
@@ -62,8 +62,9 @@ class Batch:
     """Slots for datagrams of one socket.
 
     Attributes:
-        requests: slot i begins at i * SLOT_BYTES. replies: the same, for a mark that is not sent
-            and what goes behind the ID; the ID itself is sent from the request's slot.
+        requests: slot i begins at i * SLOT_BYTES.
+        replies: the same, for the response class, which is not sent, and what goes behind the ID;
+            the ID is sent from the request's slot.
         reply_sizes: item 4 * i + 3 is how many octets of reply i there are behind the ID.
     """
 
@@ -116,8 +117,8 @@ class Batch:
             return self._address_octets[at + 8 : at + 24].tobytes()
         return self._address_octets[at + 4 : at + 8].tobytes()
 
-    def envelope(self, slot: int) -> bytes:
-        """Return the way back of a request, for an `Outbox`."""
+    def destination(self, slot: int) -> bytes:
+        """Return where a request came from, and which address it was sent to, for a `Sender`."""
         at = slot * _ADDRESS_BYTES
         address = self._address_octets[at : at + _ADDRESS_BYTES].tobytes()
         if not self._wildcard:
@@ -137,10 +138,10 @@ class Batch:
             self._sent[slot].hdr = layout.header(slot, self._reply_iovecs, 2 * slot, 2)
 
     def _clear_interfaces(self, begin: int, end: int) -> None:
-        """Leave the way back to the routing table, but for link-local addresses (ip(7)).
+        """Leave the interface to the routing table, but for link-local addresses (ip(7)).
 
-        The packet information keeps the address that was asked; struct in_pktinfo begins with the
-        interface, struct in6_pktinfo ends with it (RFC 3542, 6.2).
+        The packet information keeps the address that a request was sent to. The interface is the
+        first member of struct in_pktinfo and the last of struct in6_pktinfo (RFC 3542, 6.2).
         """
         controls = self._controls
         for slot in range(begin, end):
@@ -151,8 +152,8 @@ class Batch:
                 controls[at + 16 : at + 20] = b"\0\0\0\0"
 
 
-class Outbox:
-    """Sends messages on their way back, as many with one call as there are slots."""
+class Sender:
+    """Sends messages to clients, as many with one call as there are slots."""
 
     def __init__(self, sock: socket.socket, *, wildcard: bool) -> None:
         """Prepare for a socket whose requests a `Batch` reads, with the same `wildcard`."""
@@ -171,30 +172,30 @@ class Outbox:
             self._iovecs[slot] = _Iovec(messages + slot * SLOT_BYTES, 0)
             self._headers[slot].hdr = layout.header(slot, self._iovecs, slot, 1)
 
-    def send(self, letters: Sequence[tuple[bytes, bytes]]) -> int:
-        """Send each message by its envelope; return how many the kernel did not take."""
+    def send(self, unsent: Sequence[tuple[bytes, bytes]]) -> int:
+        """Send each message to its destination; return how many the kernel did not take."""
         refused = 0
-        for begin in range(0, len(letters), SLOTS):
-            refused += self._send(letters[begin : begin + SLOTS])
+        for begin in range(0, len(unsent), SLOTS):
+            refused += self._send(unsent[begin : begin + SLOTS])
         return refused
 
-    def _send(self, letters: Sequence[tuple[bytes, bytes]]) -> int:
+    def _send(self, unsent: Sequence[tuple[bytes, bytes]]) -> int:
         messages, addresses, sizes = self._messages, self._addresses, self._sizes
         begin = at = 0
         item = 1
-        for envelope, message in letters:
+        for destination, message in unsent:
             size = len(message)
-            addresses[at : at + _ADDRESS_BYTES] = envelope[:_ADDRESS_BYTES]
+            addresses[at : at + _ADDRESS_BYTES] = destination[:_ADDRESS_BYTES]
             messages[begin : begin + size] = message
             sizes[item] = size
             begin += SLOT_BYTES
             at += _ADDRESS_BYTES
             item += 2
         if self._wildcard:
-            self._controls[: len(letters) * _CONTROL_BYTES] = b"".join(
-                envelope[_ADDRESS_BYTES:] for envelope, _ in letters
+            self._controls[: len(unsent) * _CONTROL_BYTES] = b"".join(
+                destination[_ADDRESS_BYTES:] for destination, _ in unsent
             )
-        return _send_all(self._fd, self._headers_at, 0, len(letters))
+        return _send_all(self._fd, self._headers_at, 0, len(unsent))
 
 
 class _Layout:

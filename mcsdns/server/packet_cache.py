@@ -1,19 +1,39 @@
-"""Replies rendered before, found by the bytes of the request; forgets exactly what changed.
+"""A packet cache: rendered replies, found by the octets of the request.
 
-A reply is a function of the question, RD, CD, OPT and DO, the transport, the size the client
-takes, and the zone. Keys are of two forms, which cannot meet since a request has QR clear:
+Keys. A reply is a function of the question without the case of its name, RD, CD, OPT and DO, the
+transport, the size that the client takes, and the zone. There are two kinds of keys:
 
-- the request behind its ID, name in lower case and without EDNS options: found without parsing.
-  Only for requests whose other octets are no ASCII letters, so that folding the case of all
-  octets folds the name alone;
-- `shape_key`: question and flags after parsing, for requests of odd sizes.
+- a common request is its own key: its octets behind the ID, in lower case and without EDNS options.
+  The transports find such a reply without parsing the request. A request is common only if none of
+  its octets outside the name is an ASCII letter, so that folding the case of all octets folds that
+  of the name alone, and if its EDNS size is one that many clients send;
+- all other requests share one key for each question and flags, with the QR bit set. The reply is
+  the one for the largest size. It is right for a client that takes less, if it fits: the writer
+  adds whole records until one does not fit, so a smaller limit that is not exceeded changes
+  nothing. These replies are held apart, for a datagram with QR set must never find one.
 
-Values are what stands behind the ID, with the mark of `tally` in front: octets; an endless iterator
-over up to 8 rotations; or a negative reply, whose SOA is taken from the zone's shared list at the
-moment of sending.
+What is cached when. Most names of a scan are asked once, and each reply costs memory, so:
 
-Names that exist are held apart from all others, so that unknown names never push out known ones;
-a reply is kept when it is asked for the second time, so that a scan leaves nothing behind.
+1. The first question for a key leaves one hash in a table of fixed size (the doorkeeper).
+2. The reply to the second question is cached as it was sent, but for the case of its question.
+   An answer with several records has several rotations; a cached reply is all of them, sent in
+   turn, so that every client does not connect to the first address. Until all are there, the reply
+   is incomplete, and no transport finds it.
+3. Each further question for an incomplete reply renders the next rotation and sends it. The last
+   one makes the reply ready. So nothing is rendered that is not sent, and nothing of the zone is
+   held: what an incomplete reply knows is where the rotations to come begin. They belong together,
+   since a change of the service evicts the reply, complete or not.
+
+What is ready is octets; or a C iterator over the octets of all rotations, so that taking the next
+one runs no Python code; or a negative reply, whose SOA record is the zone's at the moment of
+sending: a new serial changes one shared list of records, not the replies.
+In front of the octets stands that of the response class (`stats.ReplyCounters`), instead of the ID.
+
+What goes when. Each reply has an owner, whose change alone can change it (`name_shape.owner_of`),
+and is evicted with it. Replies for names that exist have a budget in octets; the owner that came
+first makes room. Replies for all other names have a budget in number, and go all at once. So
+unknown names never push out known ones. Nor do odd requests for one name push out other names: an
+owner has a bounded number of keys.
 """
 
 import array
@@ -23,235 +43,237 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, Query, RenderedMessage
+from mcsdns.dns import HEADER_BYTES, MAX_TCP_BYTES, MAX_UDP_BYTES, Query
 from mcsdns.dns.types import RRType
 
-MAX_ROTATIONS: Final = 8
 _DOOR_SLOTS: Final = 1 << 16
 _KEY_OVERHEAD_BYTES: Final = 200
-"""What a kept reply costs besides its octets: key, dictionary slot, owner's list."""
+"""What a cached reply takes besides its octets: key, dictionary slot, owner's list."""
 _USUAL_SIZES: Final = frozenset({512, 1232, 1220, 1400, 1410, 1452, 1472, 4000, 4096, 8192})
+_QR: Final = 0x80
 _QUESTION_AND_OPT: Final = b"\0\1\0\0\0\0\0\1"
 _OPT_OWNER_AND_TYPE: Final = b"\0\0\x29"
 _OPT_BYTES: Final = 11
-KEPT_TYPES: Final = frozenset(
+_TYPES: Final = frozenset(
     {
         *(RRType.A, RRType.AAAA, RRType.SRV, RRType.TXT, RRType.NS, RRType.SOA, RRType.CNAME),
         *(RRType.PTR, RRType.MX, RRType.HTTPS, RRType.SVCB, RRType.ANY),
     }
 )
+"""Replies for other types are never cached."""
 
 
-class Negative(msgspec.Struct, frozen=True, gc=False):
-    """A kept reply with the zone's SOA in it.
+class NegativeReply(msgspec.Struct, frozen=True, gc=False):
+    """A NODATA or NXDOMAIN reply, with the SOA record that its zone has when it is sent.
 
     Attributes:
-        head: the mark, and from the flags to the end of the question. opt: the OPT record, if any.
-        tails: the zone's SOA records by offset, shared with all others. at: which one.
+        head: the response class, and from the flags to the end of the question.
+        soas: the zone's SOA record by offset of the apex, shared with all others. at: which one.
+        opt: the OPT record, if any.
     """
 
     head: bytes
-    tails: list[bytes]
+    soas: list[bytes]
     at: int
     opt: bytes
 
 
-Value = bytes | Negative | Iterator[bytes]
+ReadyReply = bytes | NegativeReply | Iterator[bytes]
+
+
+class IncompleteReply(msgspec.Struct, gc=False):
+    """A reply some of whose rotations were rendered.
+
+    Attributes:
+        rotations: those that were sent. starts: the first records of those to come, last one first.
+    """
+
+    rotations: list[bytes]
+    starts: list[int]
+
+
+CachedReply = bytes | NegativeReply | IncompleteReply
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot: how many replies are kept, and the octets they take."""
+    """An immutable snapshot: how many replies are cached, and the octets they take."""
 
     known: int
     unknown: int
     size_bytes: int
 
 
-class Shaped(msgspec.Struct, frozen=True, gc=False):
-    """What is kept under a `shape_key`, and for whom it is right.
-
-    Attributes:
-        limit: the octets it was rendered for. size_bytes: the octets of the longest rotation.
-        whole: nothing was left out, so it is right for every limit it fits in.
-        owner: whose change drops it. known: whether the name exists.
-    """
-
-    owner: bytes
-    known: bool
-    value: Value
-    limit: int
-    size_bytes: int
-    whole: bool
-
-    def serves(self, limit: int) -> bool:
-        """Say whether a client that takes `limit` octets would get the same reply."""
-        return limit == self.limit or (self.whole and self.size_bytes <= limit)
-
-
 class PacketCache:
-    """Kept replies of one transport.
+    """The cached replies of one transport.
 
     Attributes:
-        known: key -> value, of names that exist. unknown: the same of all others.
+        known: ready replies to common requests for names that exist.
+        unknown: the same for all other names.
+        odd: ready replies to all other requests.
+        incomplete: replies that are not ready, to requests of all kinds.
     """
 
     def __init__(self, max_bytes: int, max_unknown: int = 16384) -> None:
-        self.known: dict[bytes, Value] = {}
-        self.unknown: dict[bytes, Value] = {}
-        self._shaped: dict[bytes, Shaped] = {}
-        self._owners: dict[bytes, dict[bytes, int]] = {}
-        self._unknown_of: dict[bytes, set[bytes]] = {}
+        """Bound what is cached by octets, for names that exist, and by number for all others."""
+        self.known: dict[bytes, ReadyReply] = {}
+        self.unknown: dict[bytes, ReadyReply] = {}
+        self.odd: dict[bytes, ReadyReply] = {}
+        self.incomplete: dict[bytes, IncompleteReply] = {}
+        self._keys_of: dict[bytes, dict[bytes, int]] = {}
+        self._unknown_keys_of: dict[bytes, set[bytes]] = {}
         self._unknown_keys = 0
         self._door = array.array("q", bytes(8 * _DOOR_SLOTS))
         self._max_bytes = max_bytes
         self._max_unknown = max_unknown
         self._size_bytes = 0
 
-    def asked_before(self, key: bytes) -> bool:
-        """Say whether this key was seen not long ago, and remember that it was seen now."""
-        mark = hash(key)
-        slot = mark & (_DOOR_SLOTS - 1)
-        if self._door[slot] == mark:
+    def get(self, key: bytes) -> ReadyReply | None:
+        """Return the ready reply to a common request."""
+        return self.known.get(key) or self.unknown.get(key)
+
+    def was_asked(self, key: bytes) -> bool:
+        """Return whether a key was asked for not long ago, and note that it was now."""
+        hashed = hash(key)
+        slot = hashed & (_DOOR_SLOTS - 1)
+        if self._door[slot] == hashed:
             return True
-        self._door[slot] = mark
+        self._door[slot] = hashed
         return False
 
-    def shaped(self, key: bytes) -> Shaped | None:
-        """Return what is kept under a `shape_key`."""
-        return self._shaped.get(key)
+    def put(self, owner: bytes, key: bytes, reply: CachedReply, max_keys: int) -> None:
+        """Cache a reply for a name that exists; the owner that came first makes room.
 
-    def remember(self, owner: bytes, key: bytes, value: Value | Shaped, size_bytes: int) -> None:
-        """Keep the reply of a name that exists; the owner kept longest makes room.
-
-        `size_bytes` is what the value takes, 0 where another key has counted it.
+        Of the owner's keys the oldest goes where it has `max_keys`.
         """
-        keys = self._owners.setdefault(owner, {})
+        keys = self._keys_of.setdefault(owner, {})
         if key in keys:
             self._drop(keys, key)
-        if isinstance(value, Shaped):
-            self._shaped[key] = value
-        else:
-            self.known[key] = value
+        while len(keys) >= max_keys:
+            self._drop(keys, next(iter(keys)))
+        match reply:
+            case IncompleteReply():
+                self.incomplete[key] = reply
+                size_bytes = len(reply.rotations[0]) * (1 + len(reply.starts))
+            case NegativeReply():
+                self._ready(self.known, key)[key] = reply
+                size_bytes = len(octets_of(reply))
+            case octets:
+                self._ready(self.known, key)[key] = octets
+                size_bytes = len(octets)
         keys[key] = size_bytes + len(key) + _KEY_OVERHEAD_BYTES
         self._size_bytes += keys[key]
         while self._size_bytes > self._max_bytes:
-            self._forget_known(next(iter(self._owners)))
+            self._evict_known(next(iter(self._keys_of)))
 
-    def trim(self, owner: bytes, max_keys: int) -> None:
-        """Drop the oldest shapes of an owner that has more than `max_keys`."""
-        keys = self._owners.get(owner, {})
-        while len(keys) > max_keys:
-            self._drop(keys, next(iter(keys)))
-
-    def remember_unknown(self, owner: bytes, key: bytes, value: Value | Shaped) -> None:
-        """Keep the reply of a name that does not exist; where too many are kept, all go."""
+    def put_unknown(self, owner: bytes, key: bytes, reply: CachedReply) -> None:
+        """Cache a reply for a name that does not exist; where there are too many, all go."""
+        assert not isinstance(reply, IncompleteReply), "there are no records"
         if self._unknown_keys >= self._max_unknown:
-            self.forget(list(self._unknown_of), unknown_only=True)
-        if isinstance(value, Shaped):
-            self._shaped[key] = value
-        else:
-            self.unknown[key] = value
-        keys = self._unknown_of.setdefault(owner, set())
+            for each in tuple(self._unknown_keys_of):
+                self._evict_unknown(each)
+        self._ready(self.unknown, key)[key] = reply
+        keys = self._unknown_keys_of.setdefault(owner, set())
         self._unknown_keys += key not in keys
         keys.add(key)
 
-    def forget(self, owners: Iterable[bytes], *, unknown_only: bool = False) -> None:
+    def add_rotation(self, key: bytes, octets: bytes) -> None:
+        """Add the next rotation of an incomplete reply; the last one makes it ready."""
+        reply = self.incomplete[key]
+        reply.rotations.append(octets)
+        reply.starts.pop()
+        if not reply.starts:
+            del self.incomplete[key]
+            self._ready(self.known, key)[key] = itertools.cycle(reply.rotations)
+
+    def evict(self, owners: Iterable[bytes]) -> None:
         """Drop the replies of these owners, and no others."""
         for owner in owners:
-            if not unknown_only:
-                self._forget_known(owner)
-            keys = self._unknown_of.pop(owner, set())
-            self._unknown_keys -= len(keys)
-            for key in keys:
-                self.unknown.pop(key, None)
-                self._shaped.pop(key, None)
+            self._evict_known(owner)
+            self._evict_unknown(owner)
 
     def owners(self) -> set[bytes]:
-        """Return whose replies are kept: for what all replies depend on."""
-        return self._owners.keys() | self._unknown_of.keys()
+        """Return the owners of all replies."""
+        return self._keys_of.keys() | self._unknown_keys_of.keys()
 
     def statistics(self) -> Statistics:
-        """Return how much is kept."""
-        known = sum(map(len, self._owners.values()))
+        """Return how much is cached."""
+        known = sum(map(len, self._keys_of.values()))
         return Statistics(known, self._unknown_keys, self._size_bytes)
 
-    def _forget_known(self, owner: bytes) -> None:
-        keys = self._owners.pop(owner, {})
+    def _ready(self, common: dict[bytes, ReadyReply], key: bytes) -> dict[bytes, ReadyReply]:
+        return self.odd if key[0] & _QR else common
+
+    def _evict_known(self, owner: bytes) -> None:
+        keys = self._keys_of.pop(owner, {})
         while keys:
             self._drop(keys, next(iter(keys)))
 
+    def _evict_unknown(self, owner: bytes) -> None:
+        keys = self._unknown_keys_of.pop(owner, ())
+        self._unknown_keys -= len(keys)
+        for key in keys:
+            self._ready(self.unknown, key).pop(key, None)
+
     def _drop(self, keys: dict[bytes, int], key: bytes) -> None:
         self._size_bytes -= keys.pop(key)
-        self.known.pop(key, None)
-        self._shaped.pop(key, None)
+        self._ready(self.known, key).pop(key, None)
+        self.incomplete.pop(key, None)
 
 
-def raw_key(message: bytes, query: Query) -> bytes | None:
-    """Return the key that finds this request unparsed; None where its shape is not common."""
-    edns = query.edns
-    if edns is not None and not (edns.plain and edns.size in _USUAL_SIZES):
-        return None
-    name_end = HEADER_BYTES + len(query.name)
-    if message.find(b"\0", HEADER_BYTES) != name_end - 1:
-        return None  # a NUL in a label: who echoes the case finds the name's end by its NUL
-    key = without_options(message[2:])
-    rest = key[: HEADER_BYTES - 2] + key[name_end - 2 :]
-    if not rest.lower() == rest == rest.upper():
-        return None
-    return key.lower()
-
-
-def without_options(key: bytes) -> bytes:
+def without_options(octets: bytes) -> bytes:
     """Return a request's octets behind its ID as they were without EDNS options.
 
     Only for requests of exactly one question without NUL in its name and one OPT record behind
     it, whose options are well-formed; all others are returned as they are.
     """
-    if not key.startswith(_QUESTION_AND_OPT, 2):
-        return key
-    opt = key.find(b"\0", 10) + 5
+    if not octets.startswith(_QUESTION_AND_OPT, 2):
+        return octets
+    opt = octets.find(b"\0", 10) + 5
     begin = at = opt + _OPT_BYTES
-    end = len(key)
-    if begin >= end or not key.startswith(_OPT_OWNER_AND_TYPE, opt):
-        return key
-    if key[begin - 2] << 8 | key[begin - 1] != end - begin:
-        return key
+    end = len(octets)
+    if begin >= end or not octets.startswith(_OPT_OWNER_AND_TYPE, opt):
+        return octets
+    if octets[begin - 2] << 8 | octets[begin - 1] != end - begin:
+        return octets
     while at + 4 <= end:
-        at += 4 + (key[at + 2] << 8 | key[at + 3])
-    return key[: begin - 2] + b"\0\0" if at == end else key
+        at += 4 + (octets[at + 2] << 8 | octets[at + 3])
+    return octets[: begin - 2] + b"\0\0" if at == end else octets
 
 
-def shape_key(query: Query) -> bytes | None:
-    """Return the key of a parsed request; None where nothing of its shape is kept.
+def is_common(octets: bytes, query: Query) -> bool:
+    """Return whether a request is its own key; `octets` are as `without_options` returns them."""
+    edns = query.edns
+    if edns is not None and not (edns.plain and edns.size in _USUAL_SIZES):
+        return False
+    name_end = HEADER_BYTES - 2 + len(query.name)
+    if octets.find(b"\0", HEADER_BYTES - 2) != name_end - 1:
+        return False  # a NUL in a label: the end of a cached reply's name is found by its NUL
+    rest = octets[: HEADER_BYTES - 2] + octets[name_end:]
+    return rest == rest.swapcase()
 
-    Requests with an OPT share the replies made for the largest size; whether such a reply fits
-    the client is for the caller to see.
+
+def key_and_limit(octets: bytes, query: Query, limit: int) -> tuple[bytes | None, int]:
+    """Return the key of a request, and for how many octets the reply under that key is rendered.
+
+    `octets` are as `without_options` returns them, `limit` is that of the client. There is no key
+    where the reply is never cached.
     """
     edns = query.edns
-    if query.qtype not in KEPT_TYPES or (edns is not None and edns.version):
-        return None
+    if query.qtype not in _TYPES or (edns is not None and edns.version):
+        return None, limit
+    if is_common(octets, query):
+        return octets.lower(), limit
     kind = 0 if edns is None else 2 if edns.do else 1
-    flags = 0x80 | kind << 2 | query.rd << 1 | query.cd
-    return bytes((flags,)) + query.name + query.question[-4:]
+    flags = _QR | kind << 2 | query.rd << 1 | query.cd
+    if edns is not None and limit < MAX_TCP_BYTES:
+        limit = MAX_UDP_BYTES
+    return bytes((flags,)) + query.name + query.question[-4:], limit
 
 
-def value_of(replies: list[RenderedMessage], tails: list[bytes] | None, mark: bytes) -> Value:
-    """Turn rendered replies, one per rotation, into what is kept."""
-    first = replies[0]
-    if first.soa_at and tails is not None:
-        pointer = int.from_bytes(first.wire[first.soa_at : first.soa_at + 2], "big") & 0x3FFF
-        return Negative(
-            mark + first.wire[2 : first.soa_at], tails, pointer, first.wire[first.opt_at :]
-        )
-    if len(replies) == 1:
-        return mark + first.wire[2:]
-    return itertools.cycle([mark + reply.wire[2:] for reply in replies])
-
-
-def marked(value: Value) -> bytes:
-    """Return the mark and the octets to send behind the ID, with the question in lower case."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, Negative):
-        return value.head + value.tails[value.at] + value.opt
-    return next(value)
+def octets_of(reply: ReadyReply) -> bytes:
+    """Return what to send: the response class and the octets behind the ID, in lower case."""
+    if isinstance(reply, bytes):
+        return reply
+    if isinstance(reply, NegativeReply):
+        return reply.head + reply.soas[reply.at] + reply.opt
+    return next(reply)

@@ -1,8 +1,8 @@
-"""One line of the log for one of so many requests: what was asked by whom, and what it got.
+"""One line of the log for one of so many requests: the question, its client, and the reply.
 
-Which ones is left to chance: every tenth request of a client that asks for A and AAAA by turns
-would never show its AAAA. The sockets ask `due` once for each batch, and only while there is a
-query log at all.
+Which ones is left to chance: every tenth request of a client that sends A and AAAA by turns would
+never show its AAAA. The transports call `due` once for each batch, and only while there is a query
+log at all.
 """
 
 import ipaddress
@@ -13,24 +13,23 @@ import msgspec
 
 from mcsdns.dns import Query, read_query
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import Reply, read_reply
+from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.rdata import type_name
-from mcsdns.dns.types import EdeCode, Rcode, rcode_text
+from mcsdns.dns.types import rcode_text
 from mcsdns.errors import MessageError, ReplyError
 from mcsdns.stats import ReplyKind
 
 logger = logging.getLogger(__name__)
 
 _NONE = "-"
-_STALE = (EdeCode.STALE_ANSWER, EdeCode.STALE_NXDOMAIN)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What one line says; texts are `-` where there is nothing to say.
+    """The fields of one line; texts are `-` where there is nothing to say.
 
     Attributes:
         qname: in presentation form, escaped. edns: size and DO of the request's OPT record.
-        rcode, size: of the reply, `-` and 0 where it comes later. kind: a `tally.Kind`.
+        rcode, size: of the reply, `-` and 0 where it comes later. kind: a `stats.ReplyKind`.
     """
 
     qname: str
@@ -54,7 +53,7 @@ class QueryLog:
         self._skip = self._gap() - 1
 
     def due(self, requests: int) -> list[int]:
-        """Return which of the next so many requests are to be noted, by their place."""
+        """Return which of the next so many requests are to be logged, by their place."""
         due: list[int] = []
         at = self._skip
         while at < requests:
@@ -66,12 +65,11 @@ class QueryLog:
     def _gap(self) -> int:
         return self._rng.randint(1, 2 * self._one_of - 1)
 
-    def note(
-        self, request: bytes, reply: bytes, address: bytes, transport: str, kind: str = ""
-    ) -> None:
-        """Log one request; `reply` is empty where it comes later, from an upstream, or never.
+    def note(self, request: bytes, reply: bytes, address: bytes, transport: str, kind: str) -> None:
+        """Log one request and its reply, without the ID of either counting for anything.
 
-        `kind` is what the reply was counted as; without it, it is read off the reply.
+        `kind` is what the reply was counted as. Both are empty where it comes later, from an
+        upstream, or never.
         """
         fields = entry(request, reply, address, transport, kind)
         logger.info(
@@ -88,8 +86,8 @@ class QueryLog:
         )
 
 
-def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: str = "") -> Entry:
-    """Read what a line says; whatever a peer sent, there is one."""
+def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: str) -> Entry:
+    """Return what a line says of a request and its reply; see `QueryLog.note`."""
     try:
         query = read_query(request)
     except MessageError:
@@ -106,7 +104,7 @@ def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: st
         edns=_edns_text(query),
         rcode=rcode_text(answer.rcode) if answer else _NONE,
         size=len(reply),
-        kind=kind or _kind(query, answer),
+        kind=kind or (ReplyKind.FORWARDED if query else ReplyKind.REJECTED),
     )
 
 
@@ -121,29 +119,3 @@ def _edns_text(query: Query | None) -> str:
     if query is None or query.edns is None:
         return _NONE
     return f"{query.edns.size}{' DO' if query.edns.do else ''}"
-
-
-def _kind(query: Query | None, answer: Reply | None) -> str:
-    """Read off a reply what it is, as far as it tells."""
-    if query is None:
-        return ReplyKind.REJECTED
-    if answer is None:
-        return ReplyKind.FORWARDED
-    codes = {each.code for each in answer.errors}
-    if "aa" in answer.flag_names:
-        if not codes.isdisjoint(_STALE):
-            return ReplyKind.STALE
-        return ReplyKind.CLUSTERSET if answer.answer else ReplyKind.NEGATIVE
-    if answer.rcode == Rcode.REFUSED:
-        return _refusal(codes)
-    if EdeCode.NOT_READY in codes:
-        return ReplyKind.NOT_READY
-    if answer.rcode in (Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS):
-        return ReplyKind.REJECTED
-    return ReplyKind.FAILED if answer.rcode == Rcode.SERVFAIL else ReplyKind.FORWARDED
-
-
-def _refusal(codes: set[int]) -> str:
-    if EdeCode.NOT_SUPPORTED in codes:
-        return ReplyKind.REJECTED
-    return ReplyKind.PER_CLUSTER if EdeCode.PROHIBITED in codes else ReplyKind.OUTSIDE

@@ -8,15 +8,17 @@ import asyncio
 import socket
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mcsdns.dns import HEADER_BYTES
-from mcsdns.server.handler import Handler
-from mcsdns.server.noting import SECONDS, QueryLog
-from mcsdns.server.packet_cache import Negative
+from mcsdns.server.handler import SECONDS, Handler
+from mcsdns.server.packet_cache import NegativeReply
 from mcsdns.stats import Histogram, HistogramStatistics
+
+if TYPE_CHECKING:  # only who logs queries loads it
+    from mcsdns.server.query_log import QueryLog
 
 BATCH: Final = 128
 """Requests of one connection per turn of the loop."""
@@ -46,7 +48,7 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         received: whole requests. accepted, open: connections. idle_closed: closed for silence.
         shed: closed to make room. aborted: closed because the framing cannot be right.
-        seconds: how long requests took that waited for nobody.
+        seconds: how long requests took, but for those that were forwarded.
     """
 
     received: int
@@ -83,7 +85,7 @@ class TcpListener:
     """Serves one listening socket.
 
     Attributes:
-        responder, settings: what answers, and the limits; both may be replaced at any time.
+        handler, settings: what answers, and the limits; both may be replaced at any time.
         query_log, is_counting: as those of `udp.UdpListener`.
         received, aborted: counters. seconds: how long the requests of one turn took.
     """
@@ -91,12 +93,12 @@ class TcpListener:
     def __init__(
         self,
         sock: socket.socket,
-        responder: Handler,
+        handler: Handler,
         settings: TcpSettings,
         clock: Callable[[], float],
     ) -> None:
         """Take a socket from `bind`; `clock` gives monotonic seconds."""
-        self.responder = responder
+        self.handler = handler
         self.query_log: QueryLog | None = None
         self.is_counting = True
         self.seconds = Histogram(SECONDS)
@@ -129,7 +131,7 @@ class TcpListener:
             connection.close()
 
     def touch(self, connection: "_Connection") -> None:
-        """Note that a connection began or sent a whole request; the least active stands first."""
+        """Take a connection that began or sent a whole request; the least active stands first."""
         self._active.pop(connection, None)
         self._active[connection] = self.clock()
 
@@ -281,9 +283,9 @@ class _Connection(asyncio.Protocol):
         A message too short for a header cannot be answered nor believed: it is the last one.
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
-        responder, query_log = self._listener.responder, self._listener.query_log
-        respond, kept, numbers = responder.respond_unkept, responder.kept, responder.tally.by_class
-        known, unknown = kept.known.get, kept.unknown.get
+        handler, query_log = self._listener.handler, self._listener.query_log
+        known, unknown = handler.cache.known.get, handler.cache.unknown.get
+        by_class = handler.counters.by_class
         is_counting = self._listener.is_counting
         replies: list[bytes] = []
         whole = 0
@@ -298,25 +300,25 @@ class _Connection(asyncio.Protocol):
             at = begin + size
             whole += 1
             key = buffer[begin + 2 : at]
-            value = known(key) or unknown(key)
-            if value is None:
-                octets = respond(buffer[begin:at], key, self)
+            ready = known(key) or unknown(key)
+            if ready is None:
+                octets = handler.handle(buffer[begin:at], self)
                 if octets is None:
                     if query_log is not None and query_log.due(1):
-                        query_log.note(buffer[begin:at], b"", self._address, "tcp")
+                        query_log.note(buffer[begin:at], b"", self._address, "tcp", "")
                     continue
-            elif isinstance(value, bytes):
-                octets = value
-            elif isinstance(value, Negative):
-                octets = value.head + value.tails[value.at] + value.opt
+            elif isinstance(ready, bytes):
+                octets = ready
+            elif isinstance(ready, NegativeReply):
+                octets = ready.head + ready.soas[ready.at] + ready.opt
             else:
-                octets = next(value)
+                octets = next(ready)
             if is_counting:
-                numbers[octets[0]] += 1
-            size = len(octets) + 1  # without the mark, with the ID
+                by_class[octets[0]] += 1
+            size = len(octets) + 1  # without the response class, with the ID
             replies += (size.to_bytes(2, "big"), buffer[begin : begin + 2], octets[1:])
             if query_log is not None and query_log.due(1):
-                kind = responder.tally.kind_of(octets[0])
+                kind = handler.counters.kind_of(octets[0])
                 request = buffer[begin:at]
                 query_log.note(request, request[:2] + octets[1:], self._address, "tcp", kind)
         self._at = at

@@ -1,7 +1,7 @@
-"""UDP sockets: many datagrams per wake-up, answered from kept replies where there are any.
+"""UDP sockets: many datagrams per wake-up, answered from the packet cache where it has the reply.
 
-The one place besides `tcp` that touches the event loop directly: a reader callback drains a
-non-blocking socket, which measured several times faster than a DatagramProtocol.
+A reader callback of the event loop drains a non-blocking socket, which measured several times
+faster than a DatagramProtocol (docs/decisions/0002-datagrams-in-batches.md).
 """
 
 import asyncio
@@ -10,15 +10,17 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mcsdns.server import mmsg
-from mcsdns.server.handler import Handler
-from mcsdns.server.noting import SECONDS, QueryLog
-from mcsdns.server.packet_cache import Negative
+from mcsdns.server.handler import SECONDS, Handler
+from mcsdns.server.packet_cache import NegativeReply
 from mcsdns.stats import UNCOUNTED, Histogram, HistogramStatistics
+
+if TYPE_CHECKING:  # only who logs queries loads it
+    from mcsdns.server.query_log import QueryLog
 
 BATCHES: Final = 2
 """Batches per turn of the loop, so that TCP and the sources get theirs."""
@@ -34,8 +36,8 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         received: datagrams read. send_errors: replies the kernel did not take.
         receive_errors: reads that failed. kernel_drops: datagrams lost because our receive
-            buffer was full. seconds: how long each took that waited for nobody, from the moment
-            its batch was read until that was answered.
+            buffer was full. seconds: how long each request took, but for those that were forwarded:
+            from the moment its batch was read until the batch was answered.
     """
 
     received: int
@@ -48,7 +50,7 @@ class Statistics(msgspec.Struct, frozen=True):
 def bind(host: str, port: int) -> socket.socket:
     """Open a UDP socket on one address, or on all of a family (`0.0.0.0`, `::`).
 
-    The port is never shared: no SO_REUSEADDR, which on UDP would let two servers answer by turns.
+    The port is never shared: no SO_REUSEADDR, which on UDP would let two servers share it unseen.
 
     Raises:
         OSError: as the system says.
@@ -70,7 +72,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def is_wildcard(host: str) -> bool:
-    """Say whether an address stands for all addresses of its family."""
+    """Return whether an address stands for all addresses of its family."""
     return host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
 
@@ -78,22 +80,22 @@ class UdpListener:
     """Serves one bound socket.
 
     Attributes:
-        responder: what answers; may be replaced at any time.
-        query_log: takes a note of some requests, if it is there.
+        handler: what answers; may be replaced at any time.
+        query_log: logs some of the requests; None for no log.
         is_counting: whether replies are counted and timed.
     """
 
-    def __init__(self, sock: socket.socket, responder: Handler, *, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, handler: Handler, *, wildcard: bool) -> None:
         """Take a socket from `bind`; with `wildcard`, reply from the address that was asked."""
         self._sock = sock
-        self.responder = responder
+        self.handler = handler
         self.query_log: QueryLog | None = None
         self.is_counting = True
         self._seconds = Histogram(SECONDS)
         self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
         self._wildcard = wildcard
-        self._outbox: mmsg.Outbox | None = None
-        self._letters: list[tuple[bytes, bytes]] = []
+        self._sender: mmsg.Sender | None = None
+        self._unsent: list[tuple[bytes, bytes]] = []
         self._slot = 0
         self._peer: tuple[str, int] = ("", 0)
         self._received = self._send_errors = self._receive_errors = 0
@@ -109,7 +111,7 @@ class UdpListener:
         if self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
             self._drain()
-            self._post_all()
+            self._send_unsent()
         self._sock.close()
 
     def address(self) -> bytes:
@@ -119,24 +121,24 @@ class UdpListener:
         return socket.inet_pton(self._sock.family, self._peer[0].partition("%")[0])
 
     def detach(self) -> Callable[[bytes], None]:
-        """Return the way back to the sender of the request at hand (`forward_handler.Client`)."""
+        """Return what sends a reply to the client at hand later (`forward_handler.Client`)."""
         if self._batch is not None:
-            return partial(self._post, self._batch.envelope(self._slot))
+            return partial(self._send_later, self._batch.destination(self._slot))
         return partial(self._send_to, self._peer)
 
-    def _post(self, envelope: bytes, message: bytes) -> None:
-        """Send with all that is to be sent in this turn of the loop."""
-        if not self._letters and self._loop is not None:
-            self._loop.call_soon(self._post_all)
-        self._letters.append((envelope, message))
+    def _send_later(self, destination: bytes, message: bytes) -> None:
+        """Send a message with all others of this turn of the loop."""
+        if not self._unsent and self._loop is not None:
+            self._loop.call_soon(self._send_unsent)
+        self._unsent.append((destination, message))
 
-    def _post_all(self) -> None:
-        letters, self._letters = self._letters, []
-        if not letters or self._sock.fileno() < 0:
+    def _send_unsent(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if not unsent or self._sock.fileno() < 0:
             return
-        if self._outbox is None:  # a quarter of a megabyte, for those who forward
-            self._outbox = mmsg.Outbox(self._sock, wildcard=self._wildcard)
-        self._send_errors += self._outbox.send(letters)
+        if self._sender is None:  # a quarter of a megabyte, for those who forward
+            self._sender = mmsg.Sender(self._sock, wildcard=self._wildcard)
+        self._send_errors += self._sender.send(unsent)
 
     def _send_to(self, peer: tuple[str, int], message: bytes) -> None:
         try:
@@ -145,7 +147,7 @@ class UdpListener:
             self._send_errors += 1
 
     def _drain(self) -> None:
-        """Answer what has arrived, but no more than a turn's worth."""
+        """Answer what has arrived, up to `BATCHES` batches."""
         if self._batch is None:
             self._drain_one_by_one()
             return
@@ -164,30 +166,34 @@ class UdpListener:
                 self._seconds.observe(perf_counter() - begin, len(sizes))
 
     def _answer(self, batch: mmsg.Batch, sizes: list[int]) -> None:
-        """Answer the datagrams of a batch; every statement of the loop counts (performance.md)."""
+        """Answer the datagrams of a batch.
+
+        Every statement of the loop counts (docs/performance.md), so it holds what `octets_of` does,
+        and replies are counted once for the batch. Where a reply comes later or never, what is
+        ready before it is sent first, since sendmmsg takes slots in a row.
+        """
         requests, replies, reply_sizes = batch.requests, batch.replies, batch.reply_sizes
-        kept = self.responder.kept
-        known, unknown = kept.known.get, kept.unknown.get
-        respond = self.responder.respond_unkept
+        handler = self.handler
+        known, unknown = handler.cache.known.get, handler.cache.unknown.get
         at, item, slot, unsent = 0, 3, 0, 0
         for size in sizes:
             key = requests[at + 2 : at + size].tobytes()
-            value = known(key) or unknown(key)
-            if value is None:
+            ready = known(key) or unknown(key)
+            if ready is None:
                 self._slot = slot
-                reply = respond(requests[at : at + size].tobytes(), key, self)
+                reply = handler.handle(requests[at : at + size].tobytes(), self)
                 if reply is None:
                     self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
                     octets = UNCOUNTED
                 else:
                     octets = reply
-            elif isinstance(value, bytes):
-                octets = value
-            elif isinstance(value, Negative):
-                octets = value.head + value.tails[value.at] + value.opt
+            elif isinstance(ready, bytes):
+                octets = ready
+            elif isinstance(ready, NegativeReply):
+                octets = ready.head + ready.soas[ready.at] + ready.opt
             else:
-                octets = next(value)
+                octets = next(ready)
             length = len(octets)
             reply_sizes[item] = length - 1
             replies[at : at + length] = octets
@@ -196,24 +202,24 @@ class UdpListener:
             slot += 1
         self._send_errors += batch.send(unsent, slot)
         if self.is_counting:
-            numbers = self.responder.tally.by_class
-            for mark in replies[0 : slot * mmsg.SLOT_BYTES : mmsg.SLOT_BYTES]:
-                numbers[mark] += 1
+            by_class = handler.counters.by_class
+            for response_class in replies[0 : slot * mmsg.SLOT_BYTES : mmsg.SLOT_BYTES]:
+                by_class[response_class] += 1
         if self.query_log is not None:
-            self._note(self.query_log, batch, sizes)
+            self._log(self.query_log, batch, sizes)
 
-    def _note(self, query_log: QueryLog, batch: mmsg.Batch, sizes: list[int]) -> None:
-        """Note some of a batch, as it still lies in its slots."""
+    def _log(self, query_log: "QueryLog", batch: mmsg.Batch, sizes: list[int]) -> None:
+        """Log some of a batch, as it still lies in its slots."""
         for slot in query_log.due(len(sizes)):
             at = slot * mmsg.SLOT_BYTES
             request = batch.requests[at : at + sizes[slot]].tobytes()
-            mark, size = batch.replies[at], batch.reply_sizes[4 * slot + 3]
+            response_class, size = batch.replies[at], batch.reply_sizes[4 * slot + 3]
             reply = request[:2] + batch.replies[at + 1 : at + 1 + size] if size else b""
-            kind = self.responder.tally.kind_of(mark)
+            kind = self.handler.counters.kind_of(response_class)
             query_log.note(request, reply, batch.address(slot), "udp", kind)
 
     def _drain_one_by_one(self) -> None:
-        """The same for systems without recvmmsg."""
+        """Answer what has arrived on systems without recvmmsg."""
         for _ in range(mmsg.SLOTS):
             try:
                 message, peer = self._sock.recvfrom(mmsg.SLOT_BYTES)
@@ -224,11 +230,14 @@ class UdpListener:
                 continue
             self._received += 1
             self._peer = peer
-            reply = self.responder.respond(message, self)
-            if reply is not None:
+            counters, reply, kind = self.handler.counters, b"", ""
+            octets = self.handler.handle(message, self)
+            if octets is not None:
+                counters.by_class[octets[0]] += 1
+                reply, kind = message[:2] + octets[1:], counters.kind_of(octets[0])
                 self._send_to(peer, reply)
             if self.query_log is not None and self.query_log.due(1):
-                self.query_log.note(message, reply or b"", self.address(), "udp")
+                self.query_log.note(message, reply, self.address(), "udp", kind)
 
     def statistics(self) -> Statistics:
         """Return the counters; asks the kernel for its own (SO_MEMINFO, the drops are last)."""

@@ -261,4 +261,4 @@ class UpdateQueue:
 
     def _forget(self, *owners: bytes) -> None:
         for kept in self._kept:
-            kept.forget(owners)
+            kept.evict(owners)

@@ -30,7 +30,7 @@ Start = Callable[..., Awaitable[tuple[serve.Server, Server]]]
 
 
 class Client:
-    """Who asks a responder directly, from any address."""
+    """Who asks a handler directly, from any address."""
 
     def __init__(self, host: str) -> None:
         self._packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
@@ -87,7 +87,7 @@ async def upstream() -> AsyncIterator[Server]:
     server.stop()
 
 
-def responder_of(
+def handler_of(
     forwarder: Forwarder, allow: list[str] | None = None, logged: set[str] | None = None
 ) -> tuple[Handler, ForwardHandler]:
     tally = ReplyCounters("udp")
@@ -98,11 +98,10 @@ def responder_of(
     return (
         Handler(
             world.answerer,
-            world.tree,
             PacketCache(1 << 20),
             tcp=False,
             clock=time.monotonic,
-            relay=relay,
+            forward_handler=relay,
         ),
         relay,
     )
@@ -133,16 +132,16 @@ async def test_who_may_not_ask_is_refused_and_logged_once_per_prefix(
     forwarder: Forwarder, upstream: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     logged: set[str] = set()
-    over_udp, relay = responder_of(forwarder, logged=logged)
-    over_tcp, other = responder_of(forwarder, logged=logged)
-    for responder in (over_udp, over_tcp):
+    over_udp, relay = handler_of(forwarder, logged=logged)
+    over_tcp, other = handler_of(forwarder, logged=logged)
+    for handler in (over_udp, over_tcp):
         for last in (1, 1, 2, 3):
             client = Client(f"203.0.113.{last}")
-            reply = responder.respond(request("www.example"), client)
+            reply = handler.reply_to(request("www.example"), client)
             assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED
             assert ede(reply) == [18]
             assert not client.replies
-    over_udp.respond(request("www.example"), Client("2001:db8::1"))
+    over_udp.reply_to(request("www.example"), Client("2001:db8::1"))
     assert (relay.statistics().not_allowed, other.statistics().not_allowed) == (5, 4)
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2
@@ -152,25 +151,25 @@ async def test_who_may_not_ask_is_refused_and_logged_once_per_prefix(
 
 
 async def test_a_ready_reply_is_not_for_who_may_not_ask(forwarder: Forwarder) -> None:
-    responder, relay = responder_of(forwarder)
+    handler, relay = handler_of(forwarder)
     friend, stranger = Client("10.0.0.1"), Client("203.0.113.1")
-    assert responder.respond(request("www.example"), friend) is None
+    assert handler.reply_to(request("www.example"), friend) is None
     await until(lambda: friend.replies)
     for _ in range(3):
-        assert parsed(responder.respond(request("www.example"), friend)).header.rcode == 0
+        assert parsed(handler.reply_to(request("www.example"), friend)).header.rcode == 0
     assert relay.statistics().ready == 2
-    reply = responder.respond(request("www.example"), stranger)
+    reply = handler.reply_to(request("www.example"), stranger)
     assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED
     assert relay.statistics().ready == 2
 
 
 async def test_a_ready_reply_has_the_id_of_its_request(forwarder: Forwarder) -> None:
-    responder, _ = responder_of(forwarder)
+    handler, _ = handler_of(forwarder)
     client = Client("10.0.0.1")
-    responder.respond(request("www.example"), client)
+    handler.reply_to(request("www.example"), client)
     await until(lambda: client.replies)
     for message_id in (b"ab", b"cd", b"ef"):
-        reply = responder.respond(message_id + request("www.example")[2:], client)
+        reply = handler.reply_to(message_id + request("www.example")[2:], client)
         assert reply is not None
         assert reply[:2] == message_id
 
@@ -178,10 +177,10 @@ async def test_a_ready_reply_has_the_id_of_its_request(forwarder: Forwarder) -> 
 async def test_who_is_gone_is_refused_without_a_fault(
     forwarder: Forwarder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    responder, _ = responder_of(forwarder)
-    reply = responder.respond(request("www.example"), Gone())
+    handler, _ = handler_of(forwarder)
+    reply = handler.reply_to(request("www.example"), Gone())
     assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED
-    assert responder.statistics().failures == 0
+    assert handler.statistics().failures == 0
     assert not caplog.records
 
 
@@ -189,18 +188,18 @@ async def test_who_is_gone_is_refused_without_a_fault(
 async def test_transfers_and_meta_types_are_not_forwarded(
     forwarder: Forwarder, upstream: Server, qtype: int, rcode: str
 ) -> None:
-    responder, _ = responder_of(forwarder)
-    reply = responder.respond(request("www.example", qtype), Client("10.0.0.1"))
+    handler, _ = handler_of(forwarder)
+    reply = handler.reply_to(request("www.example", qtype), Client("10.0.0.1"))
     assert dnslib.RCODE.get(parsed(reply).header.rcode) == rcode
     chaos = bytearray(request("www.example"))
     chaos[-12] = 3
-    assert parsed(responder.respond(bytes(chaos), Client("10.0.0.1"))).header.rcode == 5
+    assert parsed(handler.reply_to(bytes(chaos), Client("10.0.0.1"))).header.rcode == 5
     assert not upstream.requests
 
 
 async def test_the_zone_itself_is_answered_to_everybody(forwarder: Forwarder) -> None:
-    responder, _ = responder_of(forwarder)
-    reply = parsed(responder.respond(request("clusterset.local", 6), Client("203.0.113.1")))
+    handler, _ = handler_of(forwarder)
+    reply = parsed(handler.reply_to(request("clusterset.local", 6), Client("203.0.113.1")))
     assert (reply.header.rcode, reply.header.aa) == (0, 1)
 
 
@@ -335,10 +334,8 @@ async def test_closing_with_questions_in_flight_is_quiet(
 async def test_a_reply_for_a_closed_socket_is_dropped() -> None:
     sock = udp.bind("127.0.0.1", 0)
     world = world_of([])
-    responder = Handler(
-        world.answerer, world.tree, PacketCache(1 << 20), tcp=False, clock=time.monotonic
-    )
-    listener = UdpListener(sock, responder, wildcard=False)
+    handler = Handler(world.answerer, PacketCache(1 << 20), tcp=False, clock=time.monotonic)
+    listener = UdpListener(sock, handler, wildcard=False)
     listener.start()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(sock.getsockname())
@@ -354,9 +351,9 @@ def test_without_an_upstream_names_outside_are_refused() -> None:
     forwarder = Forwarder(
         Settings(), {names.from_text("corp.example"): []}, time.monotonic, random.SystemRandom()
     )
-    responder, _ = responder_of(forwarder)
-    reply = responder.respond(request("www.example"), Client("10.0.0.1"))
+    handler, _ = handler_of(forwarder)
+    reply = handler.reply_to(request("www.example"), Client("10.0.0.1"))
     assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED
     assert ede(reply) == [20]
-    stub = responder.respond(request("www.corp.example"), Client("10.0.0.1"))
+    stub = handler.reply_to(request("www.corp.example"), Client("10.0.0.1"))
     assert ede(stub) == [23]

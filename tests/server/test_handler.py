@@ -14,18 +14,18 @@ from mcsdns.server.handler import Handler
 from mcsdns.server.zone_state import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
 from tests.profiles import examples
-from tests.worlds import endpoint_slice, responder_of, service_import, world_of
+from tests.worlds import endpoint_slice, handler_of, service_import, world_of
 
 WORLD = world_of([service_import("web", ips=["10.0.0.1"], ports=[("http", 80)])])
-RESPONDERS = {False: responder_of(WORLD), True: responder_of(WORLD, tcp=True)}
+HANDLERS = {False: handler_of(WORLD), True: handler_of(WORLD, tcp=True)}
 VALID = dns.write_query(
     7, names.wire_from_text("web.shop.svc.clusterset.local"), 1, opt=dns.write_opt(1232)
 )
 
 
-def assert_right_or_none(responder: Handler, octets: bytes) -> None:
-    reply = responder.respond(octets)
-    assert responder.statistics().failures == 0
+def assert_right_or_none(handler: Handler, octets: bytes) -> None:
+    reply = handler.reply_to(octets)
+    assert handler.statistics().failures == 0
     if len(octets) < 12 or octets[2] & 0x80:
         assert reply is None
         return
@@ -51,21 +51,21 @@ def assert_right_or_none(responder: Handler, octets: bytes) -> None:
 )
 def test_the_corpus_ends_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
     for _ in range(3):
-        assert_right_or_none(RESPONDERS[tcp], octets)
+        assert_right_or_none(HANDLERS[tcp], octets)
 
 
 @examples(500)
 @given(st.binary(max_size=600), st.booleans())
 @example(b"\0" * 12, False)
 def test_any_octets_end_in_a_reply_or_none(octets: bytes, tcp: bool) -> None:
-    assert_right_or_none(RESPONDERS[tcp], octets)
+    assert_right_or_none(HANDLERS[tcp], octets)
 
 
 @examples(500)
 @given(st.binary(max_size=600), st.integers(0, 0x7FFF), st.booleans())
 def test_any_octets_behind_a_header_end_in_a_reply(octets: bytes, flags: int, tcp: bool) -> None:
     header = b"ID" + flags.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\1"
-    assert_right_or_none(RESPONDERS[tcp], header + octets)
+    assert_right_or_none(HANDLERS[tcp], header + octets)
 
 
 @examples(500)
@@ -76,33 +76,33 @@ def test_a_damaged_request_ends_in_a_reply_or_none(data: st.DataObject) -> None:
         octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(octets)))
     for request in (bytes(octets), bytes(octets[:cut]), bytes(octets) + bytes(octets[cut:])):
-        assert_right_or_none(RESPONDERS[False], request)
+        assert_right_or_none(HANDLERS[False], request)
 
 
 def test_a_flood_of_random_octets_changes_nothing() -> None:
     noise = random.Random(20_260_101)
-    responder = responder_of(WORLD)
+    handler = handler_of(WORLD)
     for _ in range(20_000):
-        assert_right_or_none(responder, noise.randbytes(noise.randrange(80)))
-    assert responder.kept.statistics().known == 0
-    assert_right_or_none(responder, VALID)
+        assert_right_or_none(handler, noise.randbytes(noise.randrange(80)))
+    assert handler.cache.statistics().known == 0
+    assert_right_or_none(handler, VALID)
 
 
 def test_a_fault_of_ours_is_answered_servfail_and_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = world_of([])
-    responder = responder_of(world)
+    handler = handler_of(world)
 
     def fail(_: dns.Query) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(world.answerer, "answer_query", fail)
+    monkeypatch.setattr(world.answerer, "route", fail)
     for _ in range(50):
-        reply = responder.respond(VALID)
+        reply = handler.reply_to(VALID)
         assert reply is not None
         assert reply[3] & 15 == 2
-    assert responder.statistics().failures == 50
+    assert handler.statistics().failures == 50
     assert len(caplog.records) == 10
 
 
@@ -128,9 +128,9 @@ def dual_stack_world(endpoints: int) -> ZoneState:
     )
 
 
-def addresses_over_tcp(responder: Handler, qtype: int) -> tuple[bytes, set[int]]:
+def addresses_over_tcp(handler: Handler, qtype: int) -> tuple[bytes, set[int]]:
     name = names.wire_from_text("db.shop.svc.clusterset.local")
-    reply = responder.respond(dns.write_query(1, name, qtype))
+    reply = handler.reply_to(dns.write_query(1, name, qtype))
     assert reply is not None
     records = dnslib.DNSRecord.parse(reply).rr
     if qtype == RRType.A:
@@ -139,38 +139,37 @@ def addresses_over_tcp(responder: Handler, qtype: int) -> tuple[bytes, set[int]]
 
 
 def test_more_than_64_kib_is_a_subset_over_tcp_with_the_same_endpoints_for_both_families() -> None:
-    responder = responder_of(dual_stack_world(5000), tcp=True)
-    reply, four = addresses_over_tcp(responder, RRType.A)
+    handler = handler_of(dual_stack_world(5000), tcp=True)
+    reply, four = addresses_over_tcp(handler, RRType.A)
     assert reply[2] & 2 == 0
-    reply, six = addresses_over_tcp(responder, RRType.AAAA)
+    reply, six = addresses_over_tcp(handler, RRType.AAAA)
     assert reply[2] & 2 == 0
     assert 60_000 < len(reply) <= 65_535
     assert four == six
     assert 2000 < len(four) < 5000
-    assert responder.statistics().oversized == 2
+    assert handler.statistics().oversized == 2
 
 
 def test_the_subset_turns_with_time_and_shows_every_endpoint() -> None:
     world = dual_stack_world(5000)
     now = [0.0]
-    responder = Handler(
+    handler = Handler(
         world.answerer,
-        world.tree,
-        responder_of(world).kept,
+        handler_of(world).cache,
         tcp=True,
         clock=lambda: now[0],
     )
     seen: set[int] = set()
     for _ in range(3):
-        seen |= addresses_over_tcp(responder, RRType.AAAA)[1]
-        assert seen >= addresses_over_tcp(responder, RRType.A)[1]
+        seen |= addresses_over_tcp(handler, RRType.AAAA)[1]
+        assert seen >= addresses_over_tcp(handler, RRType.A)[1]
         now[0] += 5
     assert len(seen) == 5000
 
 
 def test_an_answer_that_just_fits_is_whole() -> None:
-    responder = responder_of(dual_stack_world(2000), tcp=True)
-    reply, six = addresses_over_tcp(responder, RRType.AAAA)
+    handler = handler_of(dual_stack_world(2000), tcp=True)
+    reply, six = addresses_over_tcp(handler, RRType.AAAA)
     assert len(six) == 2000
     assert len(reply) > 56_000
-    assert responder.statistics().oversized == 0
+    assert handler.statistics().oversized == 0

@@ -19,7 +19,7 @@ from mcsdns.server.packet_cache import PacketCache, Statistics
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.name_shape import APEX_OWNER
 from tests.profiles import examples
-from tests.worlds import endpoint_slice, responder_of, service_import, world_of
+from tests.worlds import endpoint_slice, handler_of, service_import, world_of
 
 ZONE = "clusterset.local"
 NAMES = [
@@ -134,54 +134,59 @@ def assert_equal_but_for_order(kept: bytes, fresh: bytes, all_records: Counter[s
 @given(st.data(), st.booleans())
 def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
     world = a_world()
-    keeping = responder_of(world, tcp=tcp)
+    keeping = handler_of(world, tcp=tcp)
     changes = itertools.cycle([["10.0.0.1"], ["10.0.0.3", "fd00::7"], ["10.0.0.1", "10.0.0.2"]])
     for request in data.draw(st.lists(requests(), min_size=1, max_size=12)):
         for _ in range(data.draw(st.integers(1, 4))):
-            kept = keeping.respond(request)
-            fresh = responder_of(world, tcp=tcp).respond(request)
+            kept = keeping.reply_to(request)
+            fresh = handler_of(world, tcp=tcp).reply_to(request)
             assert kept is not None
             assert fresh is not None
-            full = responder_of(world, tcp=True).respond(request)
+            full = handler_of(world, tcp=True).reply_to(request)
             assert full is not None
             parsed = dnslib.DNSRecord.parse(full)
             assert_equal_but_for_order(kept, fresh, Counter(map(str, parsed.rr)))
         if data.draw(st.booleans()):
             world.publisher.apply(Apply(service_import("web", ips=next(changes))))
-            keeping.kept.forget([*world.publish_all(1_700_000_001), APEX_OWNER])  # as Feed does
+            keeping.cache.evict([*world.publish_all(1_700_000_001), APEX_OWNER])
     assert keeping.statistics().failures == 0
 
 
-def ask(responder: Handler, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
+def ask(handler: Handler, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
     name = names.wire_from_text(text)
-    reply = responder.respond(dns.write_query(1, name, qtype, **options))
+    reply = handler.reply_to(dns.write_query(1, name, qtype, **options))
     assert reply is not None
     return reply
 
 
-def test_the_second_question_is_kept_and_the_third_answered_from_it() -> None:
-    responder = responder_of(a_world())
-    for _ in range(2):
-        ask(responder, f"web.shop.svc.{ZONE}")
-    rendered = responder.statistics().rendered
+@pytest.mark.parametrize(
+    ("name", "rotations"), [("ns.dns", 1), ("web.shop.svc", 2), ("db.shop.svc", 5)]
+)
+def test_a_reply_is_kept_from_the_second_question_on_each_rotation_as_it_is_sent(
+    name: str, rotations: int
+) -> None:
+    handler = handler_of(a_world())
+    replies = [ask(handler, f"{name}.{ZONE}") for _ in range(1 + rotations)]
+    assert handler.statistics().rendered == 1 + rotations
+    for turn in range(2 * rotations):
+        assert ask(handler, f"{name}.{ZONE}") == replies[1 + turn % rotations]
     for _ in range(10):
-        ask(responder, f"web.shop.svc.{ZONE}")
-        ask(responder, f"WEB.shop.svc.{ZONE}")
-    assert responder.statistics().rendered == rendered
+        ask(handler, f"{name.upper()}.{ZONE}")
+    assert handler.statistics().rendered == 1 + rotations
 
 
 def test_names_asked_once_leave_nothing() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     for number in range(1000):
-        ask(responder, f"web{number}.shop.svc.{ZONE}")
-        ask(responder, f"db-{number % 10}.eu.db.shop.svc.{ZONE}", RRType(1 + number % 2))
-    assert responder.kept.statistics().unknown == 0
+        ask(handler, f"web{number}.shop.svc.{ZONE}")
+        ask(handler, f"db-{number % 10}.eu.db.shop.svc.{ZONE}", RRType(1 + number % 2))
+    assert handler.cache.statistics().unknown == 0
 
 
 def test_addresses_turn_from_answer_to_answer() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     firsts = [
-        str(dnslib.DNSRecord.parse(ask(responder, f"six.shop.svc.{ZONE}", RRType.AAAA)).rr[0])
+        str(dnslib.DNSRecord.parse(ask(handler, f"six.shop.svc.{ZONE}", RRType.AAAA)).rr[0])
         for _ in range(12)
     ]
     assert len(set(firsts)) == 3
@@ -189,134 +194,133 @@ def test_addresses_turn_from_answer_to_answer() -> None:
 
 
 def test_truncated_rotations_show_every_record() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     opt = dns.write_opt(1232)
     seen: set[str] = set()
     for _ in range(200):
-        reply = ask(responder, f"big.shop.svc.{ZONE}", opt=opt)
+        reply = ask(handler, f"big.shop.svc.{ZONE}", opt=opt)
         seen.update(str(record.rdata) for record in dnslib.DNSRecord.parse(reply).rr)
     assert len(seen) == 700
 
 
 def test_a_change_drops_the_replies_of_that_service_and_no_others() -> None:
     world = a_world()
-    responder = responder_of(world)
+    handler = handler_of(world)
     asked = ["web.shop.svc", "db.shop.svc", "db-0.eu.db.shop.svc", "nope.shop.svc", "other.svc"]
-    for text in asked * 3:
-        ask(responder, f"{text}.{ZONE}")
-    before = set(responder.kept.known), set(responder.kept.unknown)
+    for text in asked * 6:
+        ask(handler, f"{text}.{ZONE}")
+    before = set(handler.cache.known), set(handler.cache.unknown)
     world.publisher.apply(Apply(endpoint_slice("db", "eu", ["10.1.0.99"])))
-    responder.kept.forget(world.publish_all(1_700_000_001))
-    dropped = (before[0] - set(responder.kept.known)) | (before[1] - set(responder.kept.unknown))
+    handler.cache.evict(world.publish_all(1_700_000_001))
+    dropped = (before[0] - set(handler.cache.known)) | (before[1] - set(handler.cache.unknown))
     assert len(dropped) == 2
     assert all(b"\x02db\x04shop" in key for key in dropped)
-    assert "10.1.0.99" in str(dnslib.DNSRecord.parse(ask(responder, f"db-0.eu.db.shop.svc.{ZONE}")))
+    assert "10.1.0.99" in str(dnslib.DNSRecord.parse(ask(handler, f"db-0.eu.db.shop.svc.{ZONE}")))
 
 
 def test_a_new_service_drops_its_denial_and_that_of_its_namespace() -> None:
     world = a_world()
-    responder = responder_of(world)
+    handler = handler_of(world)
     for text in ["app.new.svc", "new.svc", "x.app.new.svc", "else"] * 3:
-        reply = dnslib.DNSRecord.parse(ask(responder, f"{text}.{ZONE}"))
+        reply = dnslib.DNSRecord.parse(ask(handler, f"{text}.{ZONE}"))
         assert reply.header.rcode == 3
     world.publisher.apply(Apply(service_import("app", "new", ips=["10.0.0.9"])))
-    responder.kept.forget(world.publish_all(1_700_000_001))
+    handler.cache.evict(world.publish_all(1_700_000_001))
     codes = [
-        dnslib.DNSRecord.parse(ask(responder, f"{text}.{ZONE}")).header.rcode
+        dnslib.DNSRecord.parse(ask(handler, f"{text}.{ZONE}")).header.rcode
         for text in ["app.new.svc", "new.svc", "x.app.new.svc", "else"]
     ]
     assert codes == [0, 0, 5, 3]
     world.publisher.apply(Delete(Kind.SERVICE_IMPORT, ("new", "app")))
-    responder.kept.forget(world.publish_all(1_700_000_002))
-    assert dnslib.DNSRecord.parse(ask(responder, f"new.svc.{ZONE}")).header.rcode == 3
+    handler.cache.evict(world.publish_all(1_700_000_002))
+    assert dnslib.DNSRecord.parse(ask(handler, f"new.svc.{ZONE}")).header.rcode == 3
 
 
 def test_kept_denials_carry_the_new_serial() -> None:
     world = a_world()
-    responder = responder_of(world)
+    handler = handler_of(world)
     for _ in range(3):
-        ask(responder, f"web.shop.svc.{ZONE}", RRType.TXT)
-        ask(responder, f"nope.shop.svc.{ZONE}")
+        ask(handler, f"web.shop.svc.{ZONE}", RRType.TXT)
+        ask(handler, f"nope.shop.svc.{ZONE}")
     world.publisher.apply(Apply(service_import("app", ips=["10.0.0.9"])))
-    responder.kept.forget(world.publish_all(1_700_000_500))
-    rendered = responder.statistics().rendered
+    handler.cache.evict(world.publish_all(1_700_000_500))
+    rendered = handler.statistics().rendered
     for text, qtype in [("web.shop.svc", RRType.TXT), ("nope.shop.svc", RRType.A)]:
-        reply = ask(responder, f"{text}.{ZONE}", qtype)
+        reply = ask(handler, f"{text}.{ZONE}", qtype)
         assert (1_700_000_500).to_bytes(4, "big") in reply
-    assert responder.statistics().rendered == rendered
+    assert handler.statistics().rendered == rendered
 
 
 @pytest.mark.parametrize("max_bytes", [0, 2000, 20_000])
 def test_memory_for_replies_is_bounded(max_bytes: int) -> None:
-    responder = responder_of(a_world(), max_bytes=max_bytes)
+    handler = handler_of(a_world(), max_bytes=max_bytes)
     for _ in range(3):
         for number in range(10):
             for qtype in TYPES:
-                ask(responder, f"db-{number}.eu.db.shop.svc.{ZONE}", qtype)
-                ask(responder, f"web.shop.svc.{ZONE}", qtype)
-    assert responder.kept.statistics().size_bytes <= max_bytes
+                ask(handler, f"db-{number}.eu.db.shop.svc.{ZONE}", qtype)
+                ask(handler, f"web.shop.svc.{ZONE}", qtype)
+    assert handler.cache.statistics().size_bytes <= max_bytes
 
 
 def test_unknown_names_do_not_push_out_known_ones() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     for _ in range(3):
-        ask(responder, f"web.shop.svc.{ZONE}")
+        ask(handler, f"web.shop.svc.{ZONE}")
     for number in range(20_000):
         for _ in range(2):
-            ask(responder, f"{number}.x.svc.{ZONE}")
-    assert len(responder.kept.unknown) <= 16_384
-    rendered = responder.statistics().rendered
-    ask(responder, f"web.shop.svc.{ZONE}")
-    assert responder.statistics().rendered == rendered
+            ask(handler, f"{number}.x.svc.{ZONE}")
+    assert len(handler.cache.unknown) <= 16_384
+    rendered = handler.statistics().rendered
+    ask(handler, f"web.shop.svc.{ZONE}")
+    assert handler.statistics().rendered == rendered
 
 
 @pytest.mark.parametrize("opt", [b"", dns.write_opt(600), dns.write_opt(1232)])
 @pytest.mark.parametrize("below", ["x.web.shop.svc", "svc", "x.svc", "web.shop.svc", "else"])
 def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -> None:
     world = a_world()
-    responder = Handler(
+    handler = Handler(
         world.answerer,
-        world.tree,
         PacketCache(1 << 24, max_unknown=100),
         tcp=False,
         clock=lambda: 0.0,
     )
     for number in range(1000):
         for _ in range(3):
-            ask(responder, f"n{number}.{below}.{ZONE}", opt=opt)
-    statistics = responder.kept.statistics()
+            ask(handler, f"n{number}.{below}.{ZONE}", opt=opt)
+    statistics = handler.cache.statistics()
     assert 0 < statistics.unknown <= 100
     assert statistics.known == 0
-    responder.kept.forget(responder.kept.owners())
-    assert responder.kept.statistics().unknown == 0
+    handler.cache.evict(handler.cache.owners())
+    assert handler.cache.statistics().unknown == 0
 
 
 def test_size_is_what_the_kept_replies_add_up_to() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     sizes = [512, 1232, 4096, 700]
     for _ in range(4):
         for size, name in itertools.product(sizes, ["web.shop.svc", "db.shop.svc"]):
-            ask(responder, f"{name}.{ZONE}", opt=dns.write_opt(size, options=COOKIE))
-    assert responder.kept.statistics().size_bytes > 0
-    responder.kept.forget([b"\x03web\x04shop", b"\x02db\x04shop"])
-    assert responder.kept.statistics() == Statistics(0, 0, 0)
+            ask(handler, f"{name}.{ZONE}", opt=dns.write_opt(size, options=COOKIE))
+    assert handler.cache.statistics().size_bytes > 0
+    handler.cache.evict([b"\x03web\x04shop", b"\x02db\x04shop"])
+    assert handler.cache.statistics() == Statistics(0, 0, 0)
 
 
 def test_odd_shapes_of_a_name_are_bounded() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     for qtype in range(1, 300):
         for size in range(512, 1300, 13):
             for _ in range(2):
                 opt = dns.write_opt(size, options=b"\0\x0a\0\x08" + bytes(8))
-                ask(responder, f"web.shop.svc.{ZONE}", qtype, opt=opt)
+                ask(handler, f"web.shop.svc.{ZONE}", qtype, opt=opt)
     names_of_web = 3
-    assert responder.kept.statistics().known <= 48 * names_of_web + 2
+    assert handler.cache.statistics().known <= 48 * names_of_web + 2
 
 
 def test_clear_forgets_everything() -> None:
-    responder = responder_of(a_world())
+    handler = handler_of(a_world())
     for text in ["web.shop.svc", "nope.shop.svc", "else"] * 3:
-        ask(responder, f"{text}.{ZONE}")
-    responder.kept.forget(responder.kept.owners())
-    statistics = responder.kept.statistics()
+        ask(handler, f"{text}.{ZONE}")
+    handler.cache.evict(handler.cache.owners())
+    statistics = handler.cache.statistics()
     assert (statistics.known, statistics.unknown, statistics.size_bytes) == (0, 0, 0)

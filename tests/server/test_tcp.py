@@ -10,7 +10,7 @@ import pytest
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.server import tcp
-from tests.worlds import responder_of, service_import, world_of
+from tests.worlds import handler_of, service_import, world_of
 
 NAME = names.wire_from_text("web.shop.svc.clusterset.local")
 
@@ -34,7 +34,7 @@ async def listener(
     port = sock.getsockname()[1]
     serving = tcp.TcpListener(
         sock,
-        responder_of(world, tcp=True),
+        handler_of(world, tcp=True),
         tcp.TcpSettings(idle_s=10, max_connections=max_connections),
         clock or Clock(),
     )

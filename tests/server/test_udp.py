@@ -12,7 +12,7 @@ from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.server import mmsg, udp
-from tests.worlds import endpoint_slice, responder_of, service_import, world_of
+from tests.worlds import endpoint_slice, handler_of, service_import, world_of
 
 WEB = names.wire_from_text("web.shop.svc.clusterset.local")
 DB = names.wire_from_text("db.shop.svc.clusterset.local")
@@ -30,7 +30,7 @@ async def listener(host: str = "127.0.0.1") -> AsyncIterator[tuple[udp.UdpListen
     )
     sock = udp.bind(host, 0)
     port = sock.getsockname()[1]
-    serving = udp.UdpListener(sock, responder_of(world), wildcard=udp.is_wildcard(host))
+    serving = udp.UdpListener(sock, handler_of(world), wildcard=udp.is_wildcard(host))
     serving.start()
     try:
         yield serving, port
