@@ -1,10 +1,10 @@
-"""Bytes to Query and Response to bytes; whole messages of other kinds are read with dnslib.
+"""DNS messages: names, values, octets read and written.
 
-No socket, no clock and no zone is known here.
+No socket, no clock and no zone is known here. Of dnslib only the presentation form of record types
+is used that this server does not have itself (`rdata`).
 """
 
 from mcsdns.dns.message import (
-    HEADER_BYTES,
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
     MIN_UDP_BYTES,
@@ -15,6 +15,7 @@ from mcsdns.dns.message import (
     Response,
 )
 from mcsdns.dns.reader import read_query
+from mcsdns.dns.types import HEADER_BYTES
 from mcsdns.dns.writer import write_error, write_opt, write_query, write_response
 
 __all__ = [

@@ -7,7 +7,6 @@ import msgspec
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, Rcode, RRset
 
-HEADER_BYTES: Final = 12
 MAX_UDP_BYTES: Final = 1232
 """Largest datagram we send: it crosses every path unfragmented (DNS flag day 2020)."""
 MIN_UDP_BYTES: Final = 512
@@ -81,12 +80,12 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     """What to reply, before it has bytes.
 
     Attributes:
-        rcode: response code; above 15 only for who sent an OPT.
+        rcode: response code; above 15 only for a client that sent an OPT record.
         aa: authoritative answer.
         answer: the RRset of the question's name, if any.
         additional: owner and RRset of each address set for the Additional section.
         negative: the zone's SOA for Authority, on NODATA and NXDOMAIN (RFC 2308, 3).
-        ede: an Extended DNS Error, sent to who sent an OPT.
+        ede: an Extended DNS Error, for a client that sent an OPT record.
     """
 
     rcode: int = Rcode.NOERROR

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
-from mcsdns.dns.types import RRClass, RRType, type_from_text, type_text
+from mcsdns.dns.reader import Cursor
+from mcsdns.dns.types import RRClass, RRType
 
 NAME, ADDRESS4, ADDRESS6, NUMBER16, NUMBER32, STRING, STRINGS = "n4612s*"
 
@@ -40,24 +41,28 @@ def split_fields(text: str) -> list[str]:
 
 
 def type_number(text: str) -> int:
-    """Read a record type: one that we know, one that dnslib knows, or `TYPE65280`.
+    """Read a record type: one that we know, one that dnslib knows, or `TYPE65280` (RFC 3597, 5).
 
     Raises:
         ValueError: no such type.
     """
-    try:
-        return type_from_text(text)
-    except ValueError:
-        for number, name in _dnslib_types().items():
-            if name == text.upper():
-                return number
-        raise
+    upper = text.upper()
+    if upper in RRType.__members__:
+        return RRType[upper]
+    if upper.startswith("TYPE") and upper[4:].isdigit() and int(upper[4:]) <= _MAX_UINT16:
+        return int(upper[4:])
+    for number, name in _dnslib_types().items():
+        if name == upper:
+            return number
+    raise ValueError(f"{text!r} is no record type; write a name such as AAAA, or TYPE65")
 
 
 def type_name(number: int) -> str:
-    """Write a record type by its name where there is one."""
-    text = type_text(number)
-    return _dnslib_types().get(number, text) if text.startswith("TYPE") else text
+    """Write a record type by its name where there is one, else as `TYPE65280`."""
+    try:
+        return RRType(number).name
+    except ValueError:
+        return _dnslib_types().get(number, f"TYPE{number}")
 
 
 def class_number(text: str) -> int | None:
@@ -105,76 +110,34 @@ def normal_field(kind: str, text: str) -> str:
     return str(int(text))
 
 
-def read_name(message: bytes, at: int) -> tuple[bytes, int]:
-    """Read a name, pointers followed; return it in wire form and where it ends.
-
-    Every pointer must point before the name or piece that it ends (RFC 1035, 4.1.4: "a prior
-    occurrence"), so the walk ends; case and odd octets are kept.
+def fields_of(rtype: int, rdata: Cursor) -> tuple[str, ...]:
+    """Write RDATA field by field; it is what is left of a cursor.
 
     Raises:
-        ValueError: the name is malformed. IndexError: the message is too short.
-    """
-    name, end, before = bytearray(), 0, at
-    while length := message[at]:
-        if length >= 0xC0:  # noqa: PLR2004 - the two bits of a pointer
-            target = (length & 0x3F) << 8 | message[at + 1]
-            if target >= before:
-                raise ValueError("a compression pointer does not point backwards")
-            end, at, before = end or at + 2, target, target
-            continue
-        if length > names.MAX_LABEL_BYTES or at + 1 + length > len(message):
-            raise ValueError("a label is over 63 octets or cut short")
-        name += message[at : at + 1 + length]
-        at += 1 + length
-    if len(name) >= names.MAX_NAME_BYTES:
-        raise ValueError("a name is over 255 octets")
-    return bytes(name) + b"\0", end or at + 1
-
-
-def fields_of(rtype: int, message: bytes, at: int, size_bytes: int) -> tuple[str, ...]:
-    """Write the RDATA that stands at an offset of a message, field by field.
-
-    Raises:
-        ValueError, IndexError: a type that we know is malformed.
+        ValueError: a type that we know is malformed.
     """
     layout = LAYOUTS.get(rtype)
     if layout is None:
-        return tuple(split_fields(_other_text(rtype, message, at, size_bytes)))
-    reader = _Reader(message, at, at + size_bytes)
-    fields = tuple(text for kind in layout for text in reader.read(kind))
-    if reader.at != at + size_bytes:
-        raise ValueError(f"RDATA of {type_text(rtype)} has not the length that it says")
+        return tuple(split_fields(_other_text(rtype, rdata)))
+    fields = tuple(text for kind in layout for text in _read_field(kind, rdata))
+    if rdata.at != rdata.end:
+        raise ValueError(f"RDATA of {type_name(rtype)} has not the length that it says")
     return fields
 
 
-class _Reader:
-    """Reads the RDATA that ends at `end`, one field after the other."""
-
-    def __init__(self, message: bytes, at: int, end: int) -> None:
-        self.at = at
-        self._message = message
-        self._end = end
-
-    def read(self, kind: str) -> Iterator[str]:
-        """Read one field, or all that are left."""
-        if kind == NAME:
-            name, self.at = read_name(self._message, self.at)
-            yield names.to_text(name)
-        elif kind == STRING:
-            yield quoted(self._take(self._take(1)[0]))
-        elif kind == STRINGS:
-            while self.at < self._end:
-                yield quoted(self._take(self._take(1)[0]))
-        elif kind in (NUMBER16, NUMBER32):
-            yield str(int.from_bytes(self._take(_SIZES[kind]), "big"))
-        else:
-            yield ip.to_text(self._take(_SIZES[kind]))
-
-    def _take(self, size_bytes: int) -> bytes:
-        begin, self.at = self.at, self.at + size_bytes
-        if self.at > self._end:
-            raise ValueError("RDATA is cut short")
-        return self._message[begin : self.at]
+def _read_field(kind: str, rdata: Cursor) -> Iterator[str]:
+    """Read one field, or all that are left."""
+    if kind == NAME:
+        yield names.to_text(rdata.name())
+    elif kind == STRING:
+        yield quoted(rdata.take(rdata.take(1)[0]))
+    elif kind == STRINGS:
+        while rdata.at < rdata.end:
+            yield from _read_field(STRING, rdata)
+    elif kind in (NUMBER16, NUMBER32):
+        yield str(int.from_bytes(rdata.take(_SIZES[kind]), "big"))
+    else:
+        yield ip.to_text(rdata.take(_SIZES[kind]))
 
 
 def _escaped(octet: int) -> str:
@@ -193,16 +156,16 @@ def _dnslib() -> Any:  # noqa: ANN401 - it has no types
     return dnslib
 
 
-def _other_text(rtype: int, message: bytes, at: int, size_bytes: int) -> str:
+def _other_text(rtype: int, rdata: Cursor) -> str:
     """Write the RDATA of other types as dnslib does, or in hexadecimal digits (RFC 3597, 5)."""
     dnslib = _dnslib()
+    size_bytes = rdata.end - rdata.at
     parser = dnslib.RDMAP.get(dnslib.QTYPE.forward.get(rtype))
-    buffer = dnslib.DNSBuffer(message[: at + size_bytes])
-    buffer.offset = at
+    buffer = dnslib.DNSBuffer(rdata.message[: rdata.end])
+    buffer.offset = rdata.at
     try:
         if parser is not None and size_bytes:
             return printable(parser.parse(buffer, size_bytes).toZone())
     except Exception:  # noqa: S110 - dnslib raises errors of many kinds for odd octets
         pass
-    digits = message[at : at + size_bytes].hex().upper()
-    return f"\\# {size_bytes} {digits}".rstrip()
+    return f"\\# {size_bytes} {rdata.take(size_bytes).hex().upper()}".rstrip()

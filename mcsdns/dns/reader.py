@@ -1,55 +1,216 @@
-"""Bytes to Query: the border where a peer's octets meet our own checks.
+"""Octets to values: the border where a peer's octets meet our own checks.
 
-Requests only: header, one question, OPT. What is returned is within every limit of RFC 1035, so
-nothing behind the border checks again; whatever else comes in ends in an error reply or in none.
+What is returned is within every limit of RFC 1035, so nothing behind the border checks again.
+`Cursor` reads names, records and options of any message; `read_query` reads requests, and whatever
+else comes in ends in an error reply or in none.
 """
 
 import struct
+from collections.abc import Iterator
 
-from mcsdns.dns.message import HEADER_BYTES, Edns, Query
-from mcsdns.dns.name import Name
-from mcsdns.dns.types import Rcode, RRType
+from mcsdns.dns.message import Edns, Query
+from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name
+from mcsdns.dns.types import (
+    AD,
+    CD,
+    DO,
+    HEADER_BYTES,
+    OPCODE,
+    OPTION,
+    POINTER,
+    QR,
+    QUESTION,
+    RD,
+    RECORD,
+    Rcode,
+    RRType,
+)
 from mcsdns.errors import MessageError
 
-_DO = 0x8000
-_RECORD = struct.Struct("!HHIH")
-_TWO = struct.Struct("!HH")
+_QR_AND_OPCODE = (QR | OPCODE) >> 8
+_QR, _RD = QR >> 8, RD >> 8
 _ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
+
+
+class Cursor:
+    """A place in a message, and what can be read from there up to `end`.
+
+    Names may be compressed (RFC 1035, 4.1.4: a pointer leads to "a prior occurrence of the same
+    name"). What always holds:
+
+    - A name is runs of labels. Each run ends at the root, or at a pointer to where the next begins.
+    - A pointer leads to before the run that it ends. So runs begin ever further in front, and every
+      walk ends.
+    - `_lengths` has the length, written out, of the name at each offset that was met behind a
+      pointer. The next walk ends there, so the work is in proportion to the message whatever it
+      holds.
+    """
+
+    __slots__ = ("_lengths", "at", "end", "message")
+
+    def __init__(self, message: bytes, at: int = 0, lengths: dict[int, int] | None = None) -> None:
+        """Start at an offset; the end is that of the message.
+
+        `lengths` are those of the names that are known to be at some offsets.
+        """
+        self.message = message
+        self.at = at
+        self.end = len(message)
+        self._lengths = {} if lengths is None else lengths
+
+    def take(self, size_bytes: int) -> bytes:
+        """Read so many octets.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        begin = self.at
+        if size_bytes > self.end - begin:
+            raise ValueError("RDATA is cut short")
+        self.at = begin + size_bytes
+        return self.message[begin : self.at]
+
+    def unpack(self, fields: struct.Struct) -> tuple[int, ...]:
+        """Read numbers.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        return fields.unpack(self.take(fields.size))
+
+    def name(self) -> bytes:
+        """Read a name in wire form, pointers followed; its case is kept.
+
+        Raises:
+            ValueError: it is malformed, cut short or over 255 octets.
+        """
+        message, at = self.message, self.at
+        self.at = self.end_of_name(at)
+        name = b""
+        while length := message[at]:
+            if length >= POINTER:
+                at = (length & ~POINTER) << 8 | message[at + 1]
+            else:
+                name += message[at : at + length + 1]
+                at += length + 1
+        return name + b"\0"
+
+    def end_of_name(self, begin: int) -> int:
+        """Check the name that begins at an offset, and return where it ends there.
+
+        Raises:
+            ValueError: it is malformed, cut short or over 255 octets.
+        """
+        message, at = self.message, begin
+        try:
+            while 0 < (length := message[at]) <= MAX_LABEL_BYTES:
+                at += length + 1
+            if not length:
+                end = at + 1
+                size_bytes = end - begin
+            elif length >= POINTER:
+                end = at + 2
+                target = (length & ~POINTER) << 8 | message[at + 1]
+                size_bytes = at - begin + (self._lengths.get(target) or self._length_at(at, begin))
+            else:
+                raise ValueError("a label is over 63 octets")
+        except IndexError:
+            raise ValueError("a name is cut short") from None
+        if size_bytes > MAX_NAME_BYTES:
+            raise ValueError("a name is over 255 octets")
+        return end
+
+    def _length_at(self, at: int, begin: int) -> int:
+        """Return the octets, written out, of what the pointer at `at` leads to.
+
+        `begin` is where the run begins that it ends.
+        """
+        message, lengths = self.message, self._lengths
+        met: list[tuple[int, int]] = []
+        size_bytes = 0
+        while (rest := lengths.get(at)) is None:
+            met.append((at, size_bytes))
+            length = message[at]
+            if length >= POINTER:
+                target = (length & ~POINTER) << 8 | message[at + 1]
+                if not HEADER_BYTES <= target < begin:
+                    raise ValueError("a compression pointer does not point backwards")
+                at = begin = target
+            elif length > MAX_LABEL_BYTES:
+                raise ValueError("a label is over 63 octets")
+            else:
+                at += length + 1
+                size_bytes += length + 1
+                if not length:
+                    break
+        size_bytes += rest or 0
+        for at, ahead in met:
+            lengths[at] = size_bytes - ahead
+        return size_bytes
+
+    def record(self) -> "tuple[bytes, int, int, int, Cursor]":
+        """Read a record: owner, type, class, TTL, and a cursor from its RDATA's begin to its end.
+
+        Raises:
+            ValueError: it is malformed or cut short.
+        """
+        owner = self.name()
+        rtype, rclass, ttl, size_bytes = self.unpack(RECORD)
+        rdata = Cursor(self.message, self.at, self._lengths)
+        rdata.end = self.at + size_bytes
+        if rdata.end > self.end:
+            raise ValueError("a record is cut short")
+        self.at = rdata.end
+        return owner, rtype, rclass, ttl, rdata
+
+    def options(self) -> Iterator[tuple[int, bytes]]:
+        """Read the code and content of each EDNS option, up to the end (RFC 6891, 6.1.2).
+
+        Raises:
+            ValueError: one is cut short.
+        """
+        while self.at < self.end:
+            code, size_bytes = self.unpack(OPTION)
+            if size_bytes > self.end - self.at:
+                raise ValueError("an option ends behind its record")
+            yield code, self.take(size_bytes)
 
 
 def read_query(message: bytes) -> Query | None:
     """Read a request; None where there must be no reply (no whole header, or a response).
 
     Checks run in the order of spec.md 3: header, opcode, counts and form. EDNS version, class
-    and type are left to who answers.
+    and type are left to what answers.
 
     Raises:
         MessageError: NOTIMP for another opcode, FORMERR for whatever is malformed.
 
     Spec: RFC 1035, 4.1; RFC 6891, 6.1; RFC 9619 (one question).
     """
-    if len(message) < HEADER_BYTES or message[2] & 0x80:
+    if len(message) < HEADER_BYTES:
         return None
-    if message[2] & 0x78:
+    if message[2] & _QR_AND_OPCODE:
+        if message[2] & _QR:
+            return None
         raise MessageError(Rcode.NOTIMP, "opcode is not QUERY")
     counts = message[4:12]
-    if counts[:2] != b"\0\1":
+    if counts != _ONE_QUESTION and counts[:2] != b"\0\1":
         raise MessageError(Rcode.FORMERR, "there is not exactly one question")
     labels: list[int] = []
     at = HEADER_BYTES
     try:
         while length := message[at]:
-            if length > 63:  # noqa: PLR2004 - RFC 1035, 2.3.4; a pointer has no place here
+            if length > MAX_LABEL_BYTES:  # a pointer has no place here
                 raise MessageError(Rcode.FORMERR, "a label of the question is over 63 octets")
             labels.append(at - HEADER_BYTES)
             at += length + 1
         name_end = at + 1
-        qtype, qclass = _TWO.unpack_from(message, name_end)
+        qtype, qclass = QUESTION.unpack_from(message, name_end)
     except (IndexError, struct.error):
         raise MessageError(Rcode.FORMERR, "the question is cut short") from None
-    if name_end - HEADER_BYTES > 255:  # noqa: PLR2004 - RFC 1035, 2.3.4
+    if name_end - HEADER_BYTES > MAX_NAME_BYTES:
         raise MessageError(Rcode.FORMERR, "the question's name is over 255 octets")
-    end = name_end + 4
+    end = name_end + QUESTION.size
     edns = None
     if counts != _ONE_QUESTION:
         edns = _read_records(message, end)
@@ -57,20 +218,23 @@ def read_query(message: bytes) -> Query | None:
         raise MessageError(Rcode.FORMERR, "octets follow the question", end - HEADER_BYTES)
     return Query(
         message[:2],
-        bool(message[2] & 1),
-        bool(message[3] & 0x10),
+        bool(message[2] & _RD),
+        bool(message[3] & CD),
         message[HEADER_BYTES:end],
         Name(message[HEADER_BYTES:name_end].lower()),
         tuple(labels),
         qtype,
         qclass,
         edns,
-        bool(message[3] & 0x20),
+        bool(message[3] & AD),
     )
 
 
 def _read_records(message: bytes, at: int) -> Edns | None:
-    """Read what follows the question; only an OPT record means something to us."""
+    """Read what follows the question; only an OPT record means something to us.
+
+    It is walked by hand: with a `Cursor` a request with an OPT record takes 1.1 us more of 1.8.
+    """
     question_bytes = at - HEADER_BYTES
     answers, authorities, additionals = struct.unpack_from("!HHH", message, 6)
     if answers or authorities > 1:  # an IXFR request has its SOA in Authority (RFC 1995, 3)
@@ -78,11 +242,12 @@ def _read_records(message: bytes, at: int) -> Edns | None:
     edns: Edns | None = None
     try:
         for number in range(authorities + additionals):
-            at = owner_end = skip_name(message, owner := at)
-            rtype, size, ttl, rdlength = _RECORD.unpack_from(message, at)
-            at += _RECORD.size + rdlength
+            is_root = not message[at]
+            at = at + 1 if is_root else Cursor(message).end_of_name(at)
+            rtype, size, ttl, rdlength = RECORD.unpack_from(message, at)
+            at += RECORD.size + rdlength
             if rtype == RRType.OPT:
-                if edns or number < authorities or owner_end != owner + 1:
+                if edns or number < authorities or not is_root:
                     raise MessageError(
                         Rcode.FORMERR, "the OPT record is misplaced", question_bytes, edns=True
                     )
@@ -102,22 +267,8 @@ def _read_opt(options: bytes, rdlength: int, size: int, ttl: int) -> Edns:
         raise ValueError("the record ends behind the message")
     at = 0
     while at < rdlength:
-        at += 4 + _TWO.unpack_from(options, at)[1]
+        at += OPTION.size + OPTION.unpack_from(options, at)[1]
     if at != rdlength:
         raise ValueError("an option ends behind its record")
     flags = ttl & 0xFFFF
-    return Edns(size, ttl >> 16 & 0xFF, bool(flags & _DO), not flags & ~_DO)
-
-
-def skip_name(message: bytes, at: int) -> int:
-    """Return where a record's owner name ends; pointers are stepped over, never followed."""
-    begin = at
-    while length := message[at]:
-        if length >= 0xC0:  # noqa: PLR2004 - RFC 1035, 4.1.4
-            if (length & 0x3F) << 8 | message[at + 1] >= begin:
-                raise ValueError("a pointer does not point backwards")
-            return at + 2
-        if length > 63:  # noqa: PLR2004
-            raise ValueError("a label is over 63 octets")
-        at += length + 1
-    return at + 1
+    return Edns(size, ttl >> 16 & 0xFF, bool(flags & DO), not flags & ~DO)

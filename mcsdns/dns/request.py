@@ -1,14 +1,12 @@
 """What is asked and what came back, whoever is asked: a server or this process."""
 
 import enum
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from mcsdns.dns import MAX_UDP_BYTES, write_opt, write_query
-from mcsdns.dns.types import RRClass
-
-_TC: Final = 0x02
+from mcsdns.dns.types import TC, RRClass
 
 
 class Transport(enum.StrEnum):
@@ -72,11 +70,11 @@ class Received(msgspec.Struct, frozen=True):
     @property
     def truncated(self) -> bool:
         """Whether the reply says that it is not whole (TC)."""
-        return bool(self.wire[2] & _TC)
+        return bool(self.wire[2] & TC >> 8)
 
 
-class Asker(Protocol):
-    """Whoever can be asked."""
+class NameServer(Protocol):
+    """A name server that can be asked, wherever it is."""
 
     def ask(self, request: Request, transport: Transport) -> Received:
         """Ask once and return the reply, truncated or not.
@@ -87,15 +85,15 @@ class Asker(Protocol):
         ...
 
 
-def ask_whole(asker: Asker, request: Request, transport: Transport) -> tuple[Received, bool]:
+def ask_whole(server: NameServer, request: Request, transport: Transport) -> tuple[Received, bool]:
     """Ask, and over TCP again where the reply over UDP was truncated (RFC 7766, 5).
 
     Returns the last reply, and whether there was a truncated one before.
 
     Raises:
-        NoReplyError: as `Asker.ask`.
+        NoReplyError: as `NameServer.ask`.
     """
-    received = asker.ask(request, transport)
+    received = server.ask(request, transport)
     if transport is Transport.UDP and received.truncated:
-        return asker.ask(request, Transport.TCP), True
+        return server.ask(request, Transport.TCP), True
     return received, False

@@ -1,8 +1,41 @@
-"""Record types, classes, response codes and RRsets: plain values, no wire format of messages."""
+"""Record types, classes, response codes, flags, the fixed parts of messages, and RRsets."""
 
 import enum
+import struct
+from typing import Final
 
 import msgspec
+
+DNS_PORT: Final = 53
+HEADER_BYTES: Final = 12
+
+QR: Final = 0x8000
+OPCODE: Final = 0x7800
+AA: Final = 0x0400
+TC: Final = 0x0200
+RD: Final = 0x0100
+RA: Final = 0x0080
+AD: Final = 0x0020
+CD: Final = 0x0010
+RCODE: Final = 0x000F
+FLAGS: Final = {"qr": QR, "aa": AA, "tc": TC, "rd": RD, "ra": RA, "z": 0x0040, "ad": AD, "cd": CD}
+"""The flags of a header by name, in its order (RFC 1035, 4.1.1; AD and CD: RFC 4035, 3)."""
+
+POINTER: Final = 0xC0
+"""The bits that tell a compression pointer from a label (RFC 1035, 4.1.4)."""
+HEADER: Final = struct.Struct("!HHHHHH")
+"""ID, flags, and how many entries each of the four sections has (RFC 1035, 4.1.1)."""
+QUESTION: Final = struct.Struct("!HH")
+"""What stands behind a question's name: type and class (RFC 1035, 4.1.2)."""
+RECORD: Final = struct.Struct("!HHIH")
+"""What stands behind a record's owner: type, class, TTL, length of RDATA (RFC 1035, 4.1.3)."""
+
+DO: Final = 0x8000
+"""DNSSEC OK among the flags of an OPT record (RFC 3225)."""
+EDE_OPTION: Final = 15
+"""The option code of an Extended DNS Error (RFC 8914, 2)."""
+OPTION: Final = struct.Struct("!HH")
+"""What stands before an EDNS option: its code and length (RFC 6891, 6.1.2)."""
 
 
 class RRType(enum.IntEnum):
@@ -53,7 +86,7 @@ class Rcode(enum.IntEnum):
 
 
 class EdeCode(enum.IntEnum):
-    """Info codes of Extended DNS Errors (RFC 8914, 5.2)."""
+    """Info codes of the Extended DNS Errors that we send or look for (RFC 8914, 5.2)."""
 
     OTHER = 0
     STALE_ANSWER = 3
@@ -66,11 +99,46 @@ class EdeCode(enum.IntEnum):
     NETWORK_ERROR = 23
 
 
+EDE_NAMES: Final = (
+    "Other",
+    "Unsupported DNSKEY Algorithm",
+    "Unsupported DS Digest Type",
+    "Stale Answer",
+    "Forged Answer",
+    "DNSSEC Indeterminate",
+    "DNSSEC Bogus",
+    "Signature Expired",
+    "Signature Not Yet Valid",
+    "DNSKEY Missing",
+    "RRSIGs Missing",
+    "No Zone Key Bit Set",
+    "NSEC Missing",
+    "Cached Error",
+    "Not Ready",
+    "Blocked",
+    "Censored",
+    "Filtered",
+    "Prohibited",
+    "Stale NXDOMAIN Answer",
+    "Not Authoritative",
+    "Not Supported",
+    "No Reachable Authority",
+    "Network Error",
+    "Invalid Data",
+)
+"""The purposes of info codes 0 to 24, as IANA has them (RFC 8914, 5.2)."""
+
+
 class Ede(msgspec.Struct, frozen=True, gc=False):
-    """One Extended DNS Error: its code and a sentence for people (UTF-8, kept short)."""
+    """One Extended DNS Error: its info code and a sentence for people (UTF-8, short)."""
 
     code: int
     text: str
+
+    @property
+    def name(self) -> str:
+        """The purpose of the code; empty where IANA has none."""
+        return EDE_NAMES[self.code] if self.code < len(EDE_NAMES) else ""
 
 
 class RRset(msgspec.Struct, frozen=True, gc=False):
@@ -85,28 +153,6 @@ class RRset(msgspec.Struct, frozen=True, gc=False):
     rtype: int
     ttl: int
     rdatas: tuple[bytes, ...]
-
-
-def type_text(rtype: int) -> str:
-    """Write a record type by its name, or as `TYPE65280` (RFC 3597, 5)."""
-    try:
-        return RRType(rtype).name
-    except ValueError:
-        return f"TYPE{rtype}"
-
-
-def type_from_text(text: str) -> int:
-    """Read a record type by name or in RFC 3597 form.
-
-    Raises:
-        ValueError: no such type.
-    """
-    upper = text.upper()
-    if upper in RRType.__members__:
-        return RRType[upper]
-    if upper.startswith("TYPE") and upper[4:].isdigit() and int(upper[4:]) <= 0xFFFF:  # noqa: PLR2004
-        return int(upper[4:])
-    raise ValueError(f"{text!r} is no record type; write a name such as AAAA, or TYPE65")
 
 
 def rcode_text(rcode: int) -> str:

@@ -4,7 +4,6 @@ import functools
 import struct
 
 from mcsdns.dns.message import (
-    HEADER_BYTES,
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
     Query,
@@ -12,20 +11,34 @@ from mcsdns.dns.message import (
     Response,
 )
 from mcsdns.dns.name import Name, labels_of
-from mcsdns.dns.reader import skip_name
-from mcsdns.dns.types import Ede, RRset, RRType
+from mcsdns.dns.reader import Cursor
+from mcsdns.dns.types import (
+    AA,
+    AD,
+    CD,
+    DO,
+    EDE_OPTION,
+    HEADER,
+    HEADER_BYTES,
+    OPCODE,
+    POINTER,
+    QR,
+    QUESTION,
+    RA,
+    RCODE,
+    RD,
+    TC,
+    Ede,
+    RRset,
+    RRType,
+)
 from mcsdns.errors import MessageError
 
-_QR, _AA, _TC, _RD, _RA, _CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
-_DO = 0x8000
-_EDE_OPTION = 15
-_POINTER = 0xC000
-_QNAME_POINTER = b"\xc0\x0c"
+_QNAME_POINTER = bytes((POINTER, HEADER_BYTES))
 _MAX_POINTER = 0x3FFF
 
 _COUNTS = struct.Struct("!HHHH")
 _RECORD_FIXED = struct.Struct("!HHI")
-_TWO = struct.Struct("!HH")
 _OPT_FIXED = struct.Struct("!BHHBBHH")
 
 
@@ -41,15 +54,15 @@ def write_response(
     """
     edns = query.edns
     opt = b"" if edns is None else _opt_record(response.rcode >> 4, edns.do, response.ede)
-    flags = _QR | (response.rcode & 0xF)
+    flags = QR | (response.rcode & RCODE)
     if response.aa:
-        flags |= _AA
+        flags |= AA
     if query.rd:
-        flags |= _RD
+        flags |= RD
     if query.cd:
-        flags |= _CD
+        flags |= CD
     if ra:
-        flags |= _RA
+        flags |= RA
     question = query.question
     if response.answer is None:
         return _write_without_answer(query, response, flags, opt, limit)
@@ -57,7 +70,7 @@ def write_response(
     body = _Body(query, room)
     left_out = body.add_answer(response.answer, start)
     if left_out and limit < MAX_TCP_BYTES:
-        flags |= _TC
+        flags |= TC
     elif response.additional and not left_out:
         body.add_additional(response.additional)
     counts = _COUNTS.pack(flags, 1, body.answers, 0) + _additional_count(body.additionals, opt)
@@ -68,7 +81,7 @@ def write_response(
 def write_error(message: bytes, error: MessageError) -> bytes:
     """Render the reply to a request that could not be read."""
     flags = int.from_bytes(message[2:4], "big")
-    flags = _QR | (flags & (0x7800 | _RD | _CD)) | error.rcode
+    flags = QR | (flags & (OPCODE | RD | CD)) | error.rcode
     question = message[HEADER_BYTES : HEADER_BYTES + error.question_bytes]
     opt = _opt_record(0, False, None) if error.edns else b""
     counts = _COUNTS.pack(flags, 1 if question else 0, 0, 0) + _additional_count(0, opt)
@@ -87,14 +100,14 @@ def write_query(
     opt: bytes = b"",
 ) -> bytes:
     """Render a request; `name` is in wire form and keeps its case."""
-    flags = (_RD if rd else 0) | (_CD if cd else 0) | (0x20 if ad else 0)
-    header = struct.pack("!HHHHHH", message_id, flags, 1, 0, 0, 1 if opt else 0)
-    return header + name + _TWO.pack(qtype, qclass) + opt
+    flags = (RD if rd else 0) | (CD if cd else 0) | (AD if ad else 0)
+    header = HEADER.pack(message_id, flags, 1, 0, 0, 1 if opt else 0)
+    return header + name + QUESTION.pack(qtype, qclass) + opt
 
 
 def write_opt(size: int, *, version: int = 0, do: bool = False, options: bytes = b"") -> bytes:
     """Render the OPT record of a request (RFC 6891, 6.1.2)."""
-    flags = _DO if do else 0
+    flags = DO if do else 0
     return _OPT_FIXED.pack(0, RRType.OPT, size, 0, version, flags, len(options)) + options
 
 
@@ -124,8 +137,8 @@ def _opt_record(extended_rcode: int, do: bool, ede: Ede | None) -> bytes:
     options = b""
     if ede is not None:
         text = ede.text.encode()[:200]
-        options = struct.pack("!HHH", _EDE_OPTION, 2 + len(text), ede.code) + text
-    flags = _DO if do else 0
+        options = struct.pack("!HHH", EDE_OPTION, 2 + len(text), ede.code) + text
+    flags = DO if do else 0
     return (
         _OPT_FIXED.pack(0, RRType.OPT, MAX_UDP_BYTES, extended_rcode, 0, flags, len(options))
         + options
@@ -199,11 +212,10 @@ class _Body:
 
     def _compressed_soa(self, rdata: bytes, ahead: int) -> bytes:
         """Return SOA RDATA with both names compressed (RFC 1035, 3.3.13)."""
-        mname_end = skip_name(rdata, 0)
-        rname_end = skip_name(rdata, mname_end)
-        mname = self._compressed(rdata[:mname_end], ahead)
-        rname = self._compressed(rdata[mname_end:rname_end], ahead + len(mname))
-        return mname + rname + rdata[rname_end:]
+        names = Cursor(rdata)
+        mname = self._compressed(names.name(), ahead)
+        rname = self._compressed(names.name(), ahead + len(mname))
+        return mname + rname + rdata[names.at :]
 
     def _compressed(self, name: bytes, ahead: int) -> bytes:
         """Return `name` with its longest known ending as a pointer (RFC 1035, 4.1.4).
@@ -213,7 +225,7 @@ class _Body:
         """
         offsets = self._offsets
         if (known := offsets.get(name)) is not None:
-            return (_POINTER | known).to_bytes(2, "big")
+            return (POINTER << 8 | known).to_bytes(2, "big")
         query = self._query
         for label_at in query.labels:
             offsets.setdefault(query.name[label_at:], HEADER_BYTES + label_at)
@@ -221,7 +233,7 @@ class _Body:
         for label in labels_of(name):
             known = offsets.get(name[at:])
             if known is not None:
-                return name[:at] + (_POINTER | known).to_bytes(2, "big")
+                return name[:at] + (POINTER << 8 | known).to_bytes(2, "big")
             here = self._at + ahead + at
             if here <= _MAX_POINTER:
                 offsets[name[at:]] = here

@@ -14,27 +14,35 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES
-from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES
-from mcsdns.dns.types import Rcode, RRClass, RRType
+from mcsdns.dns.reader import Cursor
+from mcsdns.dns.types import (
+    AD,
+    EDE_OPTION,
+    HEADER_BYTES,
+    OPCODE,
+    OPTION,
+    QR,
+    QUESTION,
+    RCODE,
+    RECORD,
+    TC,
+    Rcode,
+    RRClass,
+    RRType,
+)
 from mcsdns.errors import ReplyError
 
-_RECORD: Final = struct.Struct("!HHIH")
 _COUNTS: Final = struct.Struct("!HHH")
 _TTL: Final = struct.Struct("!I")
-_TWO: Final = struct.Struct("!HH")
 _TTL_AT: Final = 4
 _RDATA_BEHIND_TTL: Final = 6
-_EDE_OPTION: Final = 15
 _LEAST_EDE_BYTES: Final = 6
 MAX_ERRORS_BYTES: Final = 1024
 """More of an upstream's Extended DNS Errors is not taken."""
-_QR_AND_OPCODE: Final = 0xF8
-_QR: Final = 0x80
-_TC: Final = 0x02
-_AD: Final = 0x20
+_QR_AND_OPCODE: Final = (QR | OPCODE) >> 8
+_QR: Final = QR >> 8
+_TC: Final = TC >> 8
 _MAX_TTL: Final = 0x7FFFFFFF
-_POINTER: Final = 0xC0
 _TO_THE_QUESTION: Final = b"\xc0\x0c"
 _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
@@ -54,7 +62,6 @@ _LAYOUTS: Final = {
 }
 """RDATA that later names may point into, by type: octets, names, octets."""
 
-_TOO_LONG: Final = "a name is over 255 octets"
 _ANY_LAYOUT: Final = (0, 0, 0)
 
 _ADDRESSES: Final = re.compile(
@@ -123,7 +130,7 @@ def read_upstream_reply(
     """
     if len(message) < HEADER_BYTES or message[2] & _QR_AND_OPCODE != _QR:
         raise ReplyError("it is no reply to a query")
-    low_rcode = message[3] & 0x0F
+    low_rcode = message[3] & RCODE
     begin = HEADER_BYTES + len(question)
     if message[4:6] != _ONE_QUESTION or message[HEADER_BYTES:begin] != question:
         if message[4:12] != _NO_QUESTION or low_rcode != Rcode.FORMERR:
@@ -145,7 +152,7 @@ def read_upstream_reply(
     answers, authorities, additionals = reader.counts
     return UpstreamReply(
         rcode,
-        bool(message[3] & _AD),
+        bool(message[3] & AD),
         truncated,
         reader.octets(),
         answers,
@@ -174,7 +181,7 @@ def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
     records = message[begin:end]
     ttls = _TTLS_AT[size][count]
     lifetime_s: int = min(_TTL.unpack_from(records, at)[0] for at in ttls)
-    authentic = bool(message[3] & _AD)
+    authentic = bool(message[3] & AD)
     return UpstreamReply(0, authentic, False, records, count, 0, 0, ttls, lifetime_s, False)
 
 
@@ -202,7 +209,9 @@ class _Records:
         self.rcode_high = 0
         self.errors = b""
         self.soa_ttl = _NO_TTL
-        self._names = _Names(message, question_bytes - _TWO.size, labels)
+        name_bytes = question_bytes - QUESTION.size
+        lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}
+        self._cursor = Cursor(message, begin, lengths)
         self._message = message
         self._begin = begin
         self._end: int = begin
@@ -215,14 +224,15 @@ class _Records:
         What stands behind an OPT record is left out: it is Additional, nobody writes so, and its
         names may point behind the octets that we take off.
         """
-        message, names, begin, ttls = self._message, self._names, self._begin, self.ttls
-        size, unpack, least_ttl = len(message), _RECORD.unpack_from, self._least_ttl
+        message, begin, ttls = self._message, self._begin, self.ttls
+        end_of_name = self._cursor.end_of_name
+        size, unpack, least_ttl = len(message), RECORD.unpack_from, self._least_ttl
         at = self._end
         for section, count in enumerate(counts):
             for _ in range(count):
                 owner = at
                 to_question = message.startswith(_TO_THE_QUESTION, owner)
-                fixed = owner + 2 if to_question else names.end_of(owner)
+                fixed = owner + 2 if to_question else end_of_name(owner)
                 rtype, rclass, ttl, rdlength = unpack(message, fixed)
                 rdata = fixed + 10
                 at = rdata + rdlength
@@ -232,7 +242,7 @@ class _Records:
                     self._read_opt(section, fixed - owner, ttl, rdata, at)
                     return
                 if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
-                    names.check(rtype, rdata, at)
+                    self._check(rtype, rdata, at)
                 ttl_at = fixed - begin + _TTL_AT
                 if ttl > _MAX_TTL:
                     self._too_long.append(ttl_at)
@@ -245,14 +255,23 @@ class _Records:
                 self.counts[section] += 1
                 self._end = at
 
+    def _check(self, rtype: int, rdata: int, end: int) -> None:
+        """Check that RDATA is as its type has it; an address is not, or it would not be here."""
+        ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+        at = rdata + ahead
+        for _ in range(names):
+            at = self._cursor.end_of_name(at)
+        if (at + behind != end and names) or rtype in _ADDRESS_BYTES:
+            raise ValueError("its RDATA is not of its type's length")
+
     def _read_opt(self, section: int, owner_bytes: int, ttl: int, at: int, end: int) -> None:
         if section != _ADDITIONAL or owner_bytes != 1:
             raise ValueError("the OPT record is misplaced")
         self.rcode_high = ttl >> 24
         while at < end:
-            code, length = _TWO.unpack_from(self._message, at)
-            option, at = at, at + _TWO.size + length
-            if code == _EDE_OPTION and at <= end:
+            code, length = OPTION.unpack_from(self._message, at)
+            option, at = at, at + OPTION.size + length
+            if code == EDE_OPTION and at <= end:
                 self._take_error(self._message[option:at])
         if at != end:
             raise ValueError("an option ends behind its record")
@@ -280,78 +299,3 @@ class _Records:
         if self.soa_ttl != _NO_TTL:
             return min(self.soa_ttl, self._least_ttl)
         return self._least_ttl if rcode == _NOERROR and self.counts[0] else 0
-
-
-class _Names:
-    """Finds where names end, and follows each pointer once."""
-
-    def __init__(self, message: bytes, question_name_bytes: int, labels: tuple[int, ...]) -> None:
-        self._message = message
-        self._labels = labels
-        self._question_end = HEADER_BYTES + question_name_bytes
-        self._lengths = {HEADER_BYTES: question_name_bytes}
-
-    def check(self, rtype: int, at: int, end: int) -> None:
-        """Check that RDATA is as its type has it; an address is not, or it would not be here."""
-        ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
-        at += ahead
-        for _ in range(names):
-            at = self.end_of(at)
-        if (at + behind != end and names) or rtype in _ADDRESS_BYTES:
-            raise ValueError("its RDATA is not of its type's length")
-
-    def end_of(self, begin: int) -> int:
-        """Return where the name at an offset ends; a pointer ends it."""
-        message = self._message
-        at = begin
-        while length := message[at]:
-            if length >= _POINTER:
-                target = (length & 0x3F) << 8 | message[at + 1]
-                if target - HEADER_BYTES in self._labels:
-                    tail = self._question_end - target
-                else:
-                    tail = self._lengths.get(target) or self._length_of(target, begin)
-                if at - begin + tail > MAX_NAME_BYTES:
-                    raise ValueError(_TOO_LONG)
-                return at + 2
-            if length > MAX_LABEL_BYTES:
-                raise ValueError("a label is over 63 octets")
-            at += length + 1
-        if at + 1 - begin > MAX_NAME_BYTES:
-            raise ValueError(_TOO_LONG)
-        return at + 1
-
-    def _length_of(self, target: int, bound: int) -> int:
-        """Return the octets of the name that a pointer leads to, written out.
-
-        Each pointer must lead to before the piece that it ends, so that there are no circles;
-        all labels met are remembered, so that the work is in proportion to the message.
-        """
-        message = self._message
-        lengths = self._lengths
-        met: list[tuple[int, int]] = []
-        first = at = target
-        octets = 0
-        while True:
-            if at == target and not HEADER_BYTES <= target < bound:
-                raise ValueError("a pointer does not point backwards")
-            if at in lengths:
-                octets += lengths[at]
-                break
-            met.append((at, octets))
-            length = message[at]
-            if length >= _POINTER:
-                bound, target = target, (length & 0x3F) << 8 | message[at + 1]
-                at = target
-            elif length > MAX_LABEL_BYTES:
-                raise ValueError("a label is over 63 octets")
-            else:
-                at += length + 1
-                octets += length + 1
-                if octets > MAX_NAME_BYTES:
-                    raise ValueError(_TOO_LONG)
-                if not length:
-                    break
-        for at, ahead in met:
-            lengths[at] = octets - ahead
-        return lengths[first]

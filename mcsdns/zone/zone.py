@@ -8,13 +8,12 @@ from typing import Final
 
 from mcsdns.dns import HEADER_BYTES, NegativeSoa
 from mcsdns.dns.name import MAX_NAME_BYTES, Name
-from mcsdns.dns.types import RRClass, RRset, RRType
+from mcsdns.dns.types import POINTER, RECORD, RRClass, RRset, RRType
 
 _MNAME: Final = b"\x02ns\x03dns"
 _RNAME: Final = b"\x0ahostmaster"
 _REFRESH_S, _RETRY_S, _EXPIRE_S = 7200, 1800, 86400
 _NUMBERS: Final = struct.Struct("!IIIII")
-_RECORD: Final = struct.Struct("!HHIH")
 
 
 class Zone:
@@ -57,6 +56,8 @@ class Zone:
         rdata = self.name_server + _RNAME + self.apex + numbers
         self.soa = RRset(RRType.SOA, self.ttl, (rdata,))
         size = len(_MNAME) + len(_RNAME) + 4 + len(numbers)
-        fixed = _RECORD.pack(RRType.SOA, RRClass.IN, self.ttl, size) + _MNAME
-        pointers = [(0xC000 | at).to_bytes(2, "big") for at in range(HEADER_BYTES + MAX_NAME_BYTES)]
+        fixed = RECORD.pack(RRType.SOA, RRClass.IN, self.ttl, size) + _MNAME
+        pointers = [
+            (POINTER << 8 | at).to_bytes(2, "big") for at in range(HEADER_BYTES + MAX_NAME_BYTES)
+        ]
         self.negative_soa.records[:] = [p + fixed + p + _RNAME + p + numbers for p in pointers]
