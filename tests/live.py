@@ -10,7 +10,7 @@ import msgspec
 
 from mcsdns import config
 from mcsdns.app import serve
-from mcsdns.diagnostics.client import Server, server_from_text
+from mcsdns.diagnostics.client import RemoteServer, server_from_text
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import ReplyKind
 
@@ -33,11 +33,11 @@ class Starter:
         self._portal = portal
         self._servers: list[serve.Server] = []
 
-    def start(self, settings: config.Settings) -> Server:
+    def start(self, settings: config.Settings) -> RemoteServer:
         """Serve from the manifests of the settings; return a client once everything is read."""
         settings = msgspec.structs.replace(settings, listen=["127.0.0.1:0"])
         address = self._portal.call(self._start, settings)
-        return Server(*server_from_text(address))
+        return RemoteServer(*server_from_text(address))
 
     def counts(self) -> Counter[tuple[str, str, str, str, ReplyKind]]:
         """The replies of all servers so far: transport, zone, type, rcode and kind."""

@@ -16,9 +16,9 @@ from mcsdns.cli.query import settings_for
 from mcsdns.diagnostics.cases import form
 from mcsdns.diagnostics.cases.report import failure_text
 from mcsdns.diagnostics.cases.run import Result, check
-from mcsdns.diagnostics.client import InProcess, Server
+from mcsdns.diagnostics.client import InProcessServer, RemoteServer
 from mcsdns.diagnostics.offline import read_once
-from mcsdns.dns.request import Asker, Transport
+from mcsdns.dns.request import NameServer, Transport
 from tests.live import Starter, serving
 from tests.paths import ROOT
 
@@ -44,9 +44,9 @@ def settings_of(path: str) -> config.Settings:
 
 
 @functools.cache
-def in_process(path: str) -> InProcess:
+def in_process(path: str) -> InProcessServer:
     world = anyio.run(read_once, settings_of(path))
-    return InProcess(world.answerer, world.tree, path)
+    return InProcessServer(world.answerer, world.tree, path)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def starter() -> Iterator[Starter]:
 
 
 @pytest.fixture(scope="module")
-def servers(starter: Starter) -> dict[str, Server]:
+def servers(starter: Starter) -> dict[str, RemoteServer]:
     return {path: starter.start(settings_of(path)) for path in FILES}
 
 
-def ask_and_compare(row: form.Row, asker: Asker, *transports: Transport) -> None:
+def ask_and_compare(row: form.Row, asker: NameServer, *transports: Transport) -> None:
     for _ in range(TIMES_ASKED):
         result = Result(row, tuple(check(row, asker, each) for each in transports), 0)
         assert result.passed, failure_text(result)
@@ -72,12 +72,12 @@ def test_in_process(row: form.Row) -> None:
 
 
 @pytest.mark.parametrize("row", over(Transport.UDP), ids=row_id)
-def test_over_udp(row: form.Row, servers: dict[str, Server]) -> None:
+def test_over_udp(row: form.Row, servers: dict[str, RemoteServer]) -> None:
     ask_and_compare(row, servers[row.file], Transport.UDP)
 
 
 @pytest.mark.parametrize("row", over(Transport.TCP), ids=row_id)
-def test_over_tcp(row: form.Row, servers: dict[str, Server]) -> None:
+def test_over_tcp(row: form.Row, servers: dict[str, RemoteServer]) -> None:
     ask_and_compare(row, servers[row.file], Transport.TCP)
 
 

@@ -13,12 +13,12 @@ from mcsdns.diagnostics.cases.compare import compare
 from mcsdns.diagnostics.cases.pattern import read_pattern
 from mcsdns.diagnostics.cases.report import failure_text
 from mcsdns.diagnostics.cases.run import Check, Result
-from mcsdns.diagnostics.client import Server
+from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import FLAGS, Opt, Question, Record, Reply
+from mcsdns.dns.message_reader import Message, Opt, QuestionEntry, Record
 from mcsdns.dns.rdata import class_name, type_name
 from mcsdns.dns.request import Transport
-from mcsdns.dns.types import Rcode, RRType
+from mcsdns.dns.types import FLAGS, Rcode, RRType
 from tests.live import serving
 from tests.test_cases import FILES, ROWS, row_id, settings_of
 
@@ -40,12 +40,12 @@ def representatives() -> list[form.Row]:
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[dict[str, Server]]:
+def servers() -> Iterator[dict[str, RemoteServer]]:
     with serving() as starter:
         yield {path: starter.start(settings_of(path)) for path in FILES}
 
 
-def arguments(row: form.Row, server: Server, transport: Transport) -> list[str]:
+def arguments(row: form.Row, server: RemoteServer, transport: Transport) -> list[str]:
     """Ask as the row says, and only once: no cookie, no second try over TCP or without EDNS."""
     host, _, port = str(server).rpartition(":")
     how = row.request
@@ -77,12 +77,12 @@ def options(octets: bytes) -> list[str]:
     return found
 
 
-def read(text: str) -> Reply:
+def read(text: str) -> Message:
     """Turn what `dig +yaml` prints into a reply."""
     message = yaml.load(text, yaml.BaseLoader)[-1]["message"]
     said: dict[str, Any] = message["response_message_data"]
     opt = said.get("OPT_PSEUDOSECTION", {}).get("EDNS")
-    return Reply(
+    return Message(
         id=int(said["id"]),
         opcode=0,
         rcode=Rcode[said["status"]],
@@ -96,11 +96,11 @@ def read(text: str) -> Reply:
     )
 
 
-def question(texts: list[str]) -> Question | None:
+def question(texts: list[str]) -> QuestionEntry | None:
     if not texts:
         return None
     name, qclass, qtype = form.read_ask(texts[0])
-    return Question(name, qtype, qclass)
+    return QuestionEntry(name, qtype, qclass)
 
 
 def records(said: dict[str, Any], section: str) -> tuple[Record, ...]:
@@ -130,7 +130,7 @@ def read_opt(opt: dict[str, Any]) -> Opt:
     ],
 )
 def test_dig_gets_what_is_expected(
-    row: form.Row, transport: Transport, servers: dict[str, Server]
+    row: form.Row, transport: Transport, servers: dict[str, RemoteServer]
 ) -> None:
     command = arguments(row, servers[row.file], transport)
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from mcsdns.dns.message_reader import ExtendedError, Opt, Record, Reply, tail_of
+from mcsdns.dns.message_reader import Message, Opt, Record
 from mcsdns.dns.name import to_text
 from mcsdns.dns.rdata import class_name, type_name
 from mcsdns.dns.request import Received
+from mcsdns.dns.types import EDE_OPTION, RA, RD, Ede
 
 _OPCODES: Final = {0: "QUERY", 1: "IQUERY", 2: "STATUS", 4: "NOTIFY", 5: "UPDATE"}
 _TAB: Final = 8
@@ -17,21 +18,19 @@ _TTL_COLUMN: Final = 24
 _CLASS_COLUMN: Final = 32
 _TYPE_COLUMN: Final = 40
 _DATA_COLUMN: Final = 48
-_RD, _RA = 0x0100, 0x0080
-_EDE_OPTION: Final = 15
 
 
-def long_text(reply: Reply, received: Received, when_s: float) -> str:
+def long_text(reply: Message, received: Received, when_s: float) -> str:
     """Write a whole reply as dig does; `when_s` is the wall clock."""
     return "\n".join([*_header(reply), *_sections(reply), *_trailer(reply, received, when_s), "\n"])
 
 
-def short_text(reply: Reply) -> str:
+def short_text(reply: Message) -> str:
     """Write the data of the answer's records, one a line."""
     return "".join(f"{' '.join(record.data)}\n" for record in reply.answer)
 
 
-def json_text(reply: Reply, received: Received) -> str:
+def json_text(reply: Message, received: Received) -> str:
     """Write a reply as one JSON document."""
     document = {
         "rcode": reply.status,
@@ -50,13 +49,13 @@ def json_text(reply: Reply, received: Received) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
-def error_text(error: ExtendedError) -> str:
+def error_text(error: Ede) -> str:
     """Write an Extended DNS Error as dig does."""
     name = f" ({error.name})" if error.name else ""
     return f"{error.code}{name}" + (f": ({error.text})" if error.text else "")
 
 
-def _header(reply: Reply) -> Iterator[str]:
+def _header(reply: Message) -> Iterator[str]:
     opcode = _OPCODES.get(reply.opcode, f"RESERVED{reply.opcode}")
     flags = "".join(f" {name}" for name in reply.flag_names if name != "z")
     yield ";; Got answer:"
@@ -66,12 +65,12 @@ def _header(reply: Reply) -> Iterator[str]:
         f"AUTHORITY: {len(reply.authority)}, "
         f"ADDITIONAL: {len(reply.additional) + bool(reply.opt)}"
     )
-    if reply.flags & _RD and not reply.flags & _RA:
+    if reply.flags & RD and not reply.flags & RA:
         yield ";; WARNING: recursion requested but not available"
     yield ""
 
 
-def _sections(reply: Reply) -> Iterator[str]:
+def _sections(reply: Message) -> Iterator[str]:
     if reply.opt:
         yield from _opt(reply.opt)
     if reply.question:
@@ -96,14 +95,14 @@ def _opt(opt: Opt) -> Iterator[str]:
     yield f"; EDNS: version: {opt.version}, flags:{' do' * opt.do}; udp: {opt.size}"
     errors = iter(opt.errors())
     for code, content in opt.options:
-        error = next(errors, None) if code == _EDE_OPTION else None
+        error = next(errors, None) if code == EDE_OPTION else None
         yield f"; EDE: {error_text(error)}" if error else f"; OPT={code}: {content.hex(' ')}"
 
 
 def _record(record: Record) -> str:
-    rclass, rtype, *data = tail_of(record)
-    fields = str(record.ttl), rclass, rtype, " ".join(data)
-    return _line(to_text(record.owner), zip(_RECORD_COLUMNS, fields, strict=True))
+    owner, ttl, rclass, rtype, *data = record.texts
+    fields = ttl, rclass, rtype, " ".join(data)
+    return _line(owner, zip(_RECORD_COLUMNS, fields, strict=True))
 
 
 def _line(text: str, fields: Iterator[tuple[int, str]]) -> str:
@@ -118,7 +117,7 @@ def _line(text: str, fields: Iterator[tuple[int, str]]) -> str:
     return text
 
 
-def _trailer(reply: Reply, received: Received, when_s: float) -> Iterator[str]:
+def _trailer(reply: Message, received: Received, when_s: float) -> Iterator[str]:
     when = time.strftime("%a %b %d %H:%M:%S %Z %Y", time.localtime(when_s))
     yield f";; Query time: {received.elapsed_s * 1000:.0f} msec"
     yield f";; SERVER: {received.server} ({received.transport.upper()})"
@@ -126,7 +125,7 @@ def _trailer(reply: Reply, received: Received, when_s: float) -> Iterator[str]:
     yield f";; MSG SIZE  rcvd: {reply.size}"
 
 
-def _question_document(reply: Reply) -> dict[str, str] | None:
+def _question_document(reply: Message) -> dict[str, str] | None:
     question = reply.question
     if question is None:
         return None
@@ -138,9 +137,9 @@ def _question_document(reply: Reply) -> dict[str, str] | None:
 
 
 def _record_document(record: Record) -> dict[str, Any]:
-    rclass, rtype, *data = tail_of(record)
+    owner, _, rclass, rtype, *data = record.texts
     return {
-        "name": to_text(record.owner),
+        "name": owner,
         "ttl": record.ttl,
         "class": rclass,
         "type": rtype,
@@ -152,6 +151,6 @@ def _edns_document(opt: Opt) -> dict[str, Any]:
     options = [
         {"code": code, "hex": content.hex()}
         for code, content in opt.options
-        if code != _EDE_OPTION  # it has a place of its own in the document
+        if code != EDE_OPTION  # it has a place of its own in the document
     ]
     return {"version": opt.version, "do": opt.do, "size": opt.size, "options": options}

@@ -13,12 +13,12 @@ import msgspec
 from mcsdns import config
 from mcsdns.cli import dig_format
 from mcsdns.diagnostics.cases import form, report, run
-from mcsdns.diagnostics.client import TIMEOUT_S, InProcess, Server, server_from_text
+from mcsdns.diagnostics.client import TIMEOUT_S, InProcessServer, RemoteServer, server_from_text
 from mcsdns.dns import MAX_UDP_BYTES
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.rdata import type_number
-from mcsdns.dns.request import Asker, Request, Transport, ask_whole
+from mcsdns.dns.request import NameServer, Request, Transport, ask_whole
 from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, NoSourceError, ReplyError
 
 SOURCE_SETTINGS: Final = {
@@ -74,10 +74,10 @@ def _add_whom(parser: argparse.ArgumentParser) -> None:
 
 def _query(flags: dict[str, Any]) -> int:
     request = _request(flags)
-    asker = _server(flags) if flags["server"] else _in_process(_settings(flags))
+    server = _server(flags) if flags["server"] else _in_process(_settings(flags))
     transport = Transport.TCP if flags["tcp"] else Transport.UDP
     try:
-        received, was_truncated = ask_whole(asker, request, transport)
+        received, was_truncated = ask_whole(server, request, transport)
         reply = read_reply(received.wire)
     except (NoReplyError, ReplyError) as error:
         sys.stderr.write(f"mcsdns: {error}\n")
@@ -108,12 +108,12 @@ def _test(flags: dict[str, Any]) -> int:
 
 
 def _questions(
-    files: Iterable[tuple[form.Rows, Callable[[], Asker]]],
-) -> Iterator[tuple[form.Row, Asker]]:
-    for file, make_asker in files:
-        asker = make_asker()
+    files: Iterable[tuple[form.Rows, Callable[[], NameServer]]],
+) -> Iterator[tuple[form.Row, NameServer]]:
+    for file, make_server in files:
+        server = make_server()
         for row in file.rows:
-            yield row, asker
+            yield row, server
 
 
 def settings_for(
@@ -139,7 +139,7 @@ def settings_for(
 
 def _askers(
     flags: dict[str, Any], files: Sequence[form.Rows]
-) -> list[tuple[form.Rows, Callable[[], Asker]]]:
+) -> list[tuple[form.Rows, Callable[[], NameServer]]]:
     """Pair each case file with what makes the one to ask; the settings of all are checked."""
     if flags["server"]:
         server = _server(flags)
@@ -171,16 +171,16 @@ def leave_out(flag: str, flags: dict[str, Any]) -> None:
         raise ConfigError(f"{flag} asks a server as it runs; leave out {text}")
 
 
-def _server(flags: dict[str, Any]) -> Asker:
+def _server(flags: dict[str, Any]) -> NameServer:
     leave_out("--server", flags)
     timeout_s = flags["timeout"] if flags["timeout"] is not None else TIMEOUT_S
     if not 0 < timeout_s <= _MAX_TIMEOUT_S:
         raise ConfigError(f"--timeout: {timeout_s:g} is not more than 0 and at most 3600 seconds")
     host, port = server_from_text(flags["server"])
-    return Server(host, port, timeout_s=timeout_s)
+    return RemoteServer(host, port, timeout_s=timeout_s)
 
 
-def _in_process(settings: config.Settings) -> Asker:
+def _in_process(settings: config.Settings) -> NameServer:
     import anyio  # noqa: PLC0415 - not needed to ask a server
 
     from mcsdns.app import log  # noqa: PLC0415
@@ -190,7 +190,7 @@ def _in_process(settings: config.Settings) -> Asker:
     world = anyio.run(read_once, settings)
     source = ", ".join(settings.manifests) or "the API server"
     name = f"in process, from {source}"
-    return InProcess(world.answerer, world.tree, name)
+    return InProcessServer(world.answerer, world.tree, name)
 
 
 def _request(flags: dict[str, Any]) -> Request:

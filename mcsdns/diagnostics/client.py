@@ -14,26 +14,25 @@ from typing import Final
 
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.dns.request import Received, Request, Transport
+from mcsdns.dns.types import DNS_PORT, QR
 from mcsdns.errors import ConfigError, NoReplyError
 from mcsdns.server.authority import Authority
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.zone.tree import Tree
 
-DNS_PORT: Final = 53
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 3
 """How often a question is sent over UDP before the server counts as silent."""
 _RECEIVE_BYTES: Final = 0xFFFF
 _KEPT_BYTES: Final = 1 << 20
-_QR: Final = 0x80
 _SERVER = re.compile(
     r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<bare>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
 )
 _Address = tuple[str, int]
 
 
-class InProcess:
+class InProcessServer:
     """Answers from a zone in this process, through the code that serves: bytes in, bytes out."""
 
     def __init__(
@@ -57,7 +56,7 @@ class InProcess:
         }
 
     def ask(self, request: Request, transport: Transport) -> Received:
-        """Answer; see `Asker`."""
+        """Answer; see `NameServer`."""
         begin = self._clock()
         reply = self._responders[transport].reply_to(request.encode(_new_id()))
         if reply is None:
@@ -65,7 +64,7 @@ class InProcess:
         return Received(reply, self._name, transport, self._clock() - begin)
 
 
-class Server:
+class RemoteServer:
     """A server at an address or host name and port."""
 
     def __init__(
@@ -89,7 +88,7 @@ class Server:
         return f"{host}:{self._port}"
 
     def ask(self, request: Request, transport: Transport) -> Received:
-        """Ask the server, a name's addresses in turn; see `Asker`."""
+        """Ask the server, a name's addresses in turn; see `NameServer`."""
         message = request.encode(_new_id())
         exchange = self._over_udp if transport is Transport.UDP else self._over_tcp
         begin = self._clock()
@@ -208,7 +207,7 @@ def server_from_text(text: str) -> tuple[str, int]:
 
 
 def _is_reply(message: bytes, message_id: bytes) -> bool:
-    return len(message) >= HEADER_BYTES and message[:2] == message_id and bool(message[2] & _QR)
+    return len(message) >= HEADER_BYTES and message[:2] == message_id and bool(message[2] & QR >> 8)
 
 
 def _new_id() -> int:

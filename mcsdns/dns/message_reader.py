@@ -53,6 +53,9 @@ class Record(msgspec.Struct, frozen=True):
         owner, rclass = to_text(self.owner), class_name(self.rclass)
         return owner, str(self.ttl), rclass, type_name(self.rtype), *self.data
 
+    def __str__(self) -> str:
+        return " ".join(self.texts)
+
 
 class Opt(msgspec.Struct, frozen=True):
     """The OPT record (RFC 6891, 6.1).
@@ -127,13 +130,13 @@ def read_reply(octets: bytes, *, with_rdata: bool = True) -> Message:
         ReplyError: it is malformed; says where.
     """
     cursor = Cursor(octets)
-    questions: list[QuestionEntry] = []
     sections: list[tuple[Record, ...]] = []
     opts: list[Opt] = []
     try:
         message_id, flags, question_count, *counts = cursor.unpack(HEADER)
-        for _ in range(question_count):
-            questions.append(QuestionEntry(cursor.name(), *cursor.unpack(QUESTION)))
+        questions = [
+            QuestionEntry(cursor.name(), *cursor.unpack(QUESTION)) for _ in range(question_count)
+        ]
         for count in counts:
             records: list[Record] = []
             for _ in range(count):

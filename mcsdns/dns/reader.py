@@ -144,7 +144,7 @@ class Cursor:
                 if not length:
                     break
         size_bytes += rest or 0
-        for at, ahead in met:
+        for at, ahead in met[1:]:  # a run that comes to the first pointer itself is checked anew
             lengths[at] = size_bytes - ahead
         return size_bytes
 

@@ -8,16 +8,14 @@ import struct
 from typing import Final
 
 from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
-from mcsdns.dns.types import Rcode
+from mcsdns.dns.types import AD, EDE_OPTION, QR, RA, RCODE, TC, Rcode
 from mcsdns.forward.reply import UpstreamReply
 
-_QR, _TC, _RA, _AD = 0x8000, 0x0200, 0x0080, 0x0020
 _RD_BIT, _CD_BIT = 8, 4
 _HEAD: Final = struct.Struct("!HHHHH")
 _HEAD_BYTES: Final = _HEAD.size
 _TTL: Final = struct.Struct("!I")
 _EDE: Final = struct.Struct("!HHH")
-_EDE_OPTION: Final = 15
 _MAX_EDE_TEXT_BYTES: Final = 200
 _EXTENDED_RCODE_AT: Final = 5
 _OPT: Final = write_opt(MAX_UDP_BYTES)
@@ -31,7 +29,7 @@ MAX_RENDERED_BYTES: Final = 2048
 def write_error_option(code: int, text: str = "") -> bytes:
     """Render an Extended DNS Error (RFC 8914, 2)."""
     octets = text.encode()[:_MAX_EDE_TEXT_BYTES]
-    return _EDE.pack(_EDE_OPTION, 2 + len(octets), code) + octets
+    return _EDE.pack(EDE_OPTION, 2 + len(octets), code) + octets
 
 
 def fit(
@@ -155,9 +153,9 @@ def render(
         return _failed(query, errors)
     flags = _flags(query, rcode)
     if reply.truncated:
-        flags |= _TC
+        flags |= TC
     if reply.authentic and (ad or (edns is not None and edns.do)):
-        flags |= _AD  # only for who shows that it understands the bit (RFC 6840, 5.8)
+        flags |= AD  # only for who shows that it understands the bit (RFC 6840, 5.8)
     question = query.question
     additionals = reply.additionals
     if edns is None:
@@ -194,7 +192,7 @@ def _cut(
     if end + len(opt) > room:
         opt = _opt_within(reply, query, b"", 0)
         answers, authorities, end = _fitting(reply, room - len(opt))
-        flags |= 0 if tcp else _TC
+        flags |= 0 if tcp else TC
     head = _HEAD.pack(flags, 1, answers, authorities, 1 if opt else 0)
     return b"".join((head, query.question, records[:end], opt))
 
@@ -244,4 +242,4 @@ def _failed(query: Query, errors: bytes) -> bytes:
 
 
 def _flags(query: Query, rcode: int) -> int:
-    return _QR | _RA | rcode & 0xF | query.rd << _RD_BIT | query.cd << _CD_BIT
+    return QR | RA | rcode & RCODE | query.rd << _RD_BIT | query.cd << _CD_BIT

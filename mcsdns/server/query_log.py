@@ -93,7 +93,7 @@ def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: st
     except MessageError:
         query = None
     try:
-        answer = read_reply(reply) if reply else None
+        answer = read_reply(reply, with_rdata=False) if reply else None
     except ReplyError:
         answer = None
     return Entry(

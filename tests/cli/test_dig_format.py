@@ -8,7 +8,7 @@ import pytest
 from mcsdns import config
 from mcsdns.cli import dig_format
 from mcsdns.diagnostics.cases.form import read_ask
-from mcsdns.diagnostics.client import Server
+from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.request import Received, Request, Transport
 from tests.dns.test_message_reader import NAME, message, opt, option, record
@@ -110,7 +110,7 @@ def test_extended_error_without_text_or_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[RemoteServer]:
     with serving() as starter:
         yield starter.start(config.Settings(manifests=["examples/manifests"]))
 
@@ -139,7 +139,7 @@ def comparable(text: str) -> list[str]:
         ". NS",
     ],
 )
-def test_long_text_is_the_same_as_that_of_dig(ask: str, server: Server) -> None:
+def test_long_text_is_the_same_as_that_of_dig(ask: str, server: RemoteServer) -> None:
     host, port = str(server).split(":")
     name, kind = ask.split()
     arguments = ["+nocmd", "+nocookie", "+noadflag", "-q", name, "-t", kind]

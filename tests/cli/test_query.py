@@ -9,7 +9,7 @@ import pytest
 
 from mcsdns import config
 from mcsdns.cli.main import main
-from mcsdns.diagnostics.client import Server
+from mcsdns.diagnostics.client import RemoteServer
 from tests.live import serving
 
 EXAMPLES = ["--manifests", "examples/manifests"]
@@ -36,7 +36,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def server() -> Iterator[RemoteServer]:
     with serving() as starter:
         yield starter.start(config.Settings(manifests=["examples/manifests"]))
 
@@ -55,14 +55,14 @@ def test_query_of_a_source_shows_what_the_server_would_say(run: Run) -> None:
     assert ";; SERVER: in process, from examples/manifests (UDP)" in out
 
 
-def test_query_of_a_server(run: Run, server: Server) -> None:
+def test_query_of_a_server(run: Run, server: RemoteServer) -> None:
     status, out, _ = run("query", SERVICE, "AAAA", "--server", str(server))
     assert status == 0
     assert "AUTHORITY: 1" in out
     assert f"127.0.0.1#{str(server).split(':')[1]}(127.0.0.1) (UDP)" in out
 
 
-def test_query_over_tcp(run: Run, server: Server) -> None:
+def test_query_over_tcp(run: Run, server: RemoteServer) -> None:
     _, out, _ = run("query", SERVICE, "--server", str(server), "--tcp", "--json")
     assert json.loads(out)["transport"] == "tcp"
 
@@ -145,7 +145,7 @@ def test_examples_pass_with_a_source(run: Run) -> None:
     assert result == (0, "18 passed, 0 failed\n", "")
 
 
-def test_examples_pass_with_a_server(run: Run, server: Server) -> None:
+def test_examples_pass_with_a_server(run: Run, server: RemoteServer) -> None:
     result = run("test", "examples/cases.yaml", "--server", str(server))
     assert result == (0, "18 passed, 0 failed\n", "")
 

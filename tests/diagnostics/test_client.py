@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mcsdns.diagnostics.client import Server, server_from_text
+from mcsdns.diagnostics.client import RemoteServer, server_from_text
 from mcsdns.dns import read_query
 from mcsdns.dns.name import wire_from_text
 from mcsdns.dns.request import Received, Request, Transport, ask_whole
@@ -69,7 +69,7 @@ def closed_port(kind: socket.SocketKind) -> int:
 
 
 def ask(port: int, transport: Transport = Transport.UDP, **options: float) -> Received:
-    return Server("127.0.0.1", port, **options).ask(QUESTION, transport)  # type: ignore[arg-type]
+    return RemoteServer("127.0.0.1", port, **options).ask(QUESTION, transport)  # type: ignore[arg-type]
 
 
 def test_request_is_what_the_server_reads() -> None:
@@ -147,7 +147,7 @@ def test_wrong_replies_do_not_lengthen_the_wait() -> None:
         udp_server(lambda message: [b"x" * 20] * 3) as port,
         pytest.raises(NoReplyError),
     ):
-        Server("127.0.0.1", port, timeout_s=1, tries=1, clock=times.__next__).ask(
+        RemoteServer("127.0.0.1", port, timeout_s=1, tries=1, clock=times.__next__).ask(
             QUESTION, Transport.UDP
         )
     assert list(times) == []
@@ -171,7 +171,7 @@ def test_name_of_several_addresses_is_asked_at_each(monkeypatch: pytest.MonkeyPa
             (socket.AF_INET, 0, 0, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-        received = Server("dns.test", port).ask(QUESTION, Transport.UDP)
+        received = RemoteServer("dns.test", port).ask(QUESTION, Transport.UDP)
     assert received.server == f"127.0.0.1#{port}(dns.test)"
 
 
@@ -181,7 +181,7 @@ def test_unknown_host_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(NoReplyError, match=r"dns\.test: Name or service not known; give --"):
-        Server("dns.test", 53).ask(QUESTION, Transport.UDP)
+        RemoteServer("dns.test", 53).ask(QUESTION, Transport.UDP)
 
 
 def test_reply_over_tcp_in_pieces() -> None:
@@ -271,4 +271,4 @@ def test_what_is_no_server_is_refused(text: str) -> None:
 
 
 def test_server_is_shown_with_brackets() -> None:
-    assert str(Server("::1", 53)) == "[::1]:53"
+    assert str(RemoteServer("::1", 53)) == "[::1]:53"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.dns.message_reader import ExtendedError, Opt, Question, Record, read_reply, record_text
+from mcsdns.dns.message_reader import Opt, QuestionEntry, Record, read_reply
 from mcsdns.dns.name import to_text, wire_from_text
 from mcsdns.dns.rdata import (
     LAYOUTS,
@@ -14,12 +14,12 @@ from mcsdns.dns.rdata import (
     fields_of,
     normal_field,
     printable,
-    read_name,
     split_fields,
     type_name,
     type_number,
 )
-from mcsdns.dns.types import RRType
+from mcsdns.dns.reader import Cursor
+from mcsdns.dns.types import Ede, RRType
 from mcsdns.errors import ReplyError
 
 NAME = wire_from_text("web.shop.svc.clusterset.local.")
@@ -51,7 +51,7 @@ def test_header_and_question_are_read() -> None:
     reply = read_reply(message(flags=0x8583))
     assert (reply.id, reply.opcode, reply.status) == (0xABCD, 0, "NXDOMAIN")
     assert reply.flag_names == ("qr", "aa", "rd", "ra")
-    assert reply.question == Question(NAME, RRType.A, 1)
+    assert reply.question == QuestionEntry(NAME, RRType.A, 1)
     assert reply.size == 12 + len(NAME) + 4
 
 
@@ -83,7 +83,7 @@ def test_empty_option_at_the_end_is_read() -> None:
 def test_extended_errors_are_read_and_harmless() -> None:
     options = option(15, b"\0\x12no \x1b[31mred\0") + option(15, b"\x01\x00") + option(15, b"\0")
     reply = read_reply(message(opt(options), counts=(1, 0, 0, 1)))
-    assert reply.errors == (ExtendedError(18, "no \\u001b[31mred"), ExtendedError(256, ""))
+    assert reply.errors == (Ede(18, "no \\u001b[31mred"), Ede(256, ""))
     assert [error.name for error in reply.errors] == ["Prohibited", ""]
 
 
@@ -120,10 +120,12 @@ def test_any_octets_are_a_reply_or_an_error(octets: bytes) -> None:
 
 
 def test_chained_pointers_end() -> None:
-    chain = b"\0" + b"".join(struct.pack("!H", 0xC000 | max(0, at - 2)) for at in range(1, 2001, 2))
+    targets = (max(12, at - 2) for at in range(13, 2013, 2))
+    message = bytes(13) + b"".join(struct.pack("!H", 0xC000 | target) for target in targets)
+    cursor = Cursor(message, len(message) - 2)
+    assert (cursor.name(), cursor.at) == (b"\0", len(message))
     with pytest.raises(ValueError, match="255"):
-        read_name((b"\x3f" + b"a" * 63) * 5 + b"\0" + chain, 0)
-    assert read_name(chain, len(chain) - 2) == (b"\0", len(chain))
+        Cursor((b"\x3f" + b"a" * 63) * 5 + b"\0").name()
 
 
 @pytest.mark.parametrize(
@@ -148,17 +150,17 @@ def test_rdata_is_what_dnslib_was_given(rtype: str, text: str) -> None:
         dnslib.DNSHeader(), rr=dnslib.RR.fromZone(f"x.example. 5 IN {rtype} {text}")
     )
     reply = read_reply(bytes(pack.pack()))
-    assert record_text(reply.answer[0]).upper() == f"x.example. 5 IN {rtype} {text}".upper()
+    assert str(reply.answer[0]).upper() == f"x.example. 5 IN {rtype} {text}".upper()
 
 
 def test_host_information_is_two_strings() -> None:
     rdata = b"\x07RFC8482\x00"
-    assert fields_of(13, rdata, 0, len(rdata)) == ('"RFC8482"', '""')
+    assert fields_of(13, Cursor(rdata)) == ('"RFC8482"', '""')
 
 
 def test_unknown_type_is_shown_in_hexadecimal_digits() -> None:
     reply = read_reply(message(record(65280, b"\x01\xab"), record(65281, b"")))
-    assert [record_text(each).partition(" IN ")[2] for each in reply.answer] == [
+    assert [str(each).partition(" IN ")[2] for each in reply.answer] == [
         "TYPE65280 \\# 2 01AB",
         "TYPE65281 \\# 0",
     ]
@@ -166,12 +168,12 @@ def test_unknown_type_is_shown_in_hexadecimal_digits() -> None:
 
 def test_what_dnslib_cannot_read_is_shown_in_hexadecimal_digits() -> None:
     reply = read_reply(message(record(46, b"\x01")))
-    assert record_text(reply.answer[0]).endswith("IN RRSIG \\# 1 01")
+    assert str(reply.answer[0]).endswith("IN RRSIG \\# 1 01")
 
 
 def test_strings_are_quoted_and_escaped() -> None:
     rdata = b'\x06a"\\\x07\xffz'
-    assert fields_of(16, rdata, 0, len(rdata)) == (r'"a\"\\\007\255z"',)
+    assert fields_of(16, Cursor(rdata)) == (r'"a\"\\\007\255z"',)
     assert split_fields(r'x "a \" b" y') == ["x", r'"a \" b"', "y"]
 
 

@@ -8,17 +8,9 @@ from mcsdns.diagnostics.cases import schema
 from mcsdns.diagnostics.cases.form import Row
 from mcsdns.diagnostics.cases.pattern import Pattern
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import (
-    FLAGS,
-    ExtendedError,
-    Opt,
-    Question,
-    Record,
-    Reply,
-    record_text,
-)
+from mcsdns.dns.message_reader import Message, Opt, QuestionEntry, Record
 from mcsdns.dns.rdata import class_name, type_name
-from mcsdns.dns.types import rcode_text
+from mcsdns.dns.types import FLAGS, Ede, rcode_text
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -35,7 +27,7 @@ class Difference(msgspec.Struct, frozen=True):
     alike: int = 0
 
 
-def compare(row: Row, reply: Reply) -> list[Difference]:
+def compare(row: Row, reply: Message) -> list[Difference]:
     """Return the differences; none means that the reply is the expected one."""
     return [
         *_compare_header(row, reply),
@@ -44,19 +36,19 @@ def compare(row: Row, reply: Reply) -> list[Difference]:
     ]
 
 
-def _compare_header(row: Row, reply: Reply) -> Iterator[Difference]:
+def _compare_header(row: Row, reply: Message) -> Iterator[Difference]:
     if row.rcode != reply.rcode:
         yield Difference("rcode", (rcode_text(row.rcode),), (reply.status,))
     if row.flags is not None and row.flags != frozenset(reply.flag_names):
         expected = " ".join(name for name in FLAGS if name in row.flags)
         yield Difference("flags", (expected,), (" ".join(reply.flag_names),))
-    asked = Question(row.request.name, row.request.qtype, row.request.qclass)
+    asked = QuestionEntry(row.request.name, row.request.qtype, row.request.qclass)
     if reply.question != asked:
         got = (_question_text(reply.question),) if reply.question else ()
         yield Difference("question", (_question_text(asked),), got)
 
 
-def _compare_sections(row: Row, reply: Reply) -> Iterator[Difference]:
+def _compare_sections(row: Row, reply: Message) -> Iterator[Difference]:
     for part, patterns, records in (
         ("answer", row.answer, reply.answer),
         ("authority", row.authority, reply.authority),
@@ -67,11 +59,11 @@ def _compare_sections(row: Row, reply: Reply) -> Iterator[Difference]:
         missing, extra = _match(patterns, records)
         if missing or extra:
             expected = tuple(pattern.text for pattern in missing)
-            got = tuple(record_text(record) for record in extra)
+            got = tuple(map(str, extra))
             yield Difference(part, expected, got, len(records) - len(extra))
 
 
-def _compare_edns(row: Row, reply: Reply) -> Iterator[Difference]:
+def _compare_edns(row: Row, reply: Message) -> Iterator[Difference]:
     if row.edns is not None:
         expected, got = _expected_edns(row.edns), _got_edns(reply.opt)
         if expected and got:
@@ -129,12 +121,12 @@ def _fits(pattern: Pattern, record: Record) -> bool:
     )
 
 
-def _question_text(question: Question) -> str:
+def _question_text(question: QuestionEntry) -> str:
     name, qclass = names.to_text(question.name), class_name(question.qclass)
     return f"{name} {qclass} {type_name(question.qtype)}"
 
 
-def _expected_edns(edns: schema.Edns | str) -> dict[str, str]:
+def _expected_edns(edns: schema.ExpectedEdns | str) -> dict[str, str]:
     if isinstance(edns, str):
         return {}
     given = {field: getattr(edns, field) for field in edns.__struct_fields__}
@@ -160,7 +152,7 @@ def _lines(values: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{key}: {value}" for key, value in values.items()) or ("none",)
 
 
-def _is_expected_error(expected: schema.Ede | str, got: Sequence[ExtendedError]) -> bool:
+def _is_expected_error(expected: schema.ExpectedEde | str, got: Sequence[Ede]) -> bool:
     if isinstance(expected, str):
         return not got
     return any(
@@ -168,7 +160,7 @@ def _is_expected_error(expected: schema.Ede | str, got: Sequence[ExtendedError])
     )
 
 
-def _expected_error(expected: schema.Ede | str) -> str:
+def _expected_error(expected: schema.ExpectedEde | str) -> str:
     if isinstance(expected, str):
         return "none"
     code = "*" if expected.code is None else expected.code

@@ -51,8 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     answer: tuple[Pattern, ...]
     authority: tuple[Pattern, ...] | None
     additional: tuple[Pattern, ...] | None
-    edns: schema.Edns | str | None
-    ede: schema.Ede | str | None
+    edns: schema.ExpectedEdns | str | None
+    ede: schema.ExpectedEde | str | None
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -186,8 +186,8 @@ def _keys_of(path: str) -> list[str]:
         "cases": schema.Case,
         "with": schema.With,
         "options": schema.Option,
-        "edns": schema.Edns,
-        "ede": schema.Ede,
+        "edns": schema.ExpectedEdns,
+        "ede": schema.ExpectedEde,
     }
     return [field.encode_name for field in msgspec.structs.fields(structs.get(last, schema.Case))]
 

@@ -8,8 +8,8 @@ import msgspec
 
 from mcsdns.diagnostics.cases.compare import Difference, compare
 from mcsdns.diagnostics.cases.form import Row
-from mcsdns.dns.message_reader import Reply, read_reply
-from mcsdns.dns.request import Asker, Transport
+from mcsdns.dns.message_reader import Message, read_reply
+from mcsdns.dns.request import NameServer, Transport
 from mcsdns.errors import NoReplyError, ReplyError
 
 MAX_SILENT: Final = 3
@@ -25,7 +25,7 @@ class Check(msgspec.Struct, frozen=True):
 
     transport: Transport
     differences: tuple[Difference, ...] = ()
-    reply: Reply | None = None
+    reply: Message | None = None
     fault: str = ""
     answered: bool = True
 
@@ -48,10 +48,10 @@ class Result(msgspec.Struct, frozen=True):
         return all(check.passed for check in self.checks)
 
 
-def check(row: Row, asker: Asker, transport: Transport) -> Check:
+def check(row: Row, server: NameServer, transport: Transport) -> Check:
     """Ask the question of a row over one transport and compare."""
     try:
-        reply = read_reply(asker.ask(row.request, transport).wire)
+        reply = read_reply(server.ask(row.request, transport).wire)
     except NoReplyError as error:
         return Check(transport, fault=str(error), answered=False)
     except ReplyError as error:
@@ -60,7 +60,7 @@ def check(row: Row, asker: Asker, transport: Transport) -> Check:
 
 
 def run(
-    asked: Iterable[tuple[Row, Asker]], clock: Callable[[], float] = time.monotonic
+    asked: Iterable[tuple[Row, NameServer]], clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Result]:
     """Ask the questions of rows, one after the other.
 
@@ -68,9 +68,9 @@ def run(
     minutes to tell nothing new.
     """
     silent = 0
-    for row, asker in asked:
+    for row, server in asked:
         begin = clock()
-        checks = tuple(check(row, asker, transport) for transport in row.transports)
+        checks = tuple(check(row, server, transport) for transport in row.transports)
         yield Result(row, checks, clock() - begin)
         silent = 0 if all(each.answered for each in checks) else silent + 1
         if silent == MAX_SILENT:

@@ -35,7 +35,7 @@ class With(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ad: bool = False
 
 
-class Edns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExpectedEdns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The OPT record of the reply; what is left out is not compared, `options` are codes."""
 
     size: Uint16 | None = None
@@ -44,7 +44,7 @@ class Edns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: list[Uint16] | None = None
 
 
-class Ede(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExpectedEde(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The Extended DNS Error of the reply; `text` is a part of its text."""
 
     code: Uint16 | None = None
@@ -64,8 +64,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     answer: list[str] = []
     authority: list[str] | None = None
     additional: list[str] | None = None
-    edns: Edns | Literal["none"] | None = None
-    ede: Ede | Literal["none"] | None = None
+    edns: ExpectedEdns | Literal["none"] | None = None
+    ede: ExpectedEde | Literal["none"] | None = None
 
 
 class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,7 +17,7 @@ from mcsdns.diagnostics.check.server import check_server
 from mcsdns.diagnostics.check.source_side import Seen
 from mcsdns.diagnostics.check.stub_block import Expected, check_stub_block
 from mcsdns.diagnostics.check.told import State, ask
-from mcsdns.diagnostics.client import Server
+from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns.request import Transport
 
 RESOLV_CONF: str = "/etc/resolv.conf"
@@ -31,7 +31,7 @@ def look_at_dns(plan: Plan, seen: Seen) -> Iterator[Outcome]:
     expected = [Expected(zone) for zone in plan.zones]
     if seen.world is not None:
         expected = expected_of(seen.world.store, seen.world.tree)
-    answering: dict[str, Server] = {}
+    answering: dict[str, RemoteServer] = {}
     if plan.server:
         outcome, expected = _look_at_server(plan, plan.server, expected, answering)
         yield outcome
@@ -47,7 +47,7 @@ def look_at_dns(plan: Plan, seen: Seen) -> Iterator[Outcome]:
 
 
 def _look_at_server(
-    plan: Plan, address: Address, expected: list[Expected], answering: dict[str, Server]
+    plan: Plan, address: Address, expected: list[Expected], answering: dict[str, RemoteServer]
 ) -> tuple[Outcome, list[Expected]]:
     """Look at an mcsdns that runs; what it answers counts for ours from here on."""
     where, server = f"{_text(address)} (--server)", _asker(plan, address)
@@ -59,7 +59,7 @@ def _look_at_server(
 
 
 def _look_at(
-    plan: Plan, resolver: Resolver, expected: list[Expected], answering: dict[str, Server]
+    plan: Plan, resolver: Resolver, expected: list[Expected], answering: dict[str, RemoteServer]
 ) -> Outcome:
     server = _asker(plan, (resolver.host, resolver.port))
     outcome = check_stub_block(resolver, server, expected)
@@ -80,11 +80,11 @@ def _why_unknown() -> str:
     return f"{RESOLV_CONF} is that of the node (dnsPolicy: Default), so {why}" if in_pod() else why
 
 
-def _asker(plan: Plan, address: Address) -> Server:
-    return Server(*address, timeout_s=plan.timeout_s, tries=_TRIES)
+def _asker(plan: Plan, address: Address) -> RemoteServer:
+    return RemoteServer(*address, timeout_s=plan.timeout_s, tries=_TRIES)
 
 
-def _as_served(server: Server, expected: Expected) -> Expected:
+def _as_served(server: RemoteServer, expected: Expected) -> Expected:
     """Take what the server says for ours, as far as it says something."""
     if expected.service is None:
         return expected

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from mcsdns.diagnostics.check.finding import Outcome, Reason, error
 from mcsdns.diagnostics.check.told import State, ask, outside_question
-from mcsdns.dns.request import Asker, Transport
+from mcsdns.dns.request import NameServer, Transport
 
 
-def check_loops(askers: Mapping[str, Asker]) -> Outcome:
+def check_loops(askers: Mapping[str, NameServer]) -> Outcome:
     """Ask each server, by what it is called, for a name that nobody has."""
     findings = tuple(
         error(

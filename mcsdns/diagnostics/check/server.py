@@ -6,10 +6,10 @@ from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, wa
 from mcsdns.diagnostics.check.stub_block import Expected
 from mcsdns.diagnostics.check.told import VERSION, State, Told, ask, is_alive, version_of
 from mcsdns.diagnostics.explain.present import listed, shown
-from mcsdns.dns.request import Asker, Transport
+from mcsdns.dns.request import NameServer, Transport
 
 
-def check_server(asker: Asker, where: str, expected: Sequence[Expected]) -> Outcome:
+def check_server(asker: NameServer, where: str, expected: Sequence[Expected]) -> Outcome:
     """Ask the server itself."""
     alive = [each for each in Transport if is_alive(asker, each)]
     findings = [_silent(where, each) for each in Transport if each not in alive]
@@ -19,7 +19,9 @@ def check_server(asker: Asker, where: str, expected: Sequence[Expected]) -> Outc
     return Outcome(tuple(findings), (f"mcsdns at {where}",))
 
 
-def _zone(asker: Asker, where: str, expected: Expected, transport: Transport) -> Sequence[Finding]:
+def _zone(
+    asker: NameServer, where: str, expected: Expected, transport: Transport
+) -> Sequence[Finding]:
     version = ask(asker, version_of(expected.zone), transport)
     if version.data != frozenset({VERSION}):
         return [_wrong(where, expected, version)]

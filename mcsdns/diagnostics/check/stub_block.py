@@ -16,7 +16,7 @@ from mcsdns.diagnostics.check.told import VERSION, Question, State, Told, ask, i
 from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
-from mcsdns.dns.request import Asker, Transport
+from mcsdns.dns.request import NameServer, Transport
 
 _STUB: Final = "mcsdns stub PLATFORM --ip <ClusterIP of the mcsdns Service>"
 _NO_TIME: Final = "it did not answer in time"
@@ -44,7 +44,9 @@ class _Way(msgspec.Struct, frozen=True):
     validated: bool = False
 
 
-def check_stub_block(resolver: Resolver, asker: Asker, expected: Sequence[Expected]) -> Outcome:
+def check_stub_block(
+    resolver: Resolver, asker: NameServer, expected: Sequence[Expected]
+) -> Outcome:
     """Ask a resolver of the cluster for our zones, and compare."""
     alive = [each for each in Transport if is_alive(asker, each)]
     if not alive and not resolver.is_certain:
@@ -60,7 +62,7 @@ def check_stub_block(resolver: Resolver, asker: Asker, expected: Sequence[Expect
     return Outcome(tuple(findings), (f"{zones} at {resolver}, {_over(alive)}",))
 
 
-def _go(asker: Asker, expected: Expected, transport: Transport) -> _Way:
+def _go(asker: NameServer, expected: Expected, transport: Transport) -> _Way:
     version = ask(asker, version_of(expected.zone), transport)
     if version.state is State.ANSWERED:
         told = ask(asker, expected.service, transport) if expected.service else None

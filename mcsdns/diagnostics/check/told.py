@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import ExtendedError, Record, read_reply
+from mcsdns.dns.message_reader import Record, read_reply
 from mcsdns.dns.name import Name
-from mcsdns.dns.request import Asker, Request, Transport
-from mcsdns.dns.types import EdeCode, RRClass, RRType
+from mcsdns.dns.request import NameServer, Request, Transport
+from mcsdns.dns.types import Ede, EdeCode, RRClass, RRType
 from mcsdns.errors import NoReplyError, ReplyError
 from mcsdns.zone.lookup import SCHEMA_VERSION
 
@@ -71,7 +71,7 @@ class Told(msgspec.Struct, frozen=True):
     data: frozenset[str] = frozenset()
     ttl: int = 0
     denied_by: Name | None = None
-    errors: tuple[ExtendedError, ...] = ()
+    errors: tuple[Ede, ...] = ()
     truncated: bool = False
     why: str = ""
 
@@ -85,7 +85,7 @@ class Told(msgspec.Struct, frozen=True):
         return said + (f" ({'; '.join(texts)})" if texts else "")
 
 
-def ask(asker: Asker, question: Question, transport: Transport, *, cd: bool = False) -> Told:
+def ask(asker: NameServer, question: Question, transport: Transport, *, cd: bool = False) -> Told:
     """Ask once; silence is an answer too."""
     request = Request(name=question.name, qtype=question.qtype, cd=cd)
     try:
@@ -107,7 +107,7 @@ def ask(asker: Asker, question: Question, transport: Transport, *, cd: bool = Fa
     )
 
 
-def is_alive(asker: Asker, transport: Transport) -> bool:
+def is_alive(asker: NameServer, transport: Transport) -> bool:
     """Say whether a server answers at all, about what it need ask nobody else for."""
     for name, qtype, qclass in _OF_ITS_OWN:
         with contextlib.suppress(NoReplyError):
@@ -129,7 +129,7 @@ def outside_question() -> Question:
     return Question(names.wire_label(os.urandom(8).hex()) + _CHECK_LABEL + names.ROOT, RRType.A)
 
 
-def _state(status: str, errors: Iterable[ExtendedError], records: list[Record]) -> State:
+def _state(status: str, errors: Iterable[Ede], records: list[Record]) -> State:
     match status:
         case "NOERROR":
             return State.ANSWERED if records else State.EMPTY
@@ -143,7 +143,7 @@ def _state(status: str, errors: Iterable[ExtendedError], records: list[Record]) 
             return State.ODD
 
 
-def _failed(errors: Iterable[ExtendedError]) -> State:
+def _failed(errors: Iterable[Ede]) -> State:
     for each in errors:
         if each.text.startswith(LOOP_TEXT):
             return State.LOOPED

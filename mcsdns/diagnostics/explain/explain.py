@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from mcsdns.diagnostics.client import InProcess
+from mcsdns.diagnostics.client import InProcessServer
 from mcsdns.diagnostics.explain.model import (
     EdeText,
     Explanation,
@@ -20,10 +20,9 @@ from mcsdns.diagnostics.explain.verdict import judge
 from mcsdns.diagnostics.explain.walk import Walk, walk
 from mcsdns.dns import MAX_TCP_BYTES, MAX_UDP_BYTES, MIN_UDP_BYTES
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import EDE_NAMES, FLAGS
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.request import Request, Transport
-from mcsdns.dns.types import rcode_text
+from mcsdns.dns.types import FLAGS, TC, rcode_text
 from mcsdns.objects.model import Kind
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.manifests.documents import ANYTHING
@@ -98,7 +97,7 @@ def _reply(walked: Walk, flags: tuple[str, ...]) -> ReplyText:
     return ReplyText(
         rcode=rcode_text(response.rcode),
         flags=flags,
-        ede=EdeText(ede.code, EDE_NAMES[ede.code], ede.text) if ede else None,
+        ede=EdeText(ede.code, ede.name, ede.text) if ede else None,
         answer=tuple(records_of(owner, response.answer)) if response.answer else (),
         authority=tuple(records_of(zone.apex, zone.soa)) if response.negative and zone else (),
         additional=tuple(
@@ -113,7 +112,7 @@ def _render(state: ZoneState, name: bytes, qtype: int) -> tuple[tuple[str, ...],
     Returns the reply's flags, TC left out, and what reaches the clients. The clock stands still:
     which records of a subset are sent now does not matter.
     """
-    server = InProcess(state.answerer, state.tree, "this zone", clock=lambda: 0.0)
+    server = InProcessServer(state.answerer, state.tree, "this zone", clock=lambda: 0.0)
     flags = 0
     sizes: list[Size] = []
     for transport, edns, limit in _CLIENTS:
@@ -121,7 +120,7 @@ def _render(state: ZoneState, name: bytes, qtype: int) -> tuple[tuple[str, ...],
         flags, _, answers, _, additionals = (
             int.from_bytes(reply[at : at + 2], "big") for at in range(2, 12, 2)
         )
-        truncated = bool(flags & FLAGS["tc"])
+        truncated = bool(flags & TC)
         additionals -= edns  # the OPT record
         sizes.append(
             Size(transport.value, edns, limit, len(reply), answers, additionals, truncated)

@@ -5,6 +5,7 @@ from typing import Final
 
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import fields_of, type_name
+from mcsdns.dns.reader import Cursor
 from mcsdns.dns.types import RRset
 
 _MOST_LISTED: Final = 4
@@ -40,4 +41,4 @@ def records_of(owner: bytes, rrset: RRset) -> Iterator[str]:
     """Yield each record of an RRset as a line of a zone file (RFC 1035, 5)."""
     fixed = f"{names.to_text(owner)} {rrset.ttl} IN {type_name(rrset.rtype)} "
     for rdata in rrset.rdatas:
-        yield fixed + " ".join(fields_of(rrset.rtype, rdata, 0, len(rdata)))
+        yield fixed + " ".join(fields_of(rrset.rtype, Cursor(rdata)))
