@@ -22,16 +22,15 @@ from mcsdns.server.authority import Authority
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.stats import Histogram, HistogramStatistics
+from mcsdns.timeslice import SLICE_S, Timeslice
 from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.publisher import Publisher
 from mcsdns.zone.tree import NOT_READ, Readiness, Tree, ZoneSettings, labels_of_key
 
 logger = logging.getLogger(__name__)
 
-_SLICE_S: Final = 0.002
-"""Longest turn of the loop that publishing takes."""
 _FIRST_SLICE_S: Final = 0.02
-"""The same while there is nothing to answer from yet."""
+"""Longest turn of the loop that publishing takes while there is nothing to answer from yet."""
 _PROGRAMMING_S: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
@@ -229,16 +228,16 @@ class UpdateQueue:
         """Publish for a short turn; come back for the rest."""
         self._scheduled = False
         is_first = self.is_alone and self._world.tree.readiness is Readiness.NOT_SYNCED
-        deadline = time.monotonic() + (_FIRST_SLICE_S if is_first else _SLICE_S)
+        timeslice = Timeslice(_FIRST_SLICE_S if is_first else SLICE_S)
         for owners in self._world.publisher.publish():
             self._forget(*owners)
             if owners:
                 self._programming.publish(owners[0])
-            if time.monotonic() > deadline:
+            if timeslice.is_over:
                 break
         if not self._world.publisher.pending:
             self._programming.publish_all()
-        while self._outdated and time.monotonic() < deadline:
+        while self._outdated and not timeslice.is_over:
             self._forget(self._outdated.pop())
         if self._world.publisher.pending or self._outdated:
             self._schedule()

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import IO, Final
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
 from mcsdns.errors import SourceError
 from mcsdns.objects.model import EndpointSlice, Object, ServiceImport
+from mcsdns.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 
@@ -332,6 +332,7 @@ class SnapshotWriter:
 
 
 async def _write_parts(file: "_File", header: _Header, objects: Sequence[Object]) -> None:
+    timeslice = Timeslice()
     buffer = bytearray(_MAGIC + _LENGTH.pack(_VERSION))
     _append(buffer, header)
     for chunk in _chunks(objects):
@@ -339,7 +340,7 @@ async def _write_parts(file: "_File", header: _Header, objects: Sequence[Object]
         if len(buffer) > _BUFFER_BYTES:
             await anyio.to_thread.run_sync(file.write, buffer)
             buffer = bytearray()
-        await anyio.lowlevel.checkpoint()
+        await timeslice.checkpoint()
     await anyio.to_thread.run_sync(file.write, buffer)
 
 

@@ -30,6 +30,7 @@ from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.kubernetes.watcher import Follower, Scope, Timing
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings
+from mcsdns.timeslice import Timeslice
 
 if TYPE_CHECKING:  # it takes long to import, and only a server of an API server's objects needs it
     from mcsdns.sources.kubernetes.api import ApiServer
@@ -290,9 +291,10 @@ class KubernetesSource:
         elif self.standing.crd_gone and event.kind is Kind.SERVICE_IMPORT:
             self._pass(self._guard.follow(event))
         else:
+            timeslice = Timeslice()
             while some := self._guard.prepare(event, self._timing.clock()):
                 self._pass(some)
-                await asyncio.sleep(0)
+                await timeslice.checkpoint()
             self._pass(self._guard.take(event, self._timing.clock()))
         self._arm()
         gc.freeze()  # the collector would walk every object of the store for nothing

@@ -42,6 +42,7 @@ from mcsdns.sources.kubernetes.reflector import (
     Trouble,
     Watch,
 )
+from mcsdns.timeslice import Timeslice
 
 if TYPE_CHECKING:
     from mcsdns.sources.kubernetes.api import ApiResponse, ApiServer
@@ -52,6 +53,8 @@ PAGE_OBJECTS: Final = 500
 _MAX_LINE_BYTES: Final = 64 << 20
 _LOGGED_PER_LIST: Final = 20
 _MISSED_BOOKMARKS: Final = 3.25
+_SLICE_S: Final = 0.001
+"""Longest turn of the loop that decoding takes; what it found is published within the same turn."""
 _SHORT_S: Final = 1.0
 """What follows a watch that ended as soon as this comes after a pause only."""
 _NORMAL: Final = frozenset({Trouble.EXPIRED, Trouble.NOT_SUPPORTED, Trouble.NO_END, Trouble.DEAD})
@@ -69,7 +72,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         quiet_list_s: silence after which a streaming list is given up for pages.
         first_pause_s, longest_pause_s: between attempts.
         healthy_s: a request that lived as long was no failure; pauses begin anew.
-        turn_s: longest turn of the event loop that decoding takes.
         clock: monotonic seconds.
     """
 
@@ -83,7 +85,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     first_pause_s: float = 0.1
     longest_pause_s: float = 10.0
     healthy_s: float = 10.0
-    turn_s: float = 0.001
     clock: Callable[[], float] = time.monotonic
 
 
@@ -174,7 +175,7 @@ class Follower:
         self._decoder = Decoder(scope.kind, "", scope.profile)
         self._silence = Silence(timing, 0, 0.0)
         self._is_open = self._failed_within = False
-        self._turn_ends_s = 0.0
+        self._timeslice = Timeslice(_SLICE_S)
         self._retry_after_s = 0.0
         self._logged = 0
         self._lists = self._watches = self._lines = self._bookmarks = self._ended = 0
@@ -277,7 +278,7 @@ class Follower:
         page = read_page(octets)
         for item in page.items or []:
             self._hear(self._decoder.item(item))
-            await self._give_way()
+            await self._timeslice.checkpoint()
         meta = page.metadata
         end = PageEnd(meta.resource_version or "", meta.continue_token or "")
         step = self._feed(end)
@@ -328,7 +329,7 @@ class Follower:
                     await self._end_list(step)
                 if step.request is not None:
                     return step
-                await self._give_way()
+                await self._timeslice.checkpoint()
             if len(rest) > _MAX_LINE_BYTES:
                 raise ObjectError(f"a line of the watch is longer than {_MAX_LINE_BYTES} octets")
         if rest:
@@ -421,13 +422,6 @@ class Follower:
         if self._retry_after_s:
             pause_s = self._retry_after_s * self._rng.uniform(1, 1.25)
         await asyncio.sleep(pause_s)
-
-    async def _give_way(self) -> None:
-        """End the turn of the event loop if it has been long."""
-        now_s = time.perf_counter()
-        if now_s > self._turn_ends_s:
-            await asyncio.sleep(0)
-            self._turn_ends_s = time.perf_counter() + self._timing.turn_s
 
     def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
         """Log what is wrong with an object, once, and not without end in one list."""
