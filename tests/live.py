@@ -54,7 +54,7 @@ class Starter:
         server = serve.Server(settings)
         self._servers.append(server)
         await server.start()
-        source = ManifestSource(settings.manifests, server.feed.apply, profile=settings.slices)
+        source = ManifestSource(settings.manifests, server.feed, profile=settings.slices)
         await source.load()
         await server.feed.synced.wait()
         return server.addresses[0]

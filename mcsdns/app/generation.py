@@ -23,8 +23,8 @@ from mcsdns.sources.base import Source, SourceState
 from mcsdns.sources.kubernetes.source import KubernetesSource
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.manifests.source import ManifestSource
-from mcsdns.sources.manifests.state import in_turns
 from mcsdns.stats import ReplyCounters
+from mcsdns.timeslice import Timeslice
 
 _THRESHOLDS: Final = (10_000, 20, 20)
 """While serving: hardly anything here is in cycles, and a forwarded question makes objects."""
@@ -133,7 +133,7 @@ class ServerState:
         if access is None:
             return ManifestSource(
                 settings.manifests,
-                self.feed.apply,
+                self.feed,
                 max_bytes=settings.manifest_max_bytes,
                 profile=settings.slices,
             )
@@ -190,9 +190,11 @@ class ServerState:
 
     async def forget_replies(self) -> None:
         """Drop all kept replies, in short turns."""
+        timeslice = Timeslice()
         for kept in self.kept:
-            async for owner in in_turns(list(kept.owners())):
+            for owner in list(kept.owners()):
                 kept.evict((owner,))
+                await timeslice.checkpoint()
 
     async def take_apart(self) -> None:
         """Free the memory in short turns: to free a hundred thousand objects at once takes 50 ms.
@@ -200,13 +202,15 @@ class ServerState:
         The collector cannot be left to it either, since it does not see what was settled.
         """
         await self.forget_replies()
+        timeslice = Timeslice()
         publisher, store = self.world.publisher, self.world.store
         for kind in (Kind.SERVICE_IMPORT, Kind.ENDPOINT_SLICE):
             keys = [each.key for each in store.objects(kind)]
-            async for key in in_turns(keys):
+            for key in keys:
                 publisher.apply(Delete(kind, key))
                 for _ in publisher.publish():
                     pass
+                await timeslice.checkpoint()
         with anyio.move_on_after(_END_S):
             await self._ended.wait()
         self.world.find_problems = tuple

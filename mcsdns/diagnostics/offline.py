@@ -19,7 +19,7 @@ async def read_once(settings: Settings) -> ZoneState:
 
         manifests = ManifestSource(
             settings.manifests,
-            state.apply,
+            state,
             max_bytes=settings.manifest_max_bytes,
             profile=settings.slices,
         )

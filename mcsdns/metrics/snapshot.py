@@ -14,7 +14,7 @@ from mcsdns.server.udp import Statistics as UdpStatistics
 from mcsdns.server.zone_state import Statistics as UpdateQueueStatistics
 from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
 from mcsdns.sources.kubernetes.watcher import Statistics as WatchStatistics
-from mcsdns.sources.manifests.source import Statistics as ManifestStatistics
+from mcsdns.sources.manifests.state import Statistics as ManifestStatistics
 from mcsdns.sources.snapshot import Statistics as SnapshotWriterStatistics
 from mcsdns.stats import ReplyCount
 

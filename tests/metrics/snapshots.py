@@ -16,7 +16,7 @@ from mcsdns.server import forward_handler, handler, packet_cache, tcp, udp, zone
 from mcsdns.sources import deletion_guard, snapshot
 from mcsdns.sources.kubernetes import watcher
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.sources.manifests import source
+from mcsdns.sources.manifests import state
 from mcsdns.stats import Histogram, HistogramStatistics
 
 ZONE = "clusterset.local."
@@ -53,7 +53,7 @@ def full(**fields: Any) -> Snapshot:
         packet_caches={name: packet_cache.Statistics(1, 2, 3) for name in ("udp", "tcp")},
         forward_handlers={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
         update_queue=zone_state.Statistics(1, seen(0.5), 2, 3),
-        manifests=source.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
+        manifests=state.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
         watches=[watch(kind) for kind in Kind],
         guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
         snapshot_writer=snapshot.Statistics(7, 1, 990.0, "no room"),

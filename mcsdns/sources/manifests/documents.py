@@ -14,7 +14,7 @@ import msgspec
 from mcsdns import yaml_text
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import SliceProfile, decode, kind_of
-from mcsdns.objects.model import Kind, Object, Problem
+from mcsdns.objects.model import EndpointSlice, Kind, Object, Problem, ServiceImport
 from mcsdns.yaml_text import Document, Mapping, Unreadable, is_mapping, is_sequence
 
 _KNOWN_VERSIONS: Final = {
@@ -59,19 +59,27 @@ class Located(msgspec.Struct, frozen=True, gc=False):
 
 
 class Manifest(msgspec.Struct, gc=False):
-    """What one text holds.
+    """What one text holds, or a piece of that.
 
     Attributes:
-        objects: in order. ignored: how many objects of other kinds, or not for us.
+        imports, slices: in order. ignored: how many objects of other kinds, or not for us.
         unread: whether the text was not to blame, so that another try may help.
-        signature: of the file, when it had been read; None where it was not.
+        state: of the file, when it had been read; None where it was not.
+        is_last: whether it is the last piece.
     """
 
-    objects: list[Object] = []
+    imports: list[ServiceImport] = []
+    slices: list[EndpointSlice] = []
     problems: list[Located] = []
     ignored: int = 0
     unread: bool = False
-    signature: FileState | None = None
+    state: FileState | None = None
+    is_last: bool = False
+
+    @property
+    def objects(self) -> list[Object]:
+        """The objects of both kinds."""
+        return [*self.imports, *self.slices]
 
 
 def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
@@ -156,7 +164,10 @@ class _Reader:
         if decoded.object is None:
             self.manifest.ignored += 1
             return
-        self.manifest.objects.append(decoded.object)
+        if isinstance(decoded.object, ServiceImport):
+            self.manifest.imports.append(decoded.object)
+        else:
+            self.manifest.slices.append(decoded.object)
         text = "the key stands twice, the last one counts"
         repeated = [
             Problem("repeated_key", _subject(kind, value), "$" + path[len(part.path) :], text)

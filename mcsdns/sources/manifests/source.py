@@ -1,14 +1,17 @@
-"""Manifests in files: the same events as a watch, from YAML and JSON that people edit.
+"""Manifests in files: the same events as from a watch, from YAML and JSON that people edit.
 
-Every file keeps its last good state: a document or object that breaks while we run leaves what it
-said before, and so does a named file or folder that cannot be found any more. A file that is gone
-from its folder takes its objects along. Of objects that are there twice the first is served, by
-the order of paths, and the other reported.
+Files are looked at (`files.find`) when the system reports a change and every few seconds. A file
+that differs from what was read is not read at once: editors empty, rename and write in several
+steps, and generators take their time. A change is believed once it has lasted (`PendingChanges`).
+Then changed files are read by a child process, each replaces its last good state (`state`), and
+the list of all objects of all files is sent: what differs from before is for the store to find.
+
+All of one service is sent in one turn of the event loop, so no answer shows half of an edit.
 """
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -19,52 +22,86 @@ import msgspec
 
 from mcsdns.errors import SourceError
 from mcsdns.objects.decode import SliceProfile
-from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
-from mcsdns.sources.base import SourceState
+from mcsdns.objects.events import Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.model import Kind
+from mcsdns.objects.store import ServiceKey
+from mcsdns.sources.base import Sink, SourceState
 from mcsdns.sources.manifests import files, worker
-from mcsdns.sources.manifests.documents import ANYTHING, FileState, Located, Manifest
+from mcsdns.sources.manifests.documents import FileState, Located, Manifest
 from mcsdns.sources.manifests.files import Listing
-from mcsdns.sources.manifests.patience import Debounce, Pending
-from mcsdns.sources.manifests.state import (
-    Contents,
-    Objects,
-    in_turns,
-    log_problems,
-    with_consequence,
-)
+from mcsdns.sources.manifests.state import ManifestState, Statistics, identity_of
 from mcsdns.sources.manifests.worker import STANDARD_INPUT
+from mcsdns.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 
 _INLINE_BYTES: Final = 512 * 1024
 """Up to so much is read in this process before serving; it takes about a tenth of a second."""
-_MISSING: Final = "missing"
 _MOST_REASONS: Final = 20
 
-Sink = Callable[[Event], None]
+Changes = Mapping[str, FileState | None]
+"""Path -> state of a file that is new or changed, None of one that is gone."""
 
 
-class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot.
+class Debounce(msgspec.Struct, frozen=True):
+    """How long a change has to last before it is believed, in seconds.
 
     Attributes:
-        files: that say something. ignored: objects of kinds or for readers other than us.
-        problems: in force. reads: how often a file was read. failed_reads: without any result.
-        wrong: objects with problems, by reason.
+        still_s: a file is read once it has been still for so long: nobody is writing it.
+        gone_s: a file counts as gone after so long: editors and generators write it anew.
+        most_s: so long do changes that may be believed wait for those that may not.
+        restless_s: a file that is never still is read after so long, as it may be.
+        retry_s: so long after a child process died, what it was to read is tried again.
     """
 
-    files: int
-    objects: int
-    ignored: int
-    problems: int
-    reads: int
-    failed_reads: int
-    wrong: Mapping[str, int] = {}
+    still_s: float = 0.1
+    gone_s: float = 1.0
+    most_s: float = 3.0
+    restless_s: float = 30.0
+    retry_s: float = 60.0
+
+
+class _Change(msgspec.Struct):
+    """A change, since when it is the same, and since when the file is not as it was read."""
+
+    state: FileState | None
+    since: float
+    first: float
+
+
+class PendingChanges:
+    """The changes that were seen and are not read yet; no clock and no file here."""
+
+    def __init__(self, debounce: Debounce) -> None:
+        self._debounce = debounce
+        self._changes: dict[str, _Change] = {}
+
+    def look(self, changes: Changes, now: float) -> dict[str, FileState | None]:
+        """Take what differs now from what was read; return what of it may be believed."""
+        before, self._changes = self._changes, {}
+        believed: dict[str, FileState | None] = {}
+        for path, state in changes.items():
+            change = before.get(path) or _Change(state, now, now)
+            if change.state != state:
+                change = _Change(state, now, change.first)
+            self._changes[path] = change
+            lasting_s = self._debounce.gone_s if state is None else self._debounce.still_s
+            if now - change.since >= lasting_s or (state and self.is_restless(path, now)):
+                believed[path] = state
+        return believed
+
+    def is_restless(self, path: str, now: float) -> bool:
+        """Return whether a file has been changing for so long that it is read as it is."""
+        change = self._changes.get(path)
+        return change is not None and now - change.first >= self._debounce.restless_s
+
+    def done(self, path: str) -> None:
+        """Forget a change: the file has been read."""
+        self._changes.pop(path, None)
 
 
 class ManifestSource:
-    """Reads manifests, follows their changes and tells a sink."""
+    """Reads manifests, follows their changes and sends them to a sink."""
 
     is_guarded = False
 
@@ -75,7 +112,7 @@ class ManifestSource:
         *,
         max_bytes: int = 64 << 20,
         profile: SliceProfile = SliceProfile.MCS,
-        patience: Debounce | None = None,
+        debounce: Debounce | None = None,
     ) -> None:
         """Name files and folders; `-` is standard input, read once."""
         self._paths = [path for path in paths if path != STANDARD_INPUT]
@@ -83,38 +120,44 @@ class ManifestSource:
         self._sink = sink
         self._max_bytes = max_bytes
         self._profile = profile
-        self._patience = patience or Debounce()
-        self._pending = Pending(self._patience)
-        self._found = Listing()
+        self._debounce = debounce or Debounce()
+        self._pending = PendingChanges(self._debounce)
+        self._listing = Listing()
         self._retry_at = 0.0
-        self._contents = Contents()
-        self._sent: Objects = {}
-        self._missing: dict[str, Located] = {}
+        self._state = ManifestState()
         self._lock = anyio.Lock()
         self._is_loaded = False
 
     @property
     def name(self) -> str:
-        """Say what is read, for people."""
+        """What is read, for people."""
         return ", ".join([*self._paths, *(["standard input"] if self._has_input else [])])
 
     async def load(self) -> None:
-        """Read everything once and send it as a whole new list.
+        """Read everything once and send it.
 
         Raises:
             SourceError: a path does not exist.
         """
         async with self._lock:
-            self._found = await self._find()
+            self._listing = await self._find()
             for path in self._paths:
-                if path in self._found.missing:
-                    why = self._found.missing[path]
+                if path in self._listing.missing:
+                    why = self._listing.missing[path]
                     raise SourceError(f"{path}: {why}; name a file or folder of manifests")
             if self._has_input:
-                await self._read_by_child([STANDARD_INPUT], self._take_first)
-            await self._load_files()
-            self._report_missing()
-            await self._send_all()
+                await self._read_by_child([STANDARD_INPUT])
+            wanted = self._listing.files
+            if not wanted and self._paths:
+                logger.warning("%s: no file of %s there", self.name, ", ".join(files.SUFFIXES))
+            if sum(state.size_bytes for state in wanted.values()) > _INLINE_BYTES:
+                await self._read_by_child(list(wanted))
+            else:
+                for path in wanted:
+                    await self._take(path, worker.read_file(path, self._max_bytes, self._profile))
+                    await anyio.lowlevel.checkpoint()
+            self._state.note_missing(self._listing.missing)
+            await self._send()
             self._is_loaded = True
 
     async def run(self) -> None:
@@ -129,33 +172,28 @@ class ManifestSource:
     async def watch(self) -> None:
         """Follow the files until cancelled."""
         if self._paths:
-            async with aclosing(files.notices(lambda: self._found.folders)) as notices:
+            async with aclosing(files.notices(lambda: self._listing.folders)) as notices:
                 async for _ in notices:
                     await self.rescan()
         await anyio.sleep_forever()
 
     async def rescan(self) -> None:
-        """Look for changes and send what they make of the objects, once everything was read."""
+        """Look for changes, once everything was read, and send what they make of the objects."""
         if not self._is_loaded:
             return
         async with self._lock:
             changes = await self._settle()
-            self._report_missing()
+            self._state.note_missing(self._listing.missing)
             if not changes:
                 return
-            changed = [path for path, signature in changes.items() if signature is not None]
-            await self._read_by_child(changed, self._take_again)
+            changed = [path for path, state in changes.items() if state is not None]
+            await self._read_by_child(changed)
             for path in changes.keys() - changed:
-                self._contents.drop(path)
+                self._state.drop(path)
             logger.info(
                 "manifests: %d files read, %d gone", len(changed), len(changes) - len(changed)
             )
-            await self._send_changes()
-
-    def problems(self) -> Iterator[Located]:
-        """Iterate over what is wrong now."""
-        yield from self._missing.values()
-        yield from self._contents.problems()
+            await self._send()
 
     def take_over(self) -> None:
         """Do nothing."""
@@ -167,8 +205,12 @@ class ManifestSource:
         """Forget all that was read."""
         vars(self).clear()
 
+    def problems(self) -> Iterator[Located]:
+        """Iterate over what is wrong now."""
+        return self._state.problems()
+
     def states(self) -> list[SourceState]:
-        """Return how the files are, with what is wrong in them."""
+        """Return the state of the files, with what is wrong in them."""
         return [
             SourceState(
                 name=self.name,
@@ -181,112 +223,80 @@ class ManifestSource:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
-        contents, missing = self._contents, len(self._missing)
-        return Statistics(
-            len(contents),
-            len(self._sent),
-            contents.ignored,
-            contents.problem_count + missing,
-            contents.reads,
-            contents.failed_reads,
-            {**contents.wrong, _MISSING: contents.wrong[_MISSING] + missing},
-        )
+        return self._state.statistics()
 
     async def _find(self) -> Listing:
         return await anyio.to_thread.run_sync(files.find, self._paths)
 
-    def _changes(self) -> dict[str, FileState | None]:
-        found, known = self._found, self._contents.signatures()
-        changes: dict[str, FileState | None] = {
-            path: signature
-            for path, signature in found.files.items()
-            if known.get(path) != signature
-        }
-        if anyio.current_time() >= self._retry_at:
-            unread = self._contents.unread()
-            changes |= {path: found.files[path] for path in unread if path in found.files}
-        unseen = known.keys() - found.files.keys() - {STANDARD_INPUT}
-        return changes | {path: None for path in unseen if not found.is_missing(path)}
-
     async def _settle(self) -> dict[str, FileState | None]:
         """Look until what is new stands still; return what may be believed."""
-        deadline = anyio.current_time() + self._patience.most_s
+        deadline = anyio.current_time() + self._debounce.most_s
         while True:
-            self._found = await self._find()
+            self._listing = await self._find()
             changes, now = self._changes(), anyio.current_time()
             believed = self._pending.look(changes, now)
             if len(believed) == len(changes) or now > deadline:
                 return believed
-            await anyio.sleep(self._patience.still_s)
+            await anyio.sleep(self._debounce.still_s)
 
-    async def _load_files(self) -> None:
-        wanted = self._found.files
-        if not wanted and self._paths:
-            logger.warning("%s: no file of %s there", self.name, ", ".join(files.SUFFIXES))
-        if sum(signature.size_bytes for signature in wanted.values()) > _INLINE_BYTES:
-            await self._read_by_child(list(wanted), self._take_first)
-            return
-        for path in wanted:
-            manifest = worker.read_file(path, self._max_bytes, self._profile)
-            await self._take_first(path, manifest)
-            await anyio.lowlevel.checkpoint()
+    def _changes(self) -> dict[str, FileState | None]:
+        """Return what differs between the files and their last good states."""
+        found, known = self._listing.files, self._state.files
+        may_retry = anyio.current_time() >= self._retry_at
+        again = self._state.unread if may_retry else []
+        changes: dict[str, FileState | None] = {
+            path: state
+            for path, state in found.items()
+            if known.get(path) != state or path in again
+        }
+        for path in known.keys() - found.keys() - {STANDARD_INPUT}:
+            if not self._listing.is_missing(path):
+                changes[path] = None
+        return changes
 
-    async def _read_by_child(self, paths: list[str], take: worker.Take) -> None:
-        await worker.read_by_child(paths, self._max_bytes, take, self._profile)
-        self._retry_at = anyio.current_time() + self._patience.retry_s
+    async def _read_by_child(self, paths: list[str]) -> None:
+        await worker.read_by_child(paths, self._max_bytes, self._take, self._profile)
+        self._retry_at = anyio.current_time() + self._debounce.retry_s
 
-    async def _take_first(self, path: str, manifest: Manifest) -> None:
-        await self._contents.take(path, self._found.files.get(path), manifest)
+    async def _take(self, path: str, manifest: Manifest) -> None:
+        """Take what was read, unless somebody was writing it: then it will have changed again.
 
-    async def _take_again(self, path: str, manifest: Manifest) -> None:
-        """Take what was read, unless somebody was writing it: then look again."""
-        looked, read = self._found.files[path], manifest.signature
-        is_restless = self._pending.is_restless(path, anyio.current_time())
-        if read is not None and read.is_written_since(looked) and not is_restless:
+        Before serving there is nothing better to serve than what was read.
+        """
+        looked, read = self._listing.files.get(path), manifest.state
+        is_written = self._is_loaded and looked and read and read.is_written_since(looked)
+        if is_written and not self._pending.is_restless(path, anyio.current_time()):
             logger.debug("%s: is being written", path)
             return
         self._pending.done(path)
-        await self._contents.take(path, looked, manifest)
+        await self._state.take(path, looked, manifest)
 
-    async def _send_all(self) -> None:
-        self._sent = await self._contents.merge()
+    async def _send(self) -> None:
+        """Send the list of all objects, what belongs to one service in one turn.
+
+        The end of a list would take away what is gone, but all at once and after everything else:
+        a service would have its old slices beside the new ones until then. So that is deleted in
+        the turn of its service, and the end of the list finds nothing left to do.
+        """
+        timeslice = Timeslice()
+        wanted = await self._state.merge()
+        services: dict[ServiceKey, list[Event]] = {}
+        for each in wanted.values():
+            services.setdefault(each.service_key, []).append(InitApply(each))
+            await timeslice.checkpoint()
         for kind in Kind:
-            self._sink(Init(kind))
-        async for each in in_turns(self._sent.values()):
-            self._sink(InitApply(each))
+            for each in self._sink.store.objects(kind):
+                if identity_of(each) not in wanted:
+                    services.setdefault(each.service_key, []).append(Delete(kind, each.key))
+                await timeslice.checkpoint()
         for kind in Kind:
-            self._sink(InitDone(kind))
-
-    async def _send_changes(self) -> None:
-        """Send what differs from what was sent, all objects of one service in one turn."""
-        before, self._sent = self._sent, await self._contents.merge()
-        events: dict[tuple[str, str], list[Event]] = {}
-        async for identity, each in in_turns(self._sent.items()):
-            if before.get(identity) != each:
-                events.setdefault(_service_of(each), []).append(Apply(each))
-        async for identity, each in in_turns(before.items()):
-            if identity not in self._sent:
-                deletion = Delete(Kind(identity[0]), each.key)
-                events.setdefault(_service_of(each), []).append(deletion)
-        async for of_one_service in in_turns(events.values()):
-            for event in of_one_service:
-                self._sink(event)
-        async for _ in in_turns(range(len(before))):
-            before.popitem()  # to free a hundred thousand objects at once takes 50 ms
-
-    def _report_missing(self) -> None:
-        before, self._missing = self._missing, {}
-        for path, why in self._found.missing.items():
-            kept = any(files.is_in(file, path) for file in self._contents.signatures())
-            located = Located(path, Problem(_MISSING, "file", "$", why), lost=ANYTHING)
-            self._missing[path] = with_consequence(located, kept=kept)
-        log_problems(each for path, each in self._missing.items() if path not in before)
-        for path in before.keys() - self._missing.keys():
-            logger.info("%s: it is there again", path)
-
-
-def _service_of(each: Object) -> tuple[str, str]:
-    return each.namespace, each.name if isinstance(each, ServiceImport) else each.service
+            self._sink.apply(Init(kind))
+        for events in services.values():
+            for event in events:
+                self._sink.apply(event)
+            await timeslice.checkpoint()
+        for kind in Kind:
+            self._sink.apply(InitDone(kind))
 
 
 def _lines_of(problems: Iterator[Located]) -> list[str]:

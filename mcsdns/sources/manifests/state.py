@@ -1,178 +1,215 @@
-"""What each file says, or said last: the last good state of what cannot be read now.
+"""The last good state of every file, and what is wrong in them.
 
-Files may hold a hundred thousand objects, so whatever visits them all lets others have their turn.
+What is served of a file is what it said when it could last be read, object by object. A document
+or object that breaks leaves what it said before; where it cannot be known which object it was, all
+that the file said before and does not say now is still served. A file that cannot be read at all,
+or not be found although it or its folder is named, leaves everything. Only what is gone from a file
+or folder that can be read is gone. An object that stands twice is served from its first place, by
+the order of paths.
+
+Files may hold a hundred thousand objects, so whatever visits them all is cut by time.
 """
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-import anyio.lowlevel
 import msgspec
 
-from mcsdns.objects.model import Kind, Object, Problem, ServiceImport
-from mcsdns.sources.manifests import worker
+from mcsdns.objects.model import Object, Problem
+from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests.documents import ANYTHING, FileState, Identity, Located, Manifest
+from mcsdns.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 
-_REPORTED_AT_ONCE: Final = 20
-_PER_TURN: Final = 200
+_LOGGED_AT_ONCE: Final = 20
 _DUPLICATE: Final = "duplicate"
+_MISSING: Final = "missing"
 
-T = TypeVar("T")
 Objects = dict[Identity, Object]
 
 
-async def in_turns(things: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate, and let the rest of the program run every now and then."""
-    for count, thing in enumerate(things, 1):
-        yield thing
-        if not count % _PER_TURN:
-            await anyio.lowlevel.checkpoint()
+class Statistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot.
 
+    Attributes:
+        files: that were read. ignored: objects of kinds or for readers other than us.
+        problems: in force. reads: how often a file was read. failed_reads: without any result.
+        wrong: objects with problems, by reason.
+    """
 
-class File(msgspec.Struct):
-    """What one file said last; `wrong` counts the objects with problems, by reason."""
-
-    signature: FileState | None
-    objects: Objects
-    problems: list[Located]
+    files: int
+    objects: int
     ignored: int
-    unread: bool
+    problems: int
+    reads: int
+    failed_reads: int
+    wrong: Mapping[str, int] = {}
+
+
+class _File(msgspec.Struct):
+    """The last good state of one file; `wrong` counts the objects with problems, by reason."""
+
+    state: FileState | None = None
+    objects: Objects = {}
+    problems: list[Located] = []
+    ignored: int = 0
+    unread: bool = False
     wrong: Counter[str] = msgspec.field(default_factory=Counter[str])
 
 
-class Contents:
-    """The content of all files, by path.
-
-    Attributes:
-        reads, failed_reads: how often a file was read; without any result.
-        ignored: objects that are not for us. problem_count: problems in force. wrong: objects
-            with problems, by reason.
-    """
+class ManifestState:
+    """The last good state of all files, by path."""
 
     def __init__(self) -> None:
-        self.reads = self.failed_reads = self.ignored = self.problem_count = 0
-        self.wrong: Counter[str] = Counter()
-        self._files: dict[str, File] = {}
+        self._files: dict[str, _File] = {}
+        self._missing: dict[str, Located] = {}
         self._duplicates: dict[Identity, Located] = {}
+        self._wrong: Counter[str] = Counter()
+        self._objects = self._ignored = self._problems = self._reads = self._failed_reads = 0
 
-    async def take(self, path: str, signature: FileState | None, manifest: Manifest) -> None:
-        """Put what a file says in place of what it said before."""
-        self.reads += 1
-        file = File(signature, {}, [], manifest.ignored, manifest.unread)
-        before = self._files.get(path) or File(None, {}, [], 0, unread=False)
-        async for each in in_turns(manifest.objects):
-            first = file.objects.setdefault(_id_of(each), each)
-            if first is not each:
-                file.problems.append(_duplicate(each, first))
-        lost = {located.lost for located in manifest.problems if located.lost is not None}
-        kept = {each: _lost_of(before.objects, each) for each in lost}
-        for objects in kept.values():
-            async for identity, each in in_turns(objects.items()):
+    @property
+    def files(self) -> dict[str, FileState | None]:
+        """The files, each with its state when it was read."""
+        return {path: file.state for path, file in self._files.items()}
+
+    @property
+    def unread(self) -> list[str]:
+        """The files for which another try may help."""
+        return [path for path, file in self._files.items() if file.unread]
+
+    async def take(self, path: str, state: FileState | None, manifest: Manifest) -> None:
+        """Put what a file says in place of what it said before; empties the manifest."""
+        timeslice = Timeslice()
+        before = self._files.get(path) or _File()
+        file = _File(state, ignored=manifest.ignored, unread=manifest.unread)
+        for objects in (manifest.imports, manifest.slices):
+            objects.reverse()
+            while objects:
+                each = objects.pop()  # to free a hundred thousand at once takes 50 ms
+                identity = identity_of(each)
+                known = before.objects.get(identity)
+                if known is not None and known == each:
+                    each = known  # the store has it: of equal objects one is enough
+                first = file.objects.setdefault(identity, each)
+                if first is not each:
+                    file.problems.append(_duplicate(each, first))
+                await timeslice.checkpoint()
+        kept = {
+            lost: before.objects if lost == ANYTHING else _only(lost, before.objects)
+            for lost in {located.lost for located in manifest.problems if located.lost}
+        }
+        for still_served in kept.values():
+            for identity, each in still_served.items():
                 file.objects.setdefault(identity, each)
-        async for located in in_turns(manifest.problems):
+                await timeslice.checkpoint()
+        for located in manifest.problems:
             is_kept = bool(located.lost and kept[located.lost])
             if located.problem.reason != worker.EMPTY or is_kept:
-                self.failed_reads += located.problem.subject == "file"
-                file.problems.append(with_consequence(located, kept=is_kept))
-        await _count_wrong(file)
+                self._failed_reads += located.problem.subject == "file"
+                file.problems.append(_with_consequence(located, is_kept=is_kept))
+            await timeslice.checkpoint()
+        counted: set[tuple[str, str]] = set()
+        for located in file.problems:
+            subject, reason = located.problem.subject, located.problem.reason
+            which = (subject if "/" in subject else located.origin, reason)
+            file.wrong[reason] += which not in counted
+            counted.add(which)
+            await timeslice.checkpoint()
+        self._reads += 1
         self._files[path] = file
-        self._count(before, -1)
-        self._count(file, 1)
-        known = {located.problem for located in before.problems}
-        log_problems(located for located in file.problems if located.problem not in known)
-
-    async def merge(self) -> Objects:
-        """Merge what all files say and note what stands in several."""
-        wanted: Objects = {}
-        duplicates: dict[Identity, Located] = {}
-        for path in sorted(self._files):
-            async for identity, each in in_turns(self._files[path].objects.items()):
-                first = wanted.setdefault(identity, each)
-                if first is not each:
-                    duplicates[identity] = _duplicate(each, first)
-        log_problems(duplicates[new] for new in duplicates.keys() - self._duplicates.keys())
-        more = len(duplicates) - len(self._duplicates)
-        self.problem_count += more
-        self.wrong[_DUPLICATE] += more
-        self._duplicates = duplicates
-        return wanted
+        known_problems = {located.problem for located in before.problems}
+        _log(located for located in file.problems if located.problem not in known_problems)
 
     def drop(self, path: str) -> None:
         """Forget a file that is gone."""
-        self._count(self._files.pop(path), -1)
+        del self._files[path]
 
-    def signatures(self) -> dict[str, FileState | None]:
-        """Return the files, each with its state when it was read."""
-        return {path: file.signature for path, file in self._files.items()}
+    def note_missing(self, missing: Mapping[str, str]) -> None:
+        """Take which files and folders could not be looked at, and why."""
+        before, self._missing = self._missing, {}
+        for path, why in missing.items():
+            is_kept = any(files.is_in(file, path) for file in self._files)
+            located = Located(path, Problem(_MISSING, "file", "$", why), lost=ANYTHING)
+            self._missing[path] = _with_consequence(located, is_kept=is_kept)
+        _log(each for path, each in self._missing.items() if path not in before)
+        for path in before.keys() - self._missing.keys():
+            logger.info("%s: it is there again", path)
 
-    def unread(self) -> list[str]:
-        """Return the files for which another try may help."""
-        return [path for path, file in self._files.items() if file.unread]
+    async def merge(self) -> Objects:
+        """Return the objects of all files, note which stand in several, and count anew."""
+        timeslice = Timeslice()
+        merged: Objects = {}
+        duplicates: dict[Identity, Located] = {}
+        wrong: Counter[str] = Counter()
+        for _, file in sorted(self._files.items()):
+            wrong.update(file.wrong)
+            for identity, each in file.objects.items():
+                first = merged.setdefault(identity, each)
+                if first is not each:
+                    duplicates[identity] = _duplicate(each, first)
+                await timeslice.checkpoint()
+        _log(duplicates[new] for new in duplicates.keys() - self._duplicates.keys())
+        self._duplicates = duplicates
+        wrong[_DUPLICATE] += len(duplicates)
+        self._wrong = wrong
+        self._objects = len(merged)
+        self._ignored = sum(file.ignored for file in self._files.values())
+        self._problems = len(duplicates) + sum(len(file.problems) for file in self._files.values())
+        return merged
 
     def problems(self) -> Iterator[Located]:
         """Iterate over what is wrong now."""
+        yield from self._missing.values()
         for file in self._files.values():
             yield from file.problems
         yield from self._duplicates.values()
 
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def _count(self, file: File, times: int) -> None:
-        self.ignored += times * file.ignored
-        self.problem_count += times * len(file.problems)
-        for reason, number in file.wrong.items():
-            self.wrong[reason] += times * number
-
-
-async def _count_wrong(file: File) -> None:
-    seen: set[tuple[str, str]] = set()
-    async for located in in_turns(file.problems):
-        subject = located.problem.subject
-        which = (subject if "/" in subject else located.origin, located.problem.reason)
-        if which not in seen:
-            seen.add(which)
-            file.wrong[located.problem.reason] += 1
+    def statistics(self) -> Statistics:
+        """Return the counters."""
+        return Statistics(
+            files=len(self._files),
+            objects=self._objects,
+            ignored=self._ignored,
+            problems=self._problems + len(self._missing),
+            reads=self._reads,
+            failed_reads=self._failed_reads,
+            wrong={**self._wrong, _MISSING: len(self._missing)},
+        )
 
 
-def _id_of(each: Object) -> Identity:
-    """Tell an object from all others; of plain texts, which the garbage collector passes over."""
-    kind = Kind.SERVICE_IMPORT if isinstance(each, ServiceImport) else Kind.ENDPOINT_SLICE
-    return kind.value, each.namespace, each.name
+def identity_of(each: Object) -> Identity:
+    """Return what tells an object from all others, in texts, which no collector walks."""
+    return each.kind.value, each.namespace, each.name
 
 
-def _lost_of(objects: Objects, lost: Identity) -> Objects:
-    """Return the objects that what cannot be read may have been."""
-    if lost == ANYTHING:
-        return objects
-    return {lost: objects[lost]} if lost in objects else {}
+def _only(identity: Identity, objects: Objects) -> Objects:
+    return {identity: objects[identity]} if identity in objects else {}
 
 
-def with_consequence(located: Located, *, kept: bool) -> Located:
+def _with_consequence(located: Located, *, is_kept: bool) -> Located:
     """Add to a problem what becomes of what cannot be read."""
     if located.lost is None:
         return located
-    what = "what it said before is still served" if kept else "it is not served, the rest is"
+    what = "what it said before is still served" if is_kept else "it is not served, the rest is"
     problem = msgspec.structs.replace(located.problem, text=f"{located.problem.text}; {what}")
     return msgspec.structs.replace(located, problem=problem)
 
 
 def _duplicate(each: Object, first: Object) -> Located:
-    kind, namespace, name = _id_of(each)
+    kind, namespace, name = identity_of(each)
     text = f"the same object stands at {first.origin}; that one is served, remove one of them"
     return Located(each.origin, Problem(_DUPLICATE, f"{kind} {namespace}/{name}", "$", text))
 
 
-def log_problems(problems: Iterable[Located]) -> None:
+def _log(problems: Iterable[Located]) -> None:
     """Log problems, each with its place; of very many the first ones."""
     count = 0
     for count, located in enumerate(problems, 1):
         problem = located.problem
-        if count <= _REPORTED_AT_ONCE:
+        if count <= _LOGGED_AT_ONCE:
             logger.warning(
                 "%s: %s: %s: %s",
                 located.origin,
@@ -181,5 +218,5 @@ def log_problems(problems: Iterable[Located]) -> None:
                 problem.text,
                 extra={"reason": problem.reason, "origin": located.origin},
             )
-    if count > _REPORTED_AT_ONCE:
-        logger.warning("%d more problems", count - _REPORTED_AT_ONCE)
+    if count > _LOGGED_AT_ONCE:
+        logger.warning("%d more problems", count - _LOGGED_AT_ONCE)

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -18,10 +19,11 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, ServiceImport
 from mcsdns.objects.store import Store
-from mcsdns.sources.manifests import source as manifests
+from mcsdns.sources.manifests import source as source_module
 from mcsdns.sources.manifests import worker
-from mcsdns.sources.manifests.patience import Debounce
-from mcsdns.sources.manifests.source import ManifestSource
+from mcsdns.sources.manifests.source import Debounce, ManifestSource
+from mcsdns.sources.manifests.state import Statistics
+from mcsdns.timeslice import Timeslice
 from tests.sources.manifests.test_documents import IMPORT, SLICE
 
 KEPT = "what it said before is still served"
@@ -53,21 +55,29 @@ def write(path: str, *documents: str) -> None:
 
 
 class World:
-    """A source that writes into a store, and the events that it sent."""
+    """A sink with a store, the events that a source sent, and what they changed."""
 
     def __init__(self, *paths: str, **options: int) -> None:
         self.store = Store()
         self.events: list[Event] = []
+        self.changes: list[str] = []
         self.source = ManifestSource(
             paths or ["in"],
-            self._take,
-            patience=Debounce(still_s=0.02, gone_s=0.1, most_s=0.3, restless_s=1.0, retry_s=0.2),
+            self,
+            debounce=Debounce(still_s=0.02, gone_s=0.1, most_s=0.3, restless_s=1.0, retry_s=0.2),
             **options,
         )
 
-    def _take(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         self.events.append(event)
-        self.store.apply(event)
+        if self.store.apply(event):
+            self.changes.append(shortly(event))
+
+    def note(self, why: str, *, imports_only: bool) -> None:
+        raise AssertionError(why)
+
+    def mark_stale(self, *, stale: bool) -> None:
+        raise AssertionError(stale)
 
     @property
     def ips(self) -> dict[str, str]:
@@ -75,19 +85,19 @@ class World:
         return {name: str(each.ips[0][-1]) for (_, name), each in self.store.imports.items()}
 
     @property
-    def said(self) -> list[str]:
+    def problems(self) -> list[str]:
         return [f"{each.origin}: {each.problem.text}" for each in self.source.problems()]
 
     async def rescan(self) -> list[str]:
-        """Look for changes; return the events, shortly."""
-        self.events.clear()
+        """Look for changes; return what the store found changed, shortly."""
+        self.changes.clear()
         await self.source.rescan()
-        return [shortly(event) for event in self.events]
+        return self.changes.copy()
 
 
 def shortly(event: Event) -> str:
     match event:
-        case Apply(object=each):
+        case Apply(object=each) | InitApply(object=each):
             return f"+{each.name}"
         case Delete(key=(_, name)):
             return f"-{name}"
@@ -112,7 +122,7 @@ async def test_load_sends_a_whole_new_list_of_each_kind() -> None:
         *(InitDone(kind) for kind in Kind),
     ]
     nothing_wrong = {"duplicate": 0, "missing": 0}
-    assert world.source.statistics() == manifests.Statistics(1, 2, 0, 0, 1, 0, nothing_wrong)
+    assert world.source.statistics() == Statistics(1, 2, 0, 0, 1, 0, nothing_wrong)
     assert world.source.name == "in"
 
 
@@ -120,7 +130,9 @@ async def test_load_of_much_is_done_by_a_child(monkeypatch: pytest.MonkeyPatch) 
     write("in/a.yaml", service("web"), "#" * 600_000)
     assert (await loaded()).ips == {"web": "1"}
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert (await loaded()).said == [f"in/a.yaml: reading it failed with status 1; {NOT_SERVED}"]
+    assert (await loaded()).problems == [
+        f"in/a.yaml: reading it failed with status 1; {NOT_SERVED}"
+    ]
 
 
 async def test_path_that_does_not_exist_is_an_error() -> None:
@@ -194,7 +206,7 @@ async def test_edit_sends_what_differs_and_nothing_else(
     edit("in/a.yaml", "---\n".join(texts))
     assert sorted(await world.rescan()) == ["+added", "+changed", "-removed"]
     assert world.ips == {"kept": "1", "changed": "2", "added": "1"}
-    assert world.said == []
+    assert world.problems == []
     assert await world.rescan() == []
 
 
@@ -229,9 +241,9 @@ async def test_file_that_is_only_gone_for_a_moment_loses_nothing() -> None:
     os.remove("in/a.yaml")
     async with anyio.create_task_group() as group:
         group.start_soon(world.rescan)
-        await anyio.sleep(0.05)  # less than Patience.gone_s
+        await anyio.sleep(0.05)  # less than Debounce.gone_s
         write("in/a.yaml", service("a"))
-    assert world.events == []
+    assert world.changes == []
 
 
 async def test_file_under_a_new_name_is_the_same() -> None:
@@ -239,7 +251,7 @@ async def test_file_under_a_new_name_is_the_same() -> None:
     world = await loaded()
     os.rename("in/b.yaml", "in/a.yaml")
     assert await world.rescan() == ["+web"]  # with its new place
-    assert world.said == []
+    assert world.problems == []
     (web,) = world.store.imports.values()
     assert web.origin == "in/a.yaml:1"
 
@@ -345,12 +357,12 @@ async def test_what_breaks_leaves_its_last_good_state_until_it_is_mended(
     write("in/b.yaml", service("b", "10.0.0.3"))
     assert await world.rescan() == ["+b"]
     assert world.ips == {"web": "1", "b": "3"}
-    (said,) = world.said
+    (said,) = world.problems
     assert said.startswith(why)
     assert said.endswith(f"; {KEPT}")
     write("in/a.yaml", WEB_2)
     assert await world.rescan() == ["+web"]
-    assert world.said == []
+    assert world.problems == []
 
 
 @pytest.mark.parametrize(("text", "why"), BREAKS, ids=[why[:50] for _, why in BREAKS])
@@ -360,10 +372,10 @@ async def test_what_is_broken_from_the_start_costs_only_itself(text: str, why: s
     world = await loaded(max_bytes=2000)
     assert world.ips == {"b": "1"}
     if text.strip():
-        (said,) = world.said
+        (said,) = world.problems
         assert said.endswith(f"; {NOT_SERVED}")
     else:
-        assert world.said == []
+        assert world.problems == []
 
 
 async def test_broken_object_keeps_itself_and_lets_others_change() -> None:
@@ -398,12 +410,12 @@ async def test_child_that_dies_leaves_the_last_good_state(monkeypatch: pytest.Mo
         patch.setattr(sys, "executable", "/bin/false")
         write("in/a.yaml", WEB_2)
         assert await world.rescan() == []
-    assert world.said == [f"in/a.yaml: reading it failed with status 1; {KEPT}"]
+    assert world.problems == [f"in/a.yaml: reading it failed with status 1; {KEPT}"]
     assert world.source.statistics().failed_reads == 1
     assert await world.rescan() == []
     await anyio.sleep(0.25)
     assert await world.rescan() == ["+web"]
-    assert world.said == []
+    assert world.problems == []
 
 
 async def test_named_path_that_is_gone_leaves_its_last_good_state() -> None:
@@ -413,11 +425,13 @@ async def test_named_path_that_is_gone_leaves_its_last_good_state() -> None:
     shutil.rmtree("in")
     os.remove("b.yaml")
     assert await world.rescan() == []
-    assert world.said == [f"{path}: No such file or directory; {KEPT}" for path in ("in", "b.yaml")]
+    assert world.problems == [
+        f"{path}: No such file or directory; {KEPT}" for path in ("in", "b.yaml")
+    ]
     write("in/a.yaml", WEB_2)
     write("b.yaml", service("b"))
     assert "+web" in await world.rescan()
-    assert world.said == []
+    assert world.problems == []
 
 
 async def test_file_and_folder_that_may_not_be_read_keep_their_last_good_state(
@@ -436,14 +450,14 @@ async def test_file_and_folder_that_may_not_be_read_keep_their_last_good_state(
     os.chmod("in/a.yaml", 0)
     os.chmod("in/deep", 0)
     assert await world.rescan() == []
-    assert sorted(world.said) == [
+    assert sorted(world.problems) == [
         f"in/a.yaml: Permission denied; {KEPT}",
         f"in/deep: Permission denied; {KEPT}",
     ]
     os.chmod("in/deep", 0o755)
     os.chmod("in/a.yaml", 0o644)
     assert await world.rescan() == []
-    assert world.said == []
+    assert world.problems == []
 
 
 async def test_object_that_stands_twice_is_served_from_the_first_place() -> None:
@@ -452,11 +466,11 @@ async def test_object_that_stands_twice_is_served_from_the_first_place() -> None
     world = await loaded()
     assert world.ips == {"x": "1", "twice": "1"}
     text = "the same object stands at in/a.yaml:10; that one is served, remove one of them"
-    assert world.said == [f"in/a.yaml:19: {text}", f"in/b.yaml:1: {text}"]
+    assert world.problems == [f"in/a.yaml:19: {text}", f"in/b.yaml:1: {text}"]
     write("in/a.yaml", service("x"))
     assert await world.rescan() == ["+twice"]
     assert world.ips == {"x": "1", "twice": "3"}
-    assert world.said == []
+    assert world.problems == []
 
 
 async def test_problem_is_logged_once_until_it_is_mended(caplog: pytest.LogCaptureFixture) -> None:
@@ -508,6 +522,13 @@ async def test_problems_are_counted_by_reason_and_object_as_they_come_and_go() -
     assert world.source.statistics().ignored == 0
 
 
+@pytest.fixture
+def shortest_timeslices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source leaves the loop to others whenever it may."""
+    monkeypatch.setattr(source_module, "Timeslice", partial(Timeslice, -1.0))
+
+
+@pytest.mark.usefixtures("shortest_timeslices")
 async def test_all_of_one_service_is_sent_in_one_turn() -> None:
     slices = [SLICE.replace("db-1", f"{n}-slice").replace(": db", f": s{n}") for n in range(400)]
     write("in/a.yaml", *(service(f"s{number}") for number in range(400)))
@@ -515,11 +536,13 @@ async def test_all_of_one_service_is_sent_in_one_turn() -> None:
     turn = 0
     turns: dict[str, set[int]] = {}
 
-    def note(event: Event) -> None:
-        if isinstance(event, Apply):
-            each = event.object
-            name = each.name if isinstance(each, ServiceImport) else each.service
-            turns.setdefault(name, set()).add(turn)
+    class Turns(World):
+        def apply(self, event: Event) -> None:
+            super().apply(event)
+            if isinstance(event, InitApply):
+                each = event.object
+                name = each.name if isinstance(each, ServiceImport) else each.service
+                turns.setdefault(name, set()).add(turn)
 
     async def count_turns() -> None:
         nonlocal turn
@@ -527,17 +550,44 @@ async def test_all_of_one_service_is_sent_in_one_turn() -> None:
             turn += 1
             await anyio.lowlevel.checkpoint()
 
-    source = ManifestSource(["in"], note, patience=Debounce(still_s=0.01))
+    world = Turns()
     async with anyio.create_task_group() as group:
-        await source.load()
+        await world.source.load()
+        turns.clear()
         group.start_soon(count_turns)
         write("in/b.yaml", *(piece.replace("10.1.0.1", "10.1.0.2") for piece in slices))
         write("in/a.yaml", *(service(f"s{number}", "10.0.0.2") for number in range(400)))
-        await source.rescan()
+        await world.rescan()
         group.cancel_scope.cancel()
     assert len(turns) == 400
     assert all(len(each) == 1 for each in turns.values())
     assert len(set().union(*turns.values())) > 1
+
+
+@pytest.mark.usefixtures("shortest_timeslices")
+async def test_slice_under_a_new_name_is_never_there_beside_the_old_one() -> None:
+    numbers = range(50)
+
+    def write_slices(name: str) -> None:
+        texts = (SLICE.replace("db-1", f"{name}-{n}").replace(": db", f": s{n}") for n in numbers)
+        write("in/a.yaml", *texts)
+
+    write_slices("old")
+    world = await loaded()
+    names: set[tuple[str, ...]] = set()
+
+    async def look() -> None:
+        while True:
+            for number in numbers:
+                names.add(tuple(each.name for each in world.store.orphans(("shop", f"s{number}"))))
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        write_slices("new")
+        await world.rescan()
+        group.cancel_scope.cancel()
+    assert names == {(f"{name}-{number}",) for name in ("old", "new") for number in numbers}
 
 
 @contextlib.asynccontextmanager

@@ -242,10 +242,11 @@ def many(objects: int, endpoints: int, broken: int) -> Manifest:
     return documents.read("\n---\n".join(texts), "a.yaml")
 
 
-def joined(pieces: Iterable[worker.Piece]) -> Manifest:
+def joined(pieces: Iterable[Manifest]) -> Manifest:
     whole = Manifest()
     for piece in pieces:
-        whole.objects += [*piece.imports, *piece.slices]
+        whole.imports += piece.imports
+        whole.slices += piece.slices
         whole.problems += piece.problems
         whole.ignored += piece.ignored
     return whole
@@ -258,14 +259,14 @@ def test_pieces_are_small_and_make_the_whole(objects: int, endpoints: int, broke
     manifest = many(objects, endpoints, broken)
     pieces = list(worker.pieces_of(manifest))
     assert joined(pieces) == manifest
-    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     most = max(400, endpoints + 1)
     for piece in pieces:
         slices = sum(1 + len(each.endpoints) for each in piece.slices)
         assert len(piece.imports) + slices + len(piece.problems) <= 2 * most
 
 
-def framed(pieces: Iterable[worker.Piece]) -> bytes:
+def framed(pieces: Iterable[Manifest]) -> bytes:
     frames = [msgspec.msgpack.encode(piece) for piece in pieces]
     return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from mcsdns.sources.manifests.documents import FileState
-from mcsdns.sources.manifests.patience import Debounce, Pending
+from mcsdns.sources.manifests.source import Debounce, PendingChanges
 
-PATIENCE = Debounce(still_s=1, gone_s=5, restless_s=20)
+DEBOUNCE = Debounce(still_s=1, gone_s=5, restless_s=20)
 ONE, TWO, THREE, FOUR = (FileState(1, 1, time, time, 1) for time in range(4))
 GONE = None
 AS_READ = "as it was read"
@@ -27,20 +27,20 @@ LOOKS: list[tuple[str, list[tuple[float, FileState | str | None, bool]]]] = [
 def test_change_is_believed_once_it_lasts(
     looks: list[tuple[float, FileState | str | None, bool]],
 ) -> None:
-    pending = Pending(PATIENCE)
+    pending = PendingChanges(DEBOUNCE)
     for now, state, believed in looks:
         changes = {} if isinstance(state, str) else {"a.yaml": state}
         assert pending.look(changes, now) == (changes if believed else {}), now
 
 
 def test_files_are_believed_one_by_one() -> None:
-    pending = Pending(PATIENCE)
+    pending = PendingChanges(DEBOUNCE)
     assert pending.look({"a": ONE, "b": ONE}, 0) == {}
     assert pending.look({"a": ONE, "b": TWO}, 1) == {"a": ONE}
 
 
 def test_restless_file_begins_anew_once_it_was_read() -> None:
-    pending = Pending(PATIENCE)
+    pending = PendingChanges(DEBOUNCE)
     pending.look({"a": ONE}, 0)
     assert not pending.is_restless("a", 19)
     assert pending.is_restless("a", 20)
