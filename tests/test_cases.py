@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from mcsdns import config
-from mcsdns.cli.query import settings_for
+from mcsdns.cli.test import settings_for
 from mcsdns.diagnostics.cases import form
 from mcsdns.diagnostics.cases.report import failure_text
 from mcsdns.diagnostics.cases.run import Result, check

@@ -1,17 +1,14 @@
-"""The command line: one function for each command; flags come from `config`."""
+"""The command line: its parser, and `serve`; each other command has a file of its own."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from mcsdns import __version__, config
-from mcsdns.cli import check, query, stub
-from mcsdns.errors import ConfigError, InvalidNameError, McsdnsError
-
-if TYPE_CHECKING:
-    from mcsdns.diagnostics.explain.model import Explanation
+from mcsdns.cli import check, explain, query, stub, test
+from mcsdns.errors import McsdnsError
 
 USAGE_STATUS = 2
 
@@ -66,23 +63,11 @@ def _build_parser() -> argparse.ArgumentParser:
     config.add_flags(serve)
     serve.set_defaults(run=_serve)
     query.add_query(commands.add_parser("query", help="ask a question, show the answer"))
-    query.add_test(commands.add_parser("test", help="compare answers with case files"))
-    _add_explain(commands.add_parser("explain", help="say why a name is answered as it is"))
+    test.add_test(commands.add_parser("test", help="compare answers with case files"))
+    explain.add_explain(commands.add_parser("explain", help="say why a name is answered as it is"))
     check.add_check(commands.add_parser("check", help="find what is wrong with an installation"))
     stub.add_stub(commands.add_parser("stub", help="print what points a platform's DNS at mcsdns"))
     return parser
-
-
-def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Say why a name is answered as it is, object by object."
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
-    parser.add_argument("--json", action="store_true", help="show one JSON document")
-    parser.add_argument(
-        "--admin", dest="admin_url", metavar="URL", help="ask the server whose status page is there"
-    )
-    config.add_flags(parser, query.SOURCE_SETTINGS)
-    parser.set_defaults(run=_explain)
 
 
 def _settings(flags: dict[str, Any]) -> config.Settings:
@@ -108,46 +93,3 @@ def _serve(flags: dict[str, Any]) -> int:
     log.configure(settings.log_format, settings.log_level)
     anyio.run(app.serve, settings, partial(_settings, flags), config.file_of(flags, os.environ))
     return 0
-
-
-def _explain(flags: dict[str, Any]) -> int:
-    from mcsdns.diagnostics.explain.text import to_json, to_text  # noqa: PLC0415
-
-    url = flags.pop("admin_url")
-    explanation = _explain_here(flags) if url is None else _explain_there(flags, url)
-    sys.stdout.write(to_json(explanation) if flags["json"] else to_text(explanation))
-    return 0
-
-
-def _explain_here(flags: dict[str, Any]) -> "Explanation":
-    """Read the source once and explain by that."""
-    import anyio  # noqa: PLC0415
-
-    from mcsdns.app import log  # noqa: PLC0415
-    from mcsdns.diagnostics.explain.explain import explain  # noqa: PLC0415
-    from mcsdns.diagnostics.offline import read_once  # noqa: PLC0415
-    from mcsdns.dns import name as names  # noqa: PLC0415
-    from mcsdns.dns import rdata  # noqa: PLC0415
-
-    settings = _settings(flags)
-    try:
-        names.wire_from_text(flags["name"])
-        qtype = rdata.type_number(flags["type"])
-    except (InvalidNameError, ValueError) as error:
-        raise ConfigError(f"{error}; write NAME TYPE") from None
-    log.configure(settings.log_format, settings.log_level)
-    world = anyio.run(read_once, settings)
-    return explain(world, flags["name"], qtype)
-
-
-def _explain_there(flags: dict[str, Any], url: str) -> "Explanation":
-    """Have a running server explain.
-
-    Raises:
-        ConfigError: a setting of a source is given too, or the server says what is wrong.
-        NoReplyError: there is no such server.
-    """
-    from mcsdns.cli import remote  # noqa: PLC0415
-
-    query.leave_out("--admin", flags)
-    return remote.ask(url, flags["name"], flags["type"])

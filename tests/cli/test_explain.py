@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from mcsdns.cli import remote
+from mcsdns.cli import explain
 from mcsdns.diagnostics.explain.text import to_json, to_text
 from mcsdns.errors import ConfigError, NoReplyError
 from tests.diagnostics.explain.shop_world import SHOP, Explained
@@ -26,19 +26,19 @@ def served() -> Iterator[Served]:
 @pytest.mark.parametrize("rtype", ["A", "SRV", "TXT"])
 def test_explanation_is_that_of_the_server(served: Served, rtype: str) -> None:
     wanted = Explained(SHOP).explain(f"{NAME} {rtype}")
-    found = remote.ask(served.url, NAME, rtype)
+    found = explain.ask(served.url, NAME, rtype)
     assert to_text(found) == to_text(wanted)
     assert to_json(found) == to_json(wanted)
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{}", "http://127.0.0.1:{}/", "127.0.0.1:{}"])
 def test_url_may_be_short(served: Served, form: str) -> None:
-    assert remote.ask(form.format(served.port), NAME, "A").verdict.result == "NOERROR"
+    assert explain.ask(form.format(served.port), NAME, "A").verdict.result == "NOERROR"
 
 
 def test_question_that_the_server_refuses(served: Served) -> None:
     with pytest.raises(ConfigError) as refused:
-        remote.ask(served.url, "a..b", "A")
+        explain.ask(served.url, "a..b", "A")
     assert str(refused.value) == (
         f"--admin {served.url}: name: 'a..b': a label has 0 octets; 1 to 63 are allowed; "
         "give a name such as web.shop.svc.clusterset.local"
@@ -50,12 +50,12 @@ def test_question_that_the_server_refuses(served: Served) -> None:
 )
 def test_url_that_is_none(url: str) -> None:
     with pytest.raises(ConfigError, match=r"give a URL such as http://127\.0\.0\.1:8053"):
-        remote.ask(url, NAME, "A")
+        explain.ask(url, NAME, "A")
 
 
 def test_nobody_there() -> None:
     with pytest.raises(NoReplyError, match=r"is `mcsdns serve` running, and its --admin address"):
-        remote.ask(f"http://127.0.0.1:{free_port()}", NAME, "A")
+        explain.ask(f"http://127.0.0.1:{free_port()}", NAME, "A")
 
 
 class _Canned(http.server.BaseHTTPRequestHandler):
@@ -96,7 +96,7 @@ def test_busy_server_is_asked_again(canned: str) -> None:
     good = to_json(Explained(SHOP).explain(NAME)).encode()
     _Canned.answers = [BUSY, BUSY, (200, {}, good)]
     waited: list[float] = []
-    found = remote.ask(canned, NAME, "A", wait=waited.append)
+    found = explain.ask(canned, NAME, "A", wait=waited.append)
     assert found.verdict.result == "NOERROR"
     assert waited == [4, 4]
 
@@ -104,7 +104,7 @@ def test_busy_server_is_asked_again(canned: str) -> None:
 def test_busy_server_is_not_asked_for_ever(canned: str) -> None:
     _Canned.answers = [BUSY] * 3
     with pytest.raises(NoReplyError, match="too many requests wait for this"):
-        remote.ask(canned, NAME, "A", wait=lambda _: None)
+        explain.ask(canned, NAME, "A", wait=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_busy_server_is_not_asked_for_ever(canned: str) -> None:
 def test_another_server_there(canned: str, status: int, body: bytes) -> None:
     _Canned.answers = [(status, {}, body)]
     with pytest.raises(NoReplyError) as refused:
-        remote.ask(canned, NAME, "A")
+        explain.ask(canned, NAME, "A")
     assert f"status {status}, and no explanation as this version knows it" in str(refused.value)
     assert "\x1b" not in str(refused.value)
 
 
 def test_page_below_a_path_is_found(canned: str) -> None:
     _Canned.answers = [(200, {}, to_json(Explained(SHOP).explain(NAME)).encode())]
-    remote.ask(f"{canned}/proxied/", "a b", "A")
+    explain.ask(f"{canned}/proxied/", "a b", "A")
     assert _Canned.paths == ["/proxied/api/explain?name=a+b&type=A"]
