@@ -5,7 +5,7 @@ yet be gone when it is described.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -32,8 +32,6 @@ MOST_ROWS: Final = 200
 _MOST_EACH: Final = 24
 """Of clusters, ports, addresses, conditions and troubles of one service."""
 _BATCH: Final = 200
-
-T = TypeVar("T")
 
 
 class ListOptions(msgspec.Struct, frozen=True):
@@ -145,7 +143,11 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
     service = world.store.get(key)
     if service is None:
         return None
-    clusters = await _count(service, timeslice)
+    counter = EndpointCounter(service.imported.clusters)
+    for piece in service.slices:
+        counter.add(piece)
+        await timeslice.checkpoint()
+    clusters = [msgspec.structs.replace(each, id=cut(each.id)) for each in counter.clusters()]
     node = world.tree.service(labels_of_key(key))
     own = own_addresses(node)
     imported = service.imported
@@ -160,24 +162,15 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
         type=imported.type.value,
         api_version=cut(imported.api_version),
         resolves=own is not None,
-        ips=_first(ips),
-        ports=[model.Port(cut(p.name), cut(p.protocol), p.number) for p in _first(ports)],
-        clusters=_first(clusters),
-        conditions=[_shortened(each) for each in _first(conditions)],
-        troubles=_first(list(troubles_of(service, node))),
+        ips=ips[:_MOST_EACH],
+        ports=[model.Port(cut(p.name), cut(p.protocol), p.number) for p in ports[:_MOST_EACH]],
+        clusters=clusters[:_MOST_EACH],
+        conditions=[_shortened(each) for each in conditions[:_MOST_EACH]],
+        troubles=list(troubles_of(service, node))[:_MOST_EACH],
         endpoints=sum(each.endpoints for each in clusters),
         ready=sum(each.ready for each in clusters),
         more=sum(max(0, len(s) - _MOST_EACH) for s in (ips, ports, clusters, conditions)),
     )
-
-
-async def _count(service: Service, timeslice: Timeslice) -> list[ClusterEndpoints]:
-    counter = EndpointCounter(service.imported.clusters)
-    for piece in service.slices:
-        counter.add(piece)
-        await timeslice.checkpoint()
-    found = counter.clusters()
-    return [msgspec.structs.replace(each, id=cut(each.id)) for each in found]
 
 
 def _addresses(service: Service, node: ServiceNode | None) -> Sequence[bytes]:
@@ -208,7 +201,3 @@ def _shortened(condition: model.Condition) -> JudgedCondition:
         message=cut(condition.message),
         is_bad=is_bad(condition),
     )
-
-
-def _first(all_of_them: Sequence[T]) -> Sequence[T]:
-    return all_of_them[:_MOST_EACH]

@@ -5,7 +5,7 @@ import pytest
 from mcsdns.diagnostics.explain.explain import explain
 from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.dns.types import RRType
-from mcsdns.web.html.picture import _STOPS_AT, Picture, PictureState, draw
+from mcsdns.web.html.picture import DECIDED_AT, Picture, PictureState, draw
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.worlds import endpoint_slice, service_import, world_of
 
@@ -104,13 +104,13 @@ def test_way_stops_where_the_answer_was_decided(
 
 def test_every_reason_has_its_place() -> None:
     elsewhere = {VerdictReason.RECORDS, VerdictReason.NO_ADDRESS, VerdictReason.NO_SUCH_NAME}
-    assert set(_STOPS_AT) | elsewhere == set(VerdictReason)
+    assert set(DECIDED_AT) | elsewhere == set(VerdictReason)
 
 
 def test_slices_of_a_clusterset_ip_service_have_no_part(shop: Explained) -> None:
     (step,) = [s for s in picture(shop, f"web.shop.{ZONE}").steps if s.cards]
     assert step.state is PictureState.SKIPPED
-    assert step.said == "1 EndpointSlice, not asked: the address is that of spec.ips"
+    assert step.text == "1 EndpointSlice, not asked: the address is that of spec.ips"
     assert [dot.why_not for card in step.cards for dot in card.dots] == [""]
 
 

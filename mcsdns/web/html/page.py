@@ -1,7 +1,7 @@
 """The status page: one document made here, which a small script keeps up to date.
 
-Whatever an object or a request says is text: jinja escapes it, and what has no picture of its own
-(control characters, marks that turn the direction of writing) is spelt out.
+Whatever an object or a request contains is text: jinja escapes it, and characters that cannot be
+seen (control characters, those that change the direction of writing) are spelt out.
 """
 
 import asyncio
@@ -23,9 +23,8 @@ from mcsdns.web.fairness import BusyError, page_timeslice
 from mcsdns.web.html.filters import FILTERS, page_link
 from mcsdns.web.html.picture import Picture, draw
 from mcsdns.web.params import BadRequestError
-from mcsdns.web.rates import Rates
-from mcsdns.web.services import ListOptions, ServicePage
-from mcsdns.web.status import Operator, Status, Upstreams
+from mcsdns.web.services import ListOptions
+from mcsdns.web.status import Operator
 
 TYPES: Final = ("A", "AAAA", "SRV", "ANY", "CNAME", "HTTPS", "MX", "NS", "PTR", "SOA", "TXT")
 _PARAMETERS: Final = ("name", "type", "q", "troubled", "after", "limit")
@@ -62,23 +61,6 @@ class Explained(msgspec.Struct, frozen=True):
     lines: tuple[str, ...] = ()
 
 
-class _View(msgspec.Struct, frozen=True):
-    """All that the template shows."""
-
-    status: Status
-    upstreams: Upstreams
-    rates: Rates
-    options: ListOptions
-    page: ServicePage | None
-    first_page: str
-    next_page: str
-    error: str
-    name: str
-    type: str
-    types: tuple[str, ...]
-    explained: Explained | None
-
-
 class StatusPage:
     """Makes the page of one server from what its API returns."""
 
@@ -105,7 +87,7 @@ class StatusPage:
                 status, explained = 400, Explained(error=str(bad))
             except BusyError as busy:
                 status, explained, retry_s = 429, Explained(error=str(busy)), busy.retry_s
-        view = _View(
+        text = await _render(
             status=self._api.status(),
             upstreams=self._api.upstreams(),
             rates=self._api.rates(),
@@ -119,7 +101,6 @@ class StatusPage:
             types=TYPES,
             explained=explained,
         )
-        text = await _render(view)
         headers = {"Retry-After": str(retry_s)} if retry_s else None
         return web.Response(text=text, status=status, headers=headers, content_type="text/html")
 
@@ -132,7 +113,7 @@ class StatusPage:
 
 
 def environment() -> jinja2.Environment:
-    """Make what reads the templates: everything is escaped, a missing value is an error."""
+    """Return the templates' environment: everything is escaped, a missing value is an error."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader(_PACKAGE),
         autoescape=True,
@@ -146,23 +127,23 @@ def environment() -> jinja2.Environment:
 
 
 def _legible(value: object) -> object:
-    """Spell out what has no picture of its own; what was escaped before is left as it is."""
+    """Spell out characters that cannot be seen; what was escaped before is left as it is."""
     if isinstance(value, markupsafe.Markup) or not isinstance(value, str):
         return value
     return printable(value)
 
 
-async def _render(view: _View) -> str:
+async def _render(**values: object) -> str:
     timeslice = page_timeslice()
     pieces: list[str] = []
-    for piece in _TEMPLATE.generate({name: getattr(view, name) for name in view.__struct_fields__}):
+    for piece in _TEMPLATE.generate(values):
         pieces.append(piece)
         await timeslice.checkpoint()
     return "".join(pieces)
 
 
 def _compile() -> jinja2.Template:
-    """Compile all templates: what imports this does so beside the event loop."""
+    """Compile all templates, as part of the import, which happens beside the event loop."""
     made = environment()
     return [made.get_template(name) for name in ("parts.html", "explain.html", "page.html")][-1]
 

@@ -1,6 +1,6 @@
-"""An explanation as a picture: the name in its parts, and the steps from it to the answer.
+"""An explanation as a picture: the name in its parts, and the steps from the name to the answer.
 
-Values for a template, no markup. What is shown is bounded; `/api/explain` has everything.
+These are values for a template, no markup. What is shown is bounded; `/api/explain` has all of it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +48,11 @@ class PicturePart(msgspec.Struct, frozen=True):
 
 
 class Dot(msgspec.Struct, frozen=True):
-    """An endpoint; `why_not` is empty where it counts, `is_asked` if the name is its own."""
+    """An endpoint; `why_not` is empty where it counts.
+
+    Attributes:
+        is_asked: whether the name that is explained is its own.
+    """
 
     host: str
     addresses: str
@@ -61,7 +65,7 @@ class Card(msgspec.Struct, frozen=True):
 
     Attributes:
         slices: each with where it is from, or why it is malformed.
-        dots: endpoints, those first that tell most. more: how many are left out.
+        dots: endpoints, the most telling ones first. more: how many are left out.
     """
 
     cluster: str
@@ -75,19 +79,19 @@ class PictureStep(msgspec.Struct, frozen=True):
     """One step of the decision.
 
     Attributes:
-        said: what came of it, in one line. facts: more, as pairs of term and value.
+        text: what came of it, in one line. facts: more, as pairs of term and value.
         cards: objects by cluster.
     """
 
     title: str
-    state: PictureState
-    said: str
+    text: str
     facts: Sequence[tuple[str, str]] = ()
     cards: Sequence[Card] = ()
+    state: PictureState = PictureState.PASSED
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """All of it.
+    """The whole picture.
 
     Attributes:
         tone: `good` for records, `bad` for none, by which the verdict is coloured.
@@ -102,7 +106,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 _ZONE, _FORM, _IMPORT, _SLICES, _RECORDS = range(5)
-_STOPS_AT: Final = {
+DECIDED_AT: Final = {
     VerdictReason.OUTSIDE_ZONES: _ZONE,
     VerdictReason.NOT_READ_YET: _ZONE,
     VerdictReason.PER_CLUSTER_FORM: _FORM,
@@ -118,6 +122,7 @@ _STOPS_AT: Final = {
     VerdictReason.EMPTY_NON_TERMINAL: _RECORDS,
     VerdictReason.TYPE_NOT_SERVED: _RECORDS,
 }
+"""The step at which a verdict falls, where its reason alone tells; see `_decided_at`."""
 
 
 def draw(explanation: Explanation) -> Picture:
@@ -132,14 +137,14 @@ def draw(explanation: Explanation) -> Picture:
     )
 
 
-def _stop(explanation: Explanation) -> int | None:
-    """Return the step at which the answer was decided; None where the walk went to its end."""
+def _decided_at(explanation: Explanation) -> int | None:
+    """Return the step at which the answer was decided; None where there are records."""
     reason, shape = explanation.verdict.reason, explanation.shape
     if reason is VerdictReason.NO_ADDRESS:
         return _RECORDS if explanation.service_import is None else _IMPORT
     if reason is VerdictReason.NO_SUCH_NAME:
         return _RECORDS if shape.kind is ShapeKind.ENDPOINT else _FORM
-    return _STOPS_AT.get(reason)
+    return DECIDED_AT.get(reason)
 
 
 def _parts(explanation: Explanation) -> Iterator[PicturePart]:
@@ -151,8 +156,7 @@ def _parts(explanation: Explanation) -> Iterator[PicturePart]:
         return
     depth = len(_labels(zone))
     below, zone_text = labels[: len(labels) - depth], ".".join(labels[len(labels) - depth :])
-    counts = _below(explanation.shape, len(below))
-    for what, count in counts:
+    for what, count in _kinds_below(explanation.shape, len(below)):
         if count:
             yield PicturePart(".".join(below[:count]), what)
             below = below[count:]
@@ -163,8 +167,8 @@ def _labels(name: str) -> tuple[bytes, ...]:
     return names.labels_of(names.wire_from_text(name))
 
 
-def _below(shape: NameParts, count: int) -> Iterable[tuple[str, int]]:
-    """Say of what kind the labels below the zone are, and how many each kind has."""
+def _kinds_below(shape: NameParts, count: int) -> Iterable[tuple[str, int]]:
+    """Return of what kind the labels below the zone are, and how many each kind has."""
     if shape.kind is ShapeKind.NAMESPACE:
         return (("namespace", 1), ("svc", 1))
     if shape.service is None:
@@ -186,18 +190,21 @@ def _below(shape: NameParts, count: int) -> Iterable[tuple[str, int]]:
 
 
 def _steps(explanation: Explanation) -> Iterator[PictureStep]:
-    stop = _stop(explanation)
-    made = [_zone, _form]
+    steps = {
+        _ZONE: _zone(explanation),
+        _FORM: PictureStep("Form of the name", explanation.shape.pattern),
+    }
     if explanation.shape.service is not None:
-        made += [_import, _slices]
-    for make in (*made, _records):
-        number = (_zone, _form, _import, _slices, _records).index(make)
-        step = make(explanation)
-        if stop is not None and number > stop:
-            step = msgspec.structs.replace(step, state=PictureState.SKIPPED)
-        elif number == stop:
-            step = msgspec.structs.replace(step, state=PictureState.STOPPED)
-        yield step
+        steps[_IMPORT], steps[_SLICES] = _import(explanation), _slices(explanation)
+    steps[_RECORDS] = PictureStep("Records of the name", _records_text(explanation))
+    decided_at = _decided_at(explanation)
+    for number, step in steps.items():
+        if decided_at is None or number < decided_at:
+            yield step
+        else:
+            is_last = number == decided_at
+            state = PictureState.STOPPED if is_last else PictureState.SKIPPED
+            yield msgspec.structs.replace(step, state=state)
 
 
 def _zone(explanation: Explanation) -> PictureStep:
@@ -209,30 +216,26 @@ def _zone(explanation: Explanation) -> PictureStep:
         facts.append((zone.readiness, zone.waiting_for))
     if zone.stale:
         facts.append(("stale", "the source of objects is away"))
-    said = f"in {_plain(zone.name)}" if zone.name else "in no zone that is served here"
-    return PictureStep(
-        "Zone", PictureState.PASSED, said, tuple(facts) if len(facts) > 1 or not zone.name else ()
-    )
-
-
-def _form(explanation: Explanation) -> PictureStep:
-    return PictureStep("Form of the name", PictureState.PASSED, explanation.shape.pattern)
+    if zone.name is None:
+        return PictureStep("Zone", "in no zone that is served here", facts)
+    return PictureStep("Zone", f"in {_plain(zone.name)}", facts if len(facts) > 1 else ())
 
 
 def _import(explanation: Explanation) -> PictureStep:
     found, shape = explanation.service_import, explanation.shape
     subject = f"{shape.namespace}/{shape.service}"
     if found is None:
-        return PictureStep("ServiceImport", PictureState.PASSED, f"there is no {subject}")
-    said = f"{subject} is {found.type}"
-    return PictureStep(
-        "ServiceImport", PictureState.PASSED, said, tuple(_import_facts(found, explanation))
-    )
+        return PictureStep("ServiceImport", f"there is no {subject}")
+    facts = tuple(_import_facts(found, explanation))
+    return PictureStep("ServiceImport", f"{subject} is {found.type}", facts)
 
 
 def _import_facts(found: Import, explanation: Explanation) -> Iterator[tuple[str, str]]:
     yield "version", found.api_version
-    yield from _where(found.origin, found.resource_version)
+    if found.origin:
+        yield "from", found.origin
+    if found.resource_version:
+        yield "resourceVersion", found.resource_version
     if found.type == "ClusterSetIP" or found.ips:
         yield "spec.ips", listed(found.ips, _MOST_RECORDS) or "none yet"
     yield "ports", _ports(found.ports)
@@ -243,13 +246,6 @@ def _import_facts(found: Import, explanation: Explanation) -> Iterator[tuple[str
         yield f"condition {each.type}", each.status + (f" ({why})" if why else "")
     for problem in explanation.problems[:_MOST_SLICES]:
         yield "problem", f"{problem.origin} {problem.path}: {problem.text}".strip()
-
-
-def _where(origin: str, resource_version: str) -> Iterator[tuple[str, str]]:
-    if origin:
-        yield "from", origin
-    if resource_version:
-        yield "resourceVersion", resource_version
 
 
 def _ports(ports: Sequence[Port]) -> str:
@@ -263,31 +259,23 @@ def _ports(ports: Sequence[Port]) -> str:
 
 def _slices(explanation: Explanation) -> PictureStep:
     found = explanation.service_import
-    is_counted = found is not None and found.addresses_from == "slices"
     total = sum(each.endpoints for each in explanation.clusters)
     counting = sum(each.counting for each in explanation.clusters)
-    pieces = counted(len(explanation.slices), "EndpointSlice")
-    if is_counted:
-        state, said = (
-            PictureState.PASSED,
-            f"{counting} of {counted(total, 'endpoint')} count, in {pieces}",
-        )
-    elif found is None:
-        state, said = PictureState.SKIPPED, f"{pieces} labelled for it"
+    state, text = PictureState.SKIPPED, counted(len(explanation.slices), "EndpointSlice")
+    if found is None:
+        text = f"{text} labelled for it"
+    elif found.addresses_from == "slices":
+        state = PictureState.PASSED
+        text = f"{counting} of {counted(total, 'endpoint')} count, in {text}"
     else:
-        state, said = PictureState.SKIPPED, f"{pieces}, not asked: the address is that of spec.ips"
-    cards = list(_cards(explanation))
+        text = f"{text}, not asked: the address is that of spec.ips"
+    slices: dict[str, list[Slice]] = {each.id: [] for each in explanation.clusters}
+    for piece in explanation.slices:
+        slices.setdefault(piece.cluster, []).append(piece)
+    cards = [_card(cluster, theirs, explanation) for cluster, theirs in slices.items()]
     left_out = len(cards) - _MOST_CLUSTERS
     facts = [("not shown", counted(left_out, "cluster"))] if left_out > 0 else []
-    return PictureStep("Slices and endpoints", state, said, facts, cards[:_MOST_CLUSTERS])
-
-
-def _cards(explanation: Explanation) -> Iterator[Card]:
-    pieces: dict[str, list[Slice]] = {each.id: [] for each in explanation.clusters}
-    for piece in explanation.slices:
-        pieces.setdefault(piece.cluster, []).append(piece)
-    for cluster, theirs in pieces.items():
-        yield _card(cluster, theirs, explanation)
+    return PictureStep("Slices and endpoints", text, facts, cards[:_MOST_CLUSTERS], state)
 
 
 def _card(cluster: str, pieces: Sequence[Slice], explanation: Explanation) -> Card:
@@ -304,14 +292,13 @@ def _card(cluster: str, pieces: Sequence[Slice], explanation: Explanation) -> Ca
         summary = f"{good} of {len(endpoints)} {'ready' if from_spec else 'count'}"
     else:
         summary = "no endpoints" if pieces else "no slice, though status.clusters names it"
-    lines = [(each.name, each.malformed or _origin(each)) for each in pieces[:_MOST_SLICES]]
+    lines: list[tuple[str, str]] = []
+    for each in pieces[:_MOST_SLICES]:
+        version = f"resourceVersion {each.resource_version}".rstrip()
+        lines.append((each.name, each.malformed or each.origin or version))
     if len(pieces) > _MOST_SLICES:
         lines.append((f"and {counted(len(pieces) - _MOST_SLICES, 'more slice')}", ""))
     return Card(cluster or "(no cluster)", summary, lines, shown, len(dots) - len(shown))
-
-
-def _origin(piece: Slice) -> str:
-    return piece.origin or (f"resourceVersion {piece.resource_version}").rstrip()
 
 
 def _dot(endpoint: SliceEndpoint, asked: str, *, from_spec: bool) -> Dot:
@@ -328,7 +315,7 @@ def _dot(endpoint: SliceEndpoint, asked: str, *, from_spec: bool) -> Dot:
 
 
 def _most_telling(dots: Sequence[Dot]) -> Sequence[Dot]:
-    """The one asked for, then some of both kinds; in the order they have."""
+    """Return the one that is explained, then some of both kinds, each in their order."""
     ranked = sorted(range(len(dots)), key=lambda at: (not dots[at].is_asked, at))
     if len(ranked) > _MOST_ENDPOINTS:
         bad = [at for at in ranked if dots[at].why_not and not dots[at].is_asked]
@@ -338,16 +325,15 @@ def _most_telling(dots: Sequence[Dot]) -> Sequence[Dot]:
     return [dots[at] for at in ranked]
 
 
-def _records(explanation: Explanation) -> PictureStep:
+def _records_text(explanation: Explanation) -> str:
     records = explanation.records
     if explanation.shape.service is None:
-        owner = "it owns what every zone has" if explanation.reply.answer else "none"
-        return PictureStep("Records of the name", PictureState.PASSED, owner)
+        return "it owns what every zone has" if explanation.reply.answer else "none"
     if records is None:
-        return PictureStep("Records of the name", PictureState.PASSED, "no such name owns records")
+        return "no such name owns records"
     counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
-    said = ", ".join(f"{number} {rtype}" for rtype, number in counts.items() if number)
-    return PictureStep("Records of the name", PictureState.PASSED, f"it owns {said or 'none'}")
+    found = ", ".join(f"{number} {rtype}" for rtype, number in counts.items() if number)
+    return f"it owns {found or 'none'}"
 
 
 def _plain(name: str | None) -> str:
