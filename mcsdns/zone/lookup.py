@@ -1,7 +1,12 @@
 """(name shape, type) -> Answer | NoData | NxDomain | PerClusterForm | NotReady.
 
-The decision of RFC 1034, 4.3.2 for a zone without delegations, aliases and wildcards: does the
-name exist, and has it records of that type. Every row of spec.md 1 is one branch here.
+This is step 3 of the algorithm of RFC 1034, 4.3.2, for zones without delegations (3b), wildcards
+(3c) and aliases. Two questions are left. Does the name exist? An empty non-terminal does (RFC 8020).
+Has it records of that type? Then it is Answer, else NoData. Step 2, the nearest zone, comes before,
+in `authority.route`.
+
+What a zone file does not have: before the objects have been read nothing is denied (NotReady), and
+one form of names is reserved (PerClusterForm). Every row of spec.md 1 is one branch here.
 """
 
 import functools
@@ -18,7 +23,7 @@ from mcsdns.zone.name_shape import (
     Shape,
     namespace_of,
 )
-from mcsdns.zone.records import Node, ServiceNode
+from mcsdns.zone.records import ServiceNode
 from mcsdns.zone.tree import Readiness, Tree
 from mcsdns.zone.zone import Zone
 
@@ -63,7 +68,7 @@ class PerClusterForm(msgspec.Struct, frozen=True, gc=False):
 
 
 class NotReady(msgspec.Struct, frozen=True, gc=False):
-    """What is asked for has not been read yet; nothing may be denied."""
+    """What the name depends on has not been read yet, so nothing may be denied."""
 
     why: Ede
 
@@ -84,55 +89,43 @@ NO_ADDRESS: Final = NoData(Ede(EdeCode.OTHER, "the ServiceImport has no address 
 
 
 def lookup(tree: Tree, zone: Zone, shape: Shape, qtype: int) -> Outcome:
-    """Decide what a name of this shape, in a zone, is answered with."""
+    """Return what a zone has for a name of this shape and a type."""
     if tree.readiness is Readiness.NOT_SYNCED:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if isinstance(shape, ServiceName):
         return _lookup_service(tree, zone, shape, qtype)
     if isinstance(shape, NamespaceName):
-        return _lookup_namespace(tree, shape.namespace)
+        if tree.has_namespace(shape.namespace):
+            return NODATA
+        return NO_NAMESPACE if tree.serves(shape.namespace) else NOT_SERVED
     return _lookup_fixed(tree, zone, shape, qtype)
 
 
 def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> Outcome:
     service = tree.service(shape.service)
     if service is None:
-        namespaces = tree.settings.namespaces
-        if namespaces and namespace_of(shape.service) not in namespaces:
-            return NOT_SERVED
-        return NO_IMPORT
+        return NO_IMPORT if tree.serves(namespace_of(shape.service)) else NOT_SERVED
     needs_slices = service.headless or service.addresses_from_slices
     if needs_slices and tree.readiness is Readiness.IMPORTS_ONLY:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if not service.names:
         return _no_ready_endpoint(service.clusters)
+
+    # Does the name exist? A name with records wins over the reserved form: a cluster ID may have
+    # two labels, and then looks like a host name in a cluster (spec.md 1).
     node = service.names.get(shape.below)
-    if node is not None and (node.a or node.aaaa or node.srv):
-        return _answer(tree, zone, shape, service, node, qtype)
-    if _is_per_cluster_form(shape, service):
-        return PerClusterForm(node is not None)
-    if node is None:
+    if node is None or not (node.a or node.aaaa or node.srv):
         is_port = shape.below.startswith(b"_", 1)
-        return NO_ENDPOINT if service.headless and not is_port else NXDOMAIN
-    if shape.depth:
-        return NODATA
-    if qtype == RRType.ANY:
-        return Answer(RRset(RRType.HINFO, tree.settings.ttl, (_HINFO,)))
-    return NODATA if service.headless else NO_ADDRESS
+        if (shape.depth == 1 and not is_port) or shape.below in service.dotted_clusters:
+            return PerClusterForm(node is not None)
+        if node is None:
+            return NO_ENDPOINT if service.headless and not is_port else NXDOMAIN
 
-
-def _is_per_cluster_form(shape: ServiceName, service: ServiceNode) -> bool:
-    """One label that could be a cluster, or a dotted cluster ID of that service (spec.md 2)."""
-    if shape.depth == 1:
-        return not shape.below.startswith(b"_", 1)
-    return shape.below in service.dotted_clusters
-
-
-def _answer(
-    tree: Tree, zone: Zone, shape: ServiceName, service: ServiceNode, node: Node, qtype: int
-) -> Outcome:
+    # Has it records of that type? Of ANY it is one RRset of the name (RFC 8482, 4.1).
     ttl = tree.settings.ttl
-    if qtype == RRType.ANY:  # one RRset of the name (RFC 8482, 4.1)
+    if qtype == RRType.ANY:
+        if not (node.a or node.aaaa or node.srv or shape.depth):
+            return Answer(RRset(RRType.HINFO, ttl, (_HINFO,)))
         qtype = RRType.A if node.a else RRType.AAAA if node.aaaa else RRType.SRV
     if qtype == RRType.A and node.a:
         return Answer(RRset(RRType.A, ttl, node.a), (), len(node.aaaa))
@@ -140,9 +133,8 @@ def _answer(
         return Answer(RRset(RRType.AAAA, ttl, node.aaaa), (), len(node.a))
     if qtype == RRType.SRV and node.srv:
         return _srv_answer(service, node.srv, shape.service + b"\x03svc" + zone.apex, ttl)
-    if service.headless or node.a or node.aaaa or shape.depth:
-        return NODATA
-    return NO_ADDRESS
+    lacks_address = not (service.headless or node.a or node.aaaa or shape.depth)
+    return NO_ADDRESS if lacks_address else NODATA
 
 
 def _srv_answer(
@@ -161,50 +153,27 @@ def _srv_answer(
     return Answer(RRset(RRType.SRV, ttl, rdatas), tuple(additional))
 
 
-def _lookup_namespace(tree: Tree, namespace: bytes) -> Outcome:
-    if tree.has_namespace(namespace):
-        return NODATA
-    if tree.settings.namespaces and namespace not in tree.settings.namespaces:
-        return NOT_SERVED
-    return NO_NAMESPACE
-
-
 def _lookup_fixed(tree: Tree, zone: Zone, shape: Fixed, qtype: int) -> Outcome:
     match shape:
-        case Fixed.APEX:
-            return _lookup_apex(tree, zone, qtype)
+        case Fixed.APEX if qtype in (RRType.SOA, RRType.ANY):
+            return Answer(zone.soa)
+        case Fixed.APEX if qtype == RRType.NS:
+            target = zone.name_server
+            additional = tuple((target, rrset) for rrset in _name_server_rrsets(tree))
+            return Answer(RRset(RRType.NS, tree.settings.ttl, (target,)), additional)
         case Fixed.NAME_SERVER:
-            return _lookup_name_server(tree, qtype)
-        case Fixed.DNS_VERSION:
-            if qtype in (RRType.TXT, RRType.ANY):
-                return Answer(RRset(RRType.TXT, SCHEMA_TTL, (SCHEMA_VERSION,)))
+            for rrset in _name_server_rrsets(tree):
+                if qtype in (rrset.rtype, RRType.ANY):
+                    return Answer(rrset)
+            if qtype == RRType.ANY:
+                return Answer(RRset(RRType.HINFO, tree.settings.ttl, (_HINFO,)))
             return NODATA
-        case Fixed.SVC | Fixed.DNS:
-            return NODATA
+        case Fixed.DNS_VERSION if qtype in (RRType.TXT, RRType.ANY):
+            return Answer(RRset(RRType.TXT, SCHEMA_TTL, (SCHEMA_VERSION,)))
         case Fixed.ELSEWHERE:
             return NXDOMAIN
-
-
-def _lookup_apex(tree: Tree, zone: Zone, qtype: int) -> Outcome:
-    if qtype in (RRType.SOA, RRType.ANY):
-        return Answer(zone.soa)
-    if qtype == RRType.NS:
-        target = zone.name_server
-        return Answer(
-            RRset(RRType.NS, tree.settings.ttl, (target,)),
-            tuple((target, rrset) for rrset in _name_server_rrsets(tree)),
-        )
-    return NODATA
-
-
-def _lookup_name_server(tree: Tree, qtype: int) -> Outcome:
-    rrsets = _name_server_rrsets(tree)
-    for rrset in rrsets:
-        if qtype in (rrset.rtype, RRType.ANY):
-            return Answer(rrset)
-    if qtype == RRType.ANY:
-        return Answer(RRset(RRType.HINFO, tree.settings.ttl, (_HINFO,)))
-    return NODATA
+        case _:  # an empty non-terminal, or another type
+            return NODATA
 
 
 def _name_server_rrsets(tree: Tree) -> list[RRset]:

@@ -1,6 +1,6 @@
-"""Labels below the zone -> which name shape this is.
+"""The labels of a name below the apex -> the shape of the name.
 
-The shapes of spec.md 1, read right to left from the zone:
+The shapes of spec.md 1, read right to left from the apex:
 
     <zone>                               Fixed.APEX
     dns.<zone>                           Fixed.DNS             empty non-terminal
@@ -12,7 +12,9 @@ The shapes of spec.md 1, read right to left from the zone:
     <anything>.<svc>.<ns>.svc.<zone>     ServiceName, below = the labels of <anything>
     all others                           Fixed.ELSEWHERE
 
-Only the text of the name counts here; whether anything of that name exists is for `lookup`.
+Only the text of the name counts here; whether a name of that shape exists is decided in `lookup`.
+Names are compared as octets in wire form. So a dot within a label separates nothing, and a suffix
+that equals the apex is the apex only where a label begins.
 """
 
 import enum
@@ -25,7 +27,7 @@ _SVC = b"\x03svc"
 
 
 class Fixed(enum.Enum):
-    """The names that every zone has, and those that none has."""
+    """The names that every zone has, and all that no zone has."""
 
     APEX = enum.auto()
     DNS = enum.auto()
@@ -59,9 +61,9 @@ Shape = Fixed | NamespaceName | ServiceName
 
 
 def parse(name: Name, labels: tuple[int, ...], zone: Name) -> Shape | None:
-    """Tell the shape of a name in a zone; None where the name is outside.
+    """Return the shape of a name in a zone; None where the name is outside.
 
-    `labels` holds where each label of `name` begins, as `wire.Query` has it.
+    `labels` holds where each label of `name` begins, as `Query.labels` does.
     """
     if not name.endswith(zone):
         return None
@@ -100,10 +102,10 @@ def namespace_of(service: bytes) -> bytes:
 
 
 def owner_of(shape: Shape) -> bytes:
-    """Return whose change can change what is answered: a service, a namespace, or the zone.
+    """Return what must change for the answers to change: a service, a namespace, or the apex.
 
-    Services are told by their wire labels, a namespace by its label behind a zero octet, the
-    apex by a zero octet; what never changes has the empty owner.
+    A service stands as its wire labels, a namespace as its label behind a zero octet, the apex as
+    a zero octet; names whose answers never change have the empty owner.
     """
     if isinstance(shape, ServiceName):
         return shape.service

@@ -1,7 +1,8 @@
-"""Event -> store -> records -> tree: the only writer of the zone.
+"""Event -> store -> records -> tree: the only writer of the tree.
 
-`apply` takes an event at once; `publish` then rebuilds the services it touched, as many at a time
-as the caller gives it time for, and tells whose answers changed. Time comes from the caller.
+`apply` takes an event at once. `publish` then rebuilds the services that it touched, each at once
+and as many as the caller has time for, and yields the owners whose answers changed. Time comes from
+the caller.
 """
 
 from collections import OrderedDict

@@ -1,8 +1,8 @@
-"""The zone itself: name -> node, for every zone that is served.
+"""Service -> its names, for all zones: every zone has the same names below its apex.
 
 A service's names are one dictionary of their own, so `replace_service` swaps a service in one
-assignment and a reader sees it whole, before or after. Namespaces exist while they have a
-ServiceImport; all other names are fixed.
+assignment and a lookup sees it whole, before or after. A namespace exists while it has a
+ServiceImport; all other names are fixed (`name_shape`).
 """
 
 import enum
@@ -21,7 +21,7 @@ NOT_READ: Final = "the objects have not been read yet"
 
 
 class Readiness(enum.Enum):
-    """How much of the truth has arrived (spec.md 3)."""
+    """Which of the two lists, ServiceImports and EndpointSlices, have been read (spec.md 3)."""
 
     NOT_SYNCED = "not synced"
     IMPORTS_ONLY = "imports only"
@@ -38,7 +38,7 @@ class PerCluster(enum.StrEnum):
 
 
 class ClustersetIps(enum.StrEnum):
-    """Where a ClusterSetIP service has its addresses from."""
+    """Where the addresses of a ClusterSetIP service come from."""
 
     SPEC = "spec"
     SLICES = "slices"
@@ -65,11 +65,11 @@ class ZoneSettings(msgspec.Struct, frozen=True):
 
 
 class Tree:
-    """All names below the served zones.
+    """The names of all services.
 
     Attributes:
         zones: longest apex first, so that the first zone that a name is in is the closest one.
-        readiness, reason: how much has arrived, and why not all of it.
+        readiness, reason: which lists have been read, and why not both.
         stale: whether the objects are older than the operator wants to call fresh.
     """
 
@@ -93,13 +93,18 @@ class Tree:
         return self._services.get(labels)
 
     def has_namespace(self, label: bytes) -> bool:
-        """Say whether a namespace has a ServiceImport."""
+        """Return whether a namespace has a ServiceImport."""
         return label in self._namespaces
 
-    def replace_service(self, labels: bytes, node: ServiceNode | None) -> bool:
-        """Put a service in place of the one before, None to take it away.
+    def serves(self, namespace: bytes) -> bool:
+        """Return whether the settings let a namespace be served, whether or not it exists."""
+        namespaces = self.settings.namespaces
+        return not namespaces or namespace in namespaces
 
-        Returns whether its namespace came to exist or ceased to.
+    def replace_service(self, labels: bytes, node: ServiceNode | None) -> bool:
+        """Put a service in place of the one before; None removes it.
+
+        Returns whether its namespace came into existence or went out of it.
         """
         before = self._services.get(labels)
         if node is None:

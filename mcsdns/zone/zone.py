@@ -27,8 +27,8 @@ class Zone:
     Attributes:
         apex: the name of the zone.
         name_server: the only one, `ns.dns.<apex>` (RFC 1035, 3.3.13: MNAME).
-        ttl: seconds, both TTL and MINIMUM of the SOA record (RFC 2308, 3 takes the smaller).
-        serial: of the SOA record.
+        ttl: seconds, both TTL and MINIMUM of the SOA record (RFC 2308, 3 takes the smaller);
+            another one shows with the next serial.
         soa: the SOA record, its names not compressed.
         negative_soa: the SOA record as it stands in negative replies.
     """
@@ -37,22 +37,12 @@ class Zone:
         self.apex = apex
         self.name_server = Name(_MNAME + apex)
         self.ttl = ttl
-        self.serial = 0
         self.negative_soa = NegativeSoa(len(apex), [])
-        self._render()
+        self.replace_serial(0)
 
     def replace_serial(self, serial: int) -> None:
-        """Put another serial into the SOA record."""
-        self.serial = serial
-        self._render()
-
-    def replace_ttl(self, ttl: int) -> None:
-        """Put another TTL into the SOA record, in seconds."""
-        self.ttl = ttl
-        self._render()
-
-    def _render(self) -> None:
-        numbers = _NUMBERS.pack(self.serial, _REFRESH_S, _RETRY_S, _EXPIRE_S, self.ttl)
+        """Render the SOA record with another serial."""
+        numbers = _NUMBERS.pack(serial, _REFRESH_S, _RETRY_S, _EXPIRE_S, self.ttl)
         rdata = self.name_server + _RNAME + self.apex + numbers
         self.soa = RRset(RRType.SOA, self.ttl, (rdata,))
         size = len(_MNAME) + len(_RNAME) + 4 + len(numbers)
