@@ -1,9 +1,9 @@
 """(name shape, type) -> Answer | NoData | NxDomain | PerClusterForm | NotReady.
 
 This is step 3 of the algorithm of RFC 1034, 4.3.2, for zones without delegations (3b), wildcards
-(3c) and aliases. Two questions are left. Does the name exist? An empty non-terminal does (RFC 8020).
-Has it records of that type? Then it is Answer, else NoData. Step 2, the nearest zone, comes before,
-in `authority.route`.
+(3c) and aliases. Two questions are left. Does the name exist? An empty non-terminal does (RFC
+8020). Has it records of that type? Then it is Answer, else NoData. Step 2, the nearest zone, comes
+before, in `authority.route`.
 
 What a zone file does not have: before the objects have been read nothing is denied (NotReady), and
 one form of names is reserved (PerClusterForm). Every row of spec.md 1 is one branch here.
