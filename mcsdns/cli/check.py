@@ -39,15 +39,12 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(flags: dict[str, Any]) -> int:
-    import anyio  # noqa: PLC0415 - what is imported here takes 0.5 s
-
-    from mcsdns.app import log  # noqa: PLC0415
-    from mcsdns.diagnostics.check import dns_side, plan, report, source_side  # noqa: PLC0415
-    from mcsdns.diagnostics.check.finding import joined  # noqa: PLC0415
+    from mcsdns.app import log  # noqa: PLC0415 - what is imported here takes 0.5 s
+    from mcsdns.diagnostics.check import finding, plan  # noqa: PLC0415
+    from mcsdns.diagnostics.check.run import run  # noqa: PLC0415
 
     made = plan.plan_of(flags, os.environ)
     log.configure(made.settings.log_format, config.LogLevel.ERROR)  # findings say the rest
-    source = anyio.run(source_side.look_at_source, made)
-    outcome = joined([*source.outcomes, *dns_side.look_at_dns(made, source)])
-    sys.stdout.write(report.to_json(outcome) if flags["json"] else report.to_text(outcome))
+    outcome = run(made)
+    sys.stdout.write(finding.to_json(outcome) if flags["json"] else finding.to_text(outcome))
     return 1 if outcome.errors else 0

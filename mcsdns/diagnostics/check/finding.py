@@ -1,14 +1,21 @@
-"""What checks come to, as plain values: `--json` prints these structs field by field.
+"""What checks come to, as plain values, as text and as JSON, which has these structs' fields.
 
 Field names and the words of the enums are a contract with programs (docs/check.md): add, do not
 rename.
 """
 
 import enum
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+
+from mcsdns.diagnostics.explain.present import counted, listed
+from mcsdns.dns.rdata import printable
+
+_MARGIN: Final = 9
+_MOST_OF_ONE_KIND: Final = 10
 
 
 class Severity(enum.StrEnum):
@@ -81,7 +88,7 @@ class Outcome(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
 
     def has(self, *reasons: Reason) -> bool:
-        """Say whether something was found for one of these reasons."""
+        """Return whether something was found for one of these reasons."""
         return any(each.reason in reasons for each in self.findings)
 
     @property
@@ -113,3 +120,39 @@ def error(reason: Reason, what: str, where: str, mend: str) -> Finding:
 def warning(reason: Reason, what: str, where: str, mend: str) -> Finding:
     """Make a warning."""
     return Finding(Severity.WARNING, reason, what, where, mend)
+
+
+def to_text(outcome: Outcome) -> str:
+    """Write an outcome: three lines for each finding, then what was looked at and what was not.
+
+    Of one severity and reason ten are written, the others counted.
+    """
+    lines: list[str] = []
+    kinds = Counter[tuple[Severity, Reason]]()
+    severities = Counter(each.severity for each in outcome.findings)
+    for each in outcome.findings:
+        kinds[each.severity, each.reason] += 1
+        if kinds[each.severity, each.reason] <= _MOST_OF_ONE_KIND:
+            lines.append(f"{each.severity:{_MARGIN}}{each.what}")
+            lines.append(f"{'  where':{_MARGIN}}{each.where}")
+            lines.append(f"{'  mend':{_MARGIN}}{each.mend}")
+    for (severity, reason), number in kinds.items():
+        if number > _MOST_OF_ONE_KIND:
+            more = f"{number - _MOST_OF_ONE_KIND} more of {reason}"
+            lines.append(f"{severity:{_MARGIN}}{more}; --json has them all")
+    if outcome.findings:
+        lines.append("")
+    found = [counted(severities[each], each) for each in Severity if severities[each]]
+    lines.append(f"{'found':{_MARGIN}}{listed(found) or 'nothing wrong'}")
+    for title, texts in (("checked", outcome.checked), ("skipped", outcome.skipped)):
+        for number, text in enumerate(texts):
+            lines.append(f"{'' if number else title:{_MARGIN}}{text}")
+    return "".join(printable(line) + "\n" for line in lines)
+
+
+def to_json(outcome: Outcome) -> str:
+    """Write an outcome as one JSON document; docs/check.md says what its parts are."""
+    severities = Counter(each.severity for each in outcome.findings)
+    counts = {f"{each}s": severities[each] for each in Severity}
+    document = {**counts, **msgspec.structs.asdict(outcome)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

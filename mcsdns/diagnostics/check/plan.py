@@ -7,10 +7,9 @@ import msgspec
 
 from mcsdns import config
 from mcsdns.config.environment import in_pod
-from mcsdns.diagnostics.check.permissions import Account, account_from_text
 from mcsdns.diagnostics.client import TIMEOUT_S, server_from_text
 from mcsdns.dns import name as names
-from mcsdns.dns.name import Name
+from mcsdns.dns.name import Name, is_dns_label
 from mcsdns.errors import ConfigError, NoSourceError
 from mcsdns.sources.kubernetes.auth import Access
 
@@ -21,6 +20,39 @@ _NOTHING: Final = (
     "--cluster-dns ADDR:PORT"
 )
 _MAX_TIMEOUT_S: Final = 60
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A service account; `is_given` where somebody named it, else it is the usual one."""
+
+    namespace: str = "mcsdns"
+    name: str = "mcsdns"
+    is_given: bool = False
+
+    @property
+    def user(self) -> str:
+        """The user that it is to the API server."""
+        return f"system:serviceaccount:{self.namespace}:{self.name}"
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that it is in."""
+        every = "system:serviceaccounts"
+        return [every, f"{every}:{self.namespace}", "system:authenticated"]
+
+
+def account_from_text(text: str) -> Account:
+    """Read `NAMESPACE:NAME`.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    namespace, colon, name = text.partition(":")
+    if not (colon and is_dns_label(namespace) and all(map(is_dns_label, name.split(".")))):
+        raise ConfigError(
+            f"--service-account: {text!r} is not NAMESPACE:NAME, such as mcsdns:mcsdns"
+        )
+    return Account(namespace, name, is_given=True)
 
 
 class Plan(msgspec.Struct, frozen=True):

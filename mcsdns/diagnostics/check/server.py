@@ -1,41 +1,109 @@
-"""An mcsdns that runs: it answers over both transports, is ready, and says what the source says."""
+"""An mcsdns that runs: it answers over both transports, is ready, and answers as its source says.
 
-from collections.abc import Sequence
+What it is expected to answer is taken from one real service, of those that resolve the one that
+shows most about a forwarder: some forwarders drop private addresses.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
 
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
-from mcsdns.diagnostics.check.stub_block import Expected
-from mcsdns.diagnostics.check.told import VERSION, State, Told, ask, is_alive, version_of
+from mcsdns.diagnostics.check.probe import (
+    VERSION,
+    ProbeQuestion,
+    ProbeReply,
+    ProbeState,
+    is_alive,
+    outside_question,
+    probe,
+    version_of,
+)
 from mcsdns.diagnostics.explain.present import listed, shown
+from mcsdns.diagnostics.service_health import own_addresses
+from mcsdns.dns import ip
+from mcsdns.dns.name import Name
 from mcsdns.dns.request import NameServer, Transport
+from mcsdns.dns.types import RRType
+from mcsdns.server.zone_state import ZoneState
+from mcsdns.zone.records import Node
+from mcsdns.zone.tree import labels_of_key
+
+_MOST_ADDRESSES: Final = 8
+"""With more, replies over UDP may lack some."""
 
 
-def check_server(asker: NameServer, where: str, expected: Sequence[Expected]) -> Outcome:
+class Expected(msgspec.Struct, frozen=True):
+    """What one zone is to be answered with.
+
+    Attributes:
+        service: a name of a real service, None where none is known.
+        data: what mcsdns answers to that.
+    """
+
+    zone: Name
+    service: ProbeQuestion | None = None
+    data: frozenset[str] = frozenset()
+
+    def matches(self, reply: ProbeReply) -> bool:
+        """Return whether a reply is as expected; a truncated one may have a part of it."""
+        return reply.data == self.data or (reply.truncated and reply.data <= self.data)
+
+
+def expected_of(state: ZoneState) -> list[Expected]:
+    """Return what each zone is to be answered with."""
+    labels, node = next(_services_to_ask_for(state), (b"", Node()))
+    if not labels:
+        return [Expected(zone.apex) for zone in state.tree.zones]
+    rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
+    data = frozenset(map(ip.to_text, packed))
+    names_in = ((zone.apex, labels + b"\x03svc" + zone.apex) for zone in state.tree.zones)
+    return [Expected(apex, ProbeQuestion(name, rtype), data) for apex, name in names_in]
+
+
+def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, Node]]:
+    """Yield services with few addresses, those with private ones alone first."""
+    found: list[tuple[bytes, Node]] = []
+    for key in sorted(state.store.keys()):
+        labels = labels_of_key(key)
+        node = own_addresses(state.tree.service(labels))
+        if node is None or len(node.a or node.aaaa) > _MOST_ADDRESSES:
+            continue
+        if all(ipaddress.ip_address(packed).is_private for packed in node.a or node.aaaa):
+            yield labels, node
+        found.append((labels, node))
+    yield from found
+
+
+def check_server(client: NameServer, where: str, expected: Sequence[Expected]) -> Outcome:
     """Ask the server itself."""
-    alive = [each for each in Transport if is_alive(asker, each)]
+    alive = [each for each in Transport if is_alive(client, each)]
     findings = [_silent(where, each) for each in Transport if each not in alive]
     for zone in expected:
-        for transport in alive:  # what holds for both is told once
-            findings += _zone(asker, where, zone, transport)
+        for transport in alive:  # equal findings of both become one
+            findings += _zone(client, where, zone, transport)
     return Outcome(tuple(findings), (f"mcsdns at {where}",))
 
 
 def _zone(
-    asker: NameServer, where: str, expected: Expected, transport: Transport
+    client: NameServer, where: str, expected: Expected, transport: Transport
 ) -> Sequence[Finding]:
-    version = ask(asker, version_of(expected.zone), transport)
+    version = probe(client, version_of(expected.zone), transport)
     if version.data != frozenset({VERSION}):
         return [_wrong(where, expected, version)]
     if expected.service is None:
         return []
-    told = ask(asker, expected.service, transport)
-    if told.state is State.NOT_READY:
-        return [_wrong(where, expected, told)]
-    if told.data == expected.data or (told.truncated and told.data <= expected.data):
+    reply = probe(client, expected.service, transport)
+    if reply.state is ProbeState.NOT_READY:
+        return [_wrong(where, expected, reply)]
+    if expected.matches(reply):
         return []
     return [
         warning(
             Reason.ANSWERS_DIFFER,
-            f"{expected.service} is {told} from mcsdns as it runs, and "
+            f"{expected.service} is {reply} from mcsdns as it runs, and "
             f"{listed(sorted(expected.data))} by its source",
             where,
             "if it stays so: does it follow the same API server or folder, with the same settings, "
@@ -44,16 +112,16 @@ def _zone(
     ]
 
 
-def _wrong(where: str, expected: Expected, told: Told) -> Finding:
+def _wrong(where: str, expected: Expected, reply: ProbeReply) -> Finding:
     zone = shown(expected.zone)
-    if told.state is State.NOT_READY:
+    if reply.state is ProbeState.NOT_READY:
         return error(
             Reason.SERVER_NOT_READY,
-            f"mcsdns runs, but is not ready: {told}",
+            f"mcsdns runs, but is not ready: {reply}",
             where,
             "its log says the same, and what to do; /readyz has all reasons",
         )
-    if told.state is State.LOOPED:
+    if reply.state is ProbeState.LOOPED:
         return error(
             Reason.FORWARDING_LOOP,
             f"forwarding loop: what mcsdns sends upstream for {zone} comes back to it",
@@ -62,7 +130,7 @@ def _wrong(where: str, expected: Expected, told: Told) -> Finding:
         )
     return error(
         Reason.SERVER_FAILS,
-        f"dns-version.{zone} is {told} and not {VERSION}: no mcsdns that serves {zone} answers "
+        f"dns-version.{zone} is {reply} and not {VERSION}: no mcsdns that serves {zone} answers "
         "there",
         where,
         f"give the address of mcsdns with --server, and its zone with --zone (not {zone}?)",
@@ -77,3 +145,20 @@ def _silent(where: str, transport: Transport) -> Finding:
         f"is it up, and may {transport.upper()} pass to it (Service port, NetworkPolicy, "
         "firewall)? or give its address with --server ADDR:PORT",
     )
+
+
+def check_loops(clients: Mapping[str, NameServer]) -> Outcome:
+    """Ask each server, keyed by what it is called, for a name outside every zone."""
+    findings = tuple(
+        error(
+            Reason.FORWARDING_LOOP,
+            "forwarding loop: what mcsdns sends upstream comes back to it, so names outside the "
+            "zone fail",
+            where,
+            "take the root (.) out of the forward to mcsdns in the other server, so that it sends "
+            "only the stub zone; or take that server out of mcsdns's --upstream",
+        )
+        for where, client in clients.items()
+        if probe(client, outside_question(), Transport.UDP).state is ProbeState.LOOPED
+    )
+    return Outcome(findings, ("loops",) if clients else ())

@@ -5,268 +5,237 @@ data; one real service then shows what a forwarder does to answers.
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from mcsdns.diagnostics.check.cluster_dns import Resolver
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error
-from mcsdns.diagnostics.check.resolvers import Resolver
-from mcsdns.diagnostics.check.told import VERSION, Question, State, Told, ask, is_alive, version_of
+from mcsdns.diagnostics.check.probe import (
+    VERSION,
+    ProbeReply,
+    ProbeState,
+    is_alive,
+    probe,
+    version_of,
+)
+from mcsdns.diagnostics.check.server import Expected
 from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.request import NameServer, Transport
 
-_STUB: Final = "mcsdns stub PLATFORM --ip <ClusterIP of the mcsdns Service>"
-_NO_TIME: Final = "it did not answer in time"
-
-
-class Expected(msgspec.Struct, frozen=True):
-    """What one zone is to be answered with.
-
-    Attributes:
-        service: a name of a real service, None where none is known.
-        data: what we answer to that ourselves.
-    """
-
-    zone: Name
-    service: Question | None = None
-    data: frozenset[str] = frozenset()
+_DENIALS: Final = (ProbeState.DENIED, ProbeState.REFUSED, ProbeState.EMPTY)
+_MAYBE_BOGUS: Final = (ProbeState.FAILED, ProbeState.DENIED, ProbeState.SILENT)
+"""A validator may also take longer than a probe waits."""
 
 
 class _Way(msgspec.Struct, frozen=True):
-    """How a zone went over one transport."""
+    """How a zone went over one transport.
+
+    Attributes:
+        version, service: the replies to `dns-version.<zone>` and about the expected service.
+        validated: whether the version comes only with checking disabled (CD).
+    """
 
     transport: Transport
-    version: Told
-    service: Told | None
+    version: ProbeReply
+    service: ProbeReply | None = None
     validated: bool = False
 
 
 def check_stub_block(
-    resolver: Resolver, asker: NameServer, expected: Sequence[Expected]
+    resolver: Resolver, client: NameServer, expected: Sequence[Expected]
 ) -> Outcome:
-    """Ask a resolver of the cluster for our zones, and compare."""
-    alive = [each for each in Transport if is_alive(asker, each)]
+    """Ask a resolver of the cluster for the zones, and compare."""
+    alive = [each for each in Transport if is_alive(client, each)]
     if not alive and not resolver.is_certain:
         text = "run `mcsdns check` in a pod, or give --cluster-dns ADDR:PORT"
         return Outcome(skipped=(f"stub block: {resolver} cannot be reached from here; {text}",))
-    findings = [_silent(resolver, each) for each in Transport if each not in alive]
     if not alive:
-        return Outcome((_silent_at_all(resolver),), (str(resolver),))
+        silent = error(
+            Reason.CLUSTER_DNS_SILENT,
+            "the cluster DNS does not answer, neither over UDP nor over TCP",
+            str(resolver),
+            "see whether it is up (kubectl -n kube-system get pods -l k8s-app=kube-dns) and can be "
+            "reached from here, or give the right --cluster-dns ADDR:PORT",
+        )
+        return Outcome((silent,), (str(resolver),))
+    findings = [
+        error(
+            Reason.CLUSTER_DNS_SILENT,
+            f"the cluster DNS does not answer over {each.upper()}",
+            str(resolver),
+            f"its Service needs port 53 for {each.upper()}, and NetworkPolicies and firewalls must "
+            "let it pass",
+        )
+        for each in Transport
+        if each not in alive
+    ]
     for each in expected:
-        ways = [_go(asker, each, transport) for transport in alive]
-        findings += _judge(resolver, each, ways)
+        findings += _check_zone(resolver, client, each, alive)
     zones = listed([shown(each.zone) for each in expected])
     return Outcome(tuple(findings), (f"{zones} at {resolver}, {_over(alive)}",))
 
 
-def _go(asker: NameServer, expected: Expected, transport: Transport) -> _Way:
-    version = ask(asker, version_of(expected.zone), transport)
-    if version.state is State.ANSWERED:
-        told = ask(asker, expected.service, transport) if expected.service else None
-        return _Way(transport, version, told)
-    validated = False
-    if version.state in (State.FAILED, State.DENIED, State.SILENT):  # a validator may take long
-        unchecked = ask(asker, version_of(expected.zone), transport, cd=True)
-        validated = unchecked.state is State.ANSWERED
-    return _Way(transport, version, None, validated)
-
-
-def _judge(resolver: Resolver, expected: Expected, ways: Sequence[_Way]) -> list[Finding]:
-    """Say each thing once, for all transports that it holds for."""
-    said: dict[Finding, list[Transport]] = {}
+def _check_zone(
+    resolver: Resolver, client: NameServer, expected: Expected, alive: Sequence[Transport]
+) -> list[Finding]:
+    """Find what is wrong with one zone: each thing once, for all transports that it holds for."""
+    ways = [_go(client, expected, transport) for transport in alive]
     works = [way.transport for way in ways if way.version.data == frozenset({VERSION})]
+    found: dict[Finding, list[Transport]] = {}
     for way in ways:
-        finding = _finding(resolver, expected, way, works)
+        finding = None
+        if way.transport not in works:
+            finding = _about_version(resolver, expected.zone, way, works)
+        elif way.service and not expected.matches(way.service):
+            finding = _about_service(resolver, expected, way.service)
         if finding is not None:
-            said.setdefault(finding, []).append(way.transport)
+            found.setdefault(finding, []).append(way.transport)
     return [
         msgspec.structs.replace(finding, where=f"{finding.where}, {_over(transports)}")
-        for finding, transports in said.items()
+        for finding, transports in found.items()
     ]
 
 
-def _finding(
-    resolver: Resolver, expected: Expected, way: _Way, works: Sequence[Transport]
-) -> Finding | None:
-    told, zone = way.version, expected.zone
-    if way.transport in works:
-        return _about_service(resolver, expected, way.service) if way.service else None
+def _go(client: NameServer, expected: Expected, transport: Transport) -> _Way:
+    version = probe(client, version_of(expected.zone), transport)
+    if version.state is ProbeState.ANSWERED:
+        service = probe(client, expected.service, transport) if expected.service else None
+        return _Way(transport, version, service)
+    validated = False
+    if version.state in _MAYBE_BOGUS:
+        unchecked = probe(client, version_of(expected.zone), transport, cd=True)
+        validated = unchecked.state is ProbeState.ANSWERED
+    return _Way(transport, version, validated=validated)
+
+
+def _about_version(
+    resolver: Resolver, apex: Name, way: _Way, works: Sequence[Transport]
+) -> Finding:
+    """Tell from a wrong reply to `dns-version.<zone>` what the stub block does with the zone.
+
+    A denial with the SOA of the zone itself, or a refusal in the words of mcsdns, is from a server
+    that the stub block points at; any other denial shows that there is no stub block.
+    """
+    reply, zone, where, stub = way.version, shown(apex), str(resolver), _stub(resolver)
     if works:
-        return _one_transport(resolver, zone, way, works[0])
-    if told.state is State.BOGUS or way.validated:
-        return _bogus(resolver, zone, told)
-    about: Mapping[State, Callable[[Resolver, Name, Told], Finding]] = {
-        State.LOOPED: _looped,
-        State.NOT_READY: _not_ready,
-        State.FAILED: _target_fails,
-        State.SILENT: _target_fails,
-        State.ANSWERED: _other_zone,
-    }
-    if told.state in about:
-        return about[told.state](resolver, zone, told)
-    is_ours = told.denied_by is not None and names.is_at_or_below(told.denied_by, zone)
-    is_refused_by_us = told.state is State.REFUSED and any(
-        "served here" in e.text for e in told.errors
+        over, fails = works[0].upper(), way.transport.upper()
+        effect = (
+            "answers that do not fit into a datagram fail"
+            if way.transport is Transport.TCP
+            else "nearly everything asks over UDP, and fails"
+        )
+        return error(
+            Reason.STUB_BLOCK_MISSING if reply.state in _DENIALS else Reason.STUB_TARGET_FAILS,
+            f"{zone} is answered over {over}, but over {fails} the stub block of the cluster DNS "
+            f"gets no answer ({reply}): {effect}",
+            where,
+            "the mcsdns Service needs port 53 for UDP and for TCP, NetworkPolicies and firewalls "
+            f"must let {fails} pass from the cluster DNS to it, and the stub block must not keep "
+            f"to {over}: {stub} prints it",
+        )
+    if reply.state is ProbeState.BOGUS or way.validated:
+        return _bogus(resolver, zone, reply)
+    if reply.state is ProbeState.LOOPED:
+        return error(
+            Reason.FORWARDING_LOOP,
+            f"forwarding loop: mcsdns sends {zone} back to the cluster DNS it has it from",
+            where,
+            f"serve {zone} there (--zone, with a source), or take it out of its --stub-zone and "
+            "--upstream, or point the stub block at the mcsdns that serves it",
+        )
+    if reply.state is ProbeState.NOT_READY:
+        return error(
+            Reason.SERVER_NOT_READY,
+            f"mcsdns is asked for {zone}, but is not ready: {reply}",
+            f"mcsdns behind {where}",
+            "see its log, or run `mcsdns check` as its service account",
+        )
+    if reply.state in (ProbeState.FAILED, ProbeState.SILENT):
+        why = "it did not answer in time" if reply.state is ProbeState.SILENT else str(reply)
+        return error(
+            Reason.STUB_TARGET_FAILS,
+            f"the cluster DNS gets no answer for {zone}: {why}; what its stub block points at is "
+            "not mcsdns, or cannot be reached, or there is no stub block and its upstream fails",
+            where,
+            "the IP of the stub block is to be the ClusterIP of the mcsdns Service, whose pods are "
+            "to be ready (kubectl -n mcsdns get service,endpointslices,pods) and let the cluster "
+            f"DNS in (NetworkPolicy); {stub} prints the block",
+        )
+    is_of_zone = reply.denied_by is not None and names.is_at_or_below(reply.denied_by, apex)
+    is_refused_by_mcsdns = reply.state is ProbeState.REFUSED and any(
+        "served here" in each.text for each in reply.errors
     )
-    if is_ours or is_refused_by_us or told.state is State.ODD:
-        return _other_zone(resolver, zone, told)
-    return _missing(resolver, zone, told)
-
-
-def _one_transport(resolver: Resolver, zone: Name, way: _Way, works: Transport) -> Finding:
-    over, fails = works.upper(), way.transport.upper()
-    reason = Reason.STUB_BLOCK_MISSING if _is_denial(way.version) else Reason.STUB_TARGET_FAILS
-    effect = (
-        "answers that do not fit into a datagram fail"
-        if way.transport is Transport.TCP
-        else "nearly everything asks over UDP, and fails"
-    )
-    return error(
-        reason,
-        f"{shown(zone)} is answered over {over}, but over {fails} the stub block of the cluster "
-        f"DNS gets no answer ({way.version}): {effect}",
-        str(resolver),
-        "the mcsdns Service needs port 53 for UDP and for TCP, NetworkPolicies and firewalls must "
-        f"let {fails} pass from the cluster DNS to it, and the stub block must not keep to {over}: "
-        f"{_stub(resolver)} prints it",
-    )
-
-
-def _is_denial(told: Told) -> bool:
-    return told.state in (State.DENIED, State.REFUSED, State.EMPTY)
-
-
-def _missing(resolver: Resolver, zone: Name, told: Told) -> Finding:
-    by = f" by the zone {names.to_text(told.denied_by)}" if told.denied_by is not None else ""
+    if is_of_zone or is_refused_by_mcsdns or reply.state not in _DENIALS:
+        return error(
+            Reason.STUB_TARGET_WRONG,
+            f"the cluster DNS has {zone} from a server that is no mcsdns serving this zone: "
+            f"dns-version.{zone} is {reply} and not {VERSION}",
+            where,
+            "point the stub block at the ClusterIP of the mcsdns Service, and serve the same zone "
+            f"there (--zone {zone})",
+        )
+    by = f" by the zone {names.to_text(reply.denied_by)}" if reply.denied_by is not None else ""
     if resolver.is_node_local:
+        reason = Reason.NODE_LOCAL_DNS
         what = (
-            f"NodeLocal DNSCache has no stub block for {shown(zone)} (or a negative answer from "
-            f"before in its cache): dns-version.{shown(zone)} is {told}{by}"
+            f"NodeLocal DNSCache has no stub block for {zone} (or a negative answer from before in "
+            f"its cache): dns-version.{zone} is {reply}{by}"
         )
     else:
+        reason = Reason.STUB_BLOCK_MISSING
         what = (
-            f"the stub block is missing: the cluster DNS does not send {shown(zone)} to mcsdns, "
-            f"dns-version.{shown(zone)} is {told}{by}"
+            f"the stub block is missing: the cluster DNS does not send {zone} to mcsdns, "
+            f"dns-version.{zone} is {reply}{by}"
         )
-    reason = Reason.NODE_LOCAL_DNS if resolver.is_node_local else Reason.STUB_BLOCK_MISSING
-    return error(reason, what, str(resolver), f"add what {_stub(resolver)} prints")
+    return error(reason, what, where, f"add what {stub} prints")
 
 
-def _target_fails(resolver: Resolver, zone: Name, told: Told) -> Finding:
-    said = _NO_TIME if told.state is State.SILENT else str(told)
-    return error(
-        Reason.STUB_TARGET_FAILS,
-        f"the cluster DNS gets no answer for {shown(zone)}: {said}; what its stub block points at "
-        "is not mcsdns, or cannot be reached, or there is no stub block and its upstream fails",
-        str(resolver),
-        "the IP of the stub block is to be the ClusterIP of the mcsdns Service, whose pods are to "
-        "be ready (kubectl -n mcsdns get service,endpointslices,pods) and let the cluster DNS in "
-        f"(NetworkPolicy); {_stub(resolver)} prints the block",
-    )
-
-
-def _not_ready(resolver: Resolver, zone: Name, told: Told) -> Finding:
-    return error(
-        Reason.SERVER_NOT_READY,
-        f"mcsdns is asked for {shown(zone)}, but is not ready: {told}",
-        f"mcsdns behind {resolver}",
-        "see its log, or run `mcsdns check` as its service account",
-    )
-
-
-def _looped(resolver: Resolver, zone: Name, told: Told) -> Finding:
-    return error(
-        Reason.FORWARDING_LOOP,
-        f"forwarding loop: mcsdns sends {shown(zone)} back to the cluster DNS it has it from",
-        str(resolver),
-        f"serve {shown(zone)} there (--zone, with a source), or take it out of its --stub-zone and "
-        "--upstream, or point the stub block at the mcsdns that serves it",
-    )
-
-
-def _bogus(resolver: Resolver, zone: Name, told: Told) -> Finding:
+def _bogus(resolver: Resolver, zone: str, reply: ProbeReply) -> Finding:
     return error(
         Reason.ZONE_BOGUS,
-        f"the cluster DNS validates (DNSSEC) and finds {shown(zone)} bogus: the signed root denies "
-        f"that it exists; {told}, but with checking disabled (CD) there is an answer",
+        f"the cluster DNS validates (DNSSEC) and finds {zone} bogus: the signed root denies that "
+        f"it exists; {reply}, but with checking disabled (CD) there is an answer",
         str(resolver),
-        f'tell the validator that the zone is not signed: Unbound domain-insecure: "{shown(zone)}" '
+        f'tell the validator that the zone is not signed: Unbound domain-insecure: "{zone}" '
         "(`mcsdns stub unbound`), BIND validate-except, CoreDNS and dnsmasq without dnssec there",
     )
 
 
-def _other_zone(resolver: Resolver, zone: Name, told: Told) -> Finding:
-    return error(
-        Reason.STUB_TARGET_WRONG,
-        f"the cluster DNS has {shown(zone)} from a server that is no mcsdns serving this zone: "
-        f"dns-version.{shown(zone)} is {told} and not {VERSION}",
-        str(resolver),
-        "point the stub block at the ClusterIP of the mcsdns Service, and serve the same zone "
-        f"there (--zone {shown(zone)})",
-    )
-
-
-def _about_service(resolver: Resolver, expected: Expected, told: Told) -> Finding | None:
-    """Compare what a service is answered with; a truncated reply may have a part of it."""
-    assert expected.service is not None
-    if told.data == expected.data or (told.truncated and told.data <= expected.data):
-        return None
-    is_dropped = told.state is State.EMPTY and told.denied_by is None and expected.data
+def _about_service(resolver: Resolver, expected: Expected, reply: ProbeReply) -> Finding:
+    """Tell from a wrong reply about a service what the cluster DNS does to answers."""
+    zone, where = shown(expected.zone), str(resolver)
+    data = listed(sorted(expected.data))
+    is_dropped = reply.state is ProbeState.EMPTY and reply.denied_by is None and expected.data
     if is_dropped and all(map(_is_private, expected.data)):
-        return _dropped(resolver, expected)
-    if told.state is State.BOGUS:
-        return _bogus(resolver, expected.zone, told)
-    severity = Severity.WARNING if told.state is State.ANSWERED else Severity.ERROR
-    cached = f" (from a cache, for {told.ttl} s more at most)" if told.data else ""
+        return error(
+            Reason.ADDRESSES_DROPPED,
+            f"the forwarder drops private addresses: {expected.service} has none from the cluster "
+            f"DNS, and {data} from mcsdns (protection against DNS rebinding)",
+            where,
+            f"except the zone: dnsmasq rebind-domain-ok=/{zone}/ (`mcsdns stub dnsmasq`), Unbound "
+            f'private-domain: "{zone}" (`mcsdns stub unbound`)',
+        )
+    if reply.state is ProbeState.BOGUS:
+        return _bogus(resolver, zone, reply)
+    cached = f" (from a cache, for {reply.ttl} s more at most)" if reply.data else ""
     return Finding(
-        severity,
+        Severity.WARNING if reply.state is ProbeState.ANSWERED else Severity.ERROR,
         Reason.ANSWERS_DIFFER,
-        f"{expected.service} is {told} from the cluster DNS{cached}, and "
-        f"{listed(sorted(expected.data)) or 'not there'} from mcsdns",
-        str(resolver),
+        f"{expected.service} is {reply} from the cluster DNS{cached}, and {data or 'not there'} "
+        "from mcsdns",
+        where,
         "ask again when what is cached has ended, NodeLocal DNSCache has a cache of its own; if it "
         "stays so, the stub block points at another server or cluster",
     )
 
 
-def _dropped(resolver: Resolver, expected: Expected) -> Finding:
-    zone = shown(expected.zone)
-    return error(
-        Reason.ADDRESSES_DROPPED,
-        f"the forwarder drops private addresses: {expected.service} has none from the cluster DNS, "
-        f"and {listed(sorted(expected.data))} from mcsdns (protection against DNS rebinding)",
-        str(resolver),
-        f"except the zone: dnsmasq rebind-domain-ok=/{zone}/ (`mcsdns stub dnsmasq`), Unbound "
-        f'private-domain: "{zone}" (`mcsdns stub unbound`)',
-    )
-
-
-def _silent(resolver: Resolver, transport: Transport) -> Finding:
-    return error(
-        Reason.CLUSTER_DNS_SILENT,
-        f"the cluster DNS does not answer over {transport.upper()}",
-        str(resolver),
-        f"its Service needs port 53 for {transport.upper()}, and NetworkPolicies and firewalls "
-        "must let it pass",
-    )
-
-
-def _silent_at_all(resolver: Resolver) -> Finding:
-    return error(
-        Reason.CLUSTER_DNS_SILENT,
-        "the cluster DNS does not answer, neither over UDP nor over TCP",
-        str(resolver),
-        "see whether it is up (kubectl -n kube-system get pods -l k8s-app=kube-dns) and can be "
-        "reached from here, or give the right --cluster-dns ADDR:PORT",
-    )
-
-
 def _stub(resolver: Resolver) -> str:
     platform = "nodelocal" if resolver.is_node_local else "PLATFORM"
-    return f"`{_STUB.replace('PLATFORM', platform)}`"
+    return f"`mcsdns stub {platform} --ip <ClusterIP of the mcsdns Service>`"
 
 
 def _over(transports: Sequence[Transport]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from mcsdns.app import log
 from mcsdns.cli import main
-from mcsdns.diagnostics.check import dns_side
+from mcsdns.diagnostics.check import run as check_run
 from tests.apiserver.process import ALL_RULES, ApiServer
 from tests.forwarding.servers import Servers, running
 from tests.kube import ApiServers, apiserver, apiserver_data, apiservers
@@ -77,8 +77,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the host's /etc; it has no file yet."""
     folder = tmp_path / "etc"
     folder.mkdir()
-    monkeypatch.setattr(dns_side, "NSSWITCH", str(folder / "nsswitch.conf"))
-    monkeypatch.setattr(dns_side, "RESOLV_CONF", str(folder / "resolv.conf"))
+    monkeypatch.setattr(check_run, "NSSWITCH", str(folder / "nsswitch.conf"))
+    monkeypatch.setattr(check_run, "RESOLV_CONF", str(folder / "resolv.conf"))
     return folder
 
 

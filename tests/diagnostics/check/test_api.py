@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mcsdns.diagnostics.check.api import Api
-from mcsdns.diagnostics.check.versions import check_versions
+from mcsdns.diagnostics.check.api import Api, check_versions
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.diagnostics.check.nsswitch import check_nsswitch
-from mcsdns.diagnostics.check.resolvers import Resolver, of_resolv_conf
+from mcsdns.diagnostics.check.cluster_dns import Resolver, of_resolv_conf
+from mcsdns.diagnostics.check.run import check_nsswitch
 from mcsdns.dns import name as names
 from tests.diagnostics.check.conftest import Check
 from tests.waiting import free_port

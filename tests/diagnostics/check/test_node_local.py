@@ -1,7 +1,8 @@
 """What is said of a NodeLocal DNSCache, whose link-local address no test can have."""
 
-from mcsdns.diagnostics.check.resolvers import Resolver
-from mcsdns.diagnostics.check.stub_block import Expected, check_stub_block
+from mcsdns.diagnostics.check.cluster_dns import Resolver
+from mcsdns.diagnostics.check.server import Expected
+from mcsdns.diagnostics.check.stub_block import check_stub_block
 from mcsdns.dns import name as names
 from mcsdns.dns import write_query
 from mcsdns.dns.request import Received, Request, Transport

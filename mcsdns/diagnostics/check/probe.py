@@ -1,4 +1,4 @@
-"""What one server says to one question over one transport, as far as checks compare it."""
+"""Probes of a server: one question over one transport, and of the reply what checks compare."""
 
 import contextlib
 import enum
@@ -17,19 +17,19 @@ from mcsdns.errors import NoReplyError, ReplyError
 from mcsdns.zone.lookup import SCHEMA_VERSION
 
 LOOP_TEXT: Final = "forwarding loop"
-"""How what mcsdns says of a loop begins."""
+"""How the text of the Extended DNS Error for a loop begins."""
 _BOGUS: Final = range(5, 13)
 """DNSSEC Indeterminate to NSEC Missing (RFC 8914, 4.6 to 4.13)."""
 _CHECK_LABEL: Final = names.wire_label("mcsdns-check")
-_OF_ITS_OWN: Final = (
+_LOCAL_QUESTIONS: Final = (
     (names.wire_from_text("version.bind"), RRType.TXT, RRClass.CH),
     (names.wire_from_text("localhost"), RRType.A, RRClass.IN),
 )
-"""Some drop what is not of class IN, so there is a second one."""
+"""A server answers these by itself. Some drop what is not of class IN, so there is a second."""
 
 
-class State(enum.Enum):
-    """How a question went."""
+class ProbeState(enum.Enum):
+    """How a probe went."""
 
     ANSWERED = "answered"
     EMPTY = "empty"
@@ -47,7 +47,7 @@ class State(enum.Enum):
     SILENT = "silent"
 
 
-class Question(msgspec.Struct, frozen=True):
+class ProbeQuestion(msgspec.Struct, frozen=True):
     """A name in wire form and a type."""
 
     name: bytes
@@ -57,16 +57,16 @@ class Question(msgspec.Struct, frozen=True):
         return names.to_text(self.name)[:-1] + f" {RRType(self.qtype).name}"
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What was said.
+class ProbeReply(msgspec.Struct, frozen=True):
+    """The reply to a probe, or that there was none.
 
     Attributes:
         data: of the records of the type. ttl: the smallest of theirs.
         denied_by: the zone whose SOA came with it, None where there was none.
-        why: of silence, or what is odd.
+        why: what is odd about a reply that is no DNS message.
     """
 
-    state: State
+    state: ProbeState
     status: str = ""
     data: frozenset[str] = frozenset()
     ttl: int = 0
@@ -76,27 +76,30 @@ class Told(msgspec.Struct, frozen=True):
     why: str = ""
 
     def __str__(self) -> str:
-        if self.state is State.SILENT:
+        if self.state is ProbeState.SILENT:
             return "no answer"
-        if self.state is State.ANSWERED:
+        if self.state is ProbeState.ANSWERED:
             return ", ".join(sorted(self.data))
-        said = "no record of that type" if self.state is State.EMPTY else self.status or self.why
-        texts = [each.text or each.name for each in self.errors]
-        return said + (f" ({'; '.join(texts)})" if texts else "")
+        is_empty = self.state is ProbeState.EMPTY
+        text = "no record of that type" if is_empty else self.status or self.why
+        errors = "; ".join(each.text or each.name for each in self.errors)
+        return f"{text} ({errors})" if errors else text
 
 
-def ask(asker: NameServer, question: Question, transport: Transport, *, cd: bool = False) -> Told:
-    """Ask once; silence is an answer too."""
+def probe(
+    client: NameServer, question: ProbeQuestion, transport: Transport, *, cd: bool = False
+) -> ProbeReply:
+    """Send one question; silence is a result too."""
     request = Request(name=question.name, qtype=question.qtype, cd=cd)
     try:
-        reply = read_reply(asker.ask(request, transport).wire)
-    except NoReplyError as error:
-        return Told(State.SILENT, why=str(error).partition(";")[0])
+        reply = read_reply(client.ask(request, transport).wire)
+    except NoReplyError:
+        return ProbeReply(ProbeState.SILENT)
     except ReplyError as error:
-        return Told(State.ODD, why=str(error))
+        return ProbeReply(ProbeState.ODD, why=str(error))
     records = [each for each in reply.answer if each.rtype == question.qtype]
     soa = next((each.owner for each in reply.authority if each.rtype == RRType.SOA), None)
-    return Told(
+    return ProbeReply(
         _state(reply.status, reply.errors, records),
         reply.status,
         frozenset(" ".join(each.data) for each in records),
@@ -107,48 +110,49 @@ def ask(asker: NameServer, question: Question, transport: Transport, *, cd: bool
     )
 
 
-def is_alive(asker: NameServer, transport: Transport) -> bool:
-    """Say whether a server answers at all, about what it need ask nobody else for."""
-    for name, qtype, qclass in _OF_ITS_OWN:
+def is_alive(client: NameServer, transport: Transport) -> bool:
+    """Return whether a server answers at all, about names that it need ask no other server for."""
+    for name, qtype, qclass in _LOCAL_QUESTIONS:
         with contextlib.suppress(NoReplyError):
-            asker.ask(Request(name=name, qtype=qtype, qclass=qclass), transport)
+            client.ask(Request(name=name, qtype=qtype, qclass=qclass), transport)
             return True
     return False
 
 
-def version_of(zone: Name) -> Question:
+def version_of(zone: Name) -> ProbeQuestion:
     """Return the question that every zone of the MCS API answers (KEP-1645, dns-version)."""
-    return Question(names.wire_label("dns-version") + zone, RRType.TXT)
+    return ProbeQuestion(names.wire_label("dns-version") + zone, RRType.TXT)
 
 
 VERSION: Final = f'"{SCHEMA_VERSION[1:].decode()}"'
 
 
-def outside_question() -> Question:
-    """Return a name outside every zone that nobody else asks for, and no cache has."""
-    return Question(names.wire_label(os.urandom(8).hex()) + _CHECK_LABEL + names.ROOT, RRType.A)
+def outside_question() -> ProbeQuestion:
+    """Return a name outside every zone that no client asks for and no cache has."""
+    name = names.wire_label(os.urandom(8).hex()) + _CHECK_LABEL + names.ROOT
+    return ProbeQuestion(name, RRType.A)
 
 
-def _state(status: str, errors: Iterable[Ede], records: list[Record]) -> State:
+def _state(status: str, errors: Iterable[Ede], records: list[Record]) -> ProbeState:
     match status:
         case "NOERROR":
-            return State.ANSWERED if records else State.EMPTY
+            return ProbeState.ANSWERED if records else ProbeState.EMPTY
         case "NXDOMAIN":
-            return State.DENIED
+            return ProbeState.DENIED
         case "REFUSED":
-            return State.REFUSED
+            return ProbeState.REFUSED
         case "SERVFAIL":
             return _failed(errors)
         case _:
-            return State.ODD
+            return ProbeState.ODD
 
 
-def _failed(errors: Iterable[Ede]) -> State:
+def _failed(errors: Iterable[Ede]) -> ProbeState:
     for each in errors:
         if each.text.startswith(LOOP_TEXT):
-            return State.LOOPED
+            return ProbeState.LOOPED
         if each.code == EdeCode.NOT_READY:
-            return State.NOT_READY
+            return ProbeState.NOT_READY
         if each.code in _BOGUS:
-            return State.BOGUS
-    return State.FAILED
+            return ProbeState.BOGUS
+    return ProbeState.FAILED
