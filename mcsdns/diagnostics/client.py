@@ -5,14 +5,13 @@ are looked at here.
 """
 
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
-from mcsdns.dns import HEADER_BYTES
+from mcsdns.dns import HEADER_BYTES, ip
 from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.dns.types import DNS_PORT, QR
 from mcsdns.errors import ConfigError, NoReplyError
@@ -26,9 +25,6 @@ TRIES: Final = 3
 """How often a question is sent over UDP before the server counts as silent."""
 _RECEIVE_BYTES: Final = 0xFFFF
 _KEPT_BYTES: Final = 1 << 20
-_SERVER = re.compile(
-    r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<bare>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?"
-)
 _Address = tuple[str, int]
 
 
@@ -84,8 +80,7 @@ class RemoteServer:
         self._clock = clock
 
     def __str__(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self._port}"
+        return ip.with_port(self._host, self._port)
 
     def ask(self, request: Request, transport: Transport) -> Received:
         """Ask the server, a name's addresses in turn; see `NameServer`."""
@@ -199,11 +194,14 @@ def server_from_text(text: str) -> tuple[str, int]:
     """
     if text.count(":") > 1 and not text.startswith("["):
         return text, DNS_PORT
-    match = _SERVER.fullmatch(text)
-    port = int(match["port"] or DNS_PORT) if match else 0
-    if match is None or not 0 < port <= 0xFFFF:  # noqa: PLR2004
+    try:
+        host, port_text, _ = ip.split_port(text)
+    except ValueError:
+        host, port_text = "", None
+    port = DNS_PORT if port_text is None else ip.port_number(port_text)
+    if not (host and port):
         raise ConfigError(f"--server: {text!r} is not ADDR or ADDR:PORT, such as 127.0.0.1:1053")
-    return match["bracketed"] or match["bare"], port
+    return host, port
 
 
 def _is_reply(message: bytes, message_id: bytes) -> bool:

@@ -1,6 +1,13 @@
-"""IP addresses as packed octets, and the label that an address becomes (spec.md 1)."""
+"""IP addresses: as packed octets, as text, with a port, and as a label (spec.md 1)."""
 
 import ipaddress
+import re
+from typing import Final
+
+MAX_PORT: Final = 0xFFFF
+_HOST_AND_PORT: Final = re.compile(
+    r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<bare>[^\[\]]*?))(?::(?P<port>[^:\[\]]*))?"
+)
 
 
 def pack(text: str) -> bytes:
@@ -37,3 +44,30 @@ def to_label(packed: bytes) -> str:
     """Write an address as a host label: `172-0-0-2`, `fd00-6-0-1--0`."""
     label = to_text(packed).replace(".", "-").replace(":", "-")
     return label + "0" if label.endswith("-") else label
+
+
+def with_port(host: str, port: int) -> str:
+    """Write ADDR:PORT, an IPv6 address in brackets (RFC 5952, 6)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_port(text: str) -> tuple[str, str | None, bool]:
+    """Split `HOST:PORT`, `[HOST]:PORT` or `HOST`, at the last colon.
+
+    Returns the host without brackets, the port as it stands (None without a colon), and whether
+    there were brackets. Neither is checked.
+
+    Raises:
+        ValueError: there is another bracket.
+    """
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not ADDR or ADDR:PORT")
+    bracketed = match["bracketed"] is not None
+    return match["bracketed"] if bracketed else match["bare"], match["port"], bracketed
+
+
+def port_number(text: str) -> int | None:
+    """Read a port, 0 to 65535 in ASCII digits; None where the text is none."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 6  # noqa: PLR2004
+    return int(text) if is_number and int(text) <= MAX_PORT else None

@@ -15,6 +15,8 @@ Name = NewType("Name", bytes)
 """Absolute name in wire form, lower case: b"\\x03www\\x07example\\x00"."""
 
 ROOT = Name(b"\0")
+SVC = b"\x03svc"
+"""The label between the namespaces and the zone (KEP-1645 specification, 2.3)."""
 MAX_LABEL_BYTES = 63
 MAX_NAME_BYTES = 255
 
@@ -24,13 +26,18 @@ _UNESCAPED_DOT = re.compile(rb"\.|((?:\\[0-9]{3}|\\[^0-9]|[^.\\])+)|\\", re.DOTA
 
 
 def is_dns_label(text: str) -> bool:
-    """Say whether `text` is a lower-case DNS label as Kubernetes uses the word (RFC 1123)."""
+    """Return whether `text` is a lower-case DNS label as Kubernetes uses the word (RFC 1123)."""
     return _LABEL.fullmatch(text) is not None
 
 
 def wire_label(text: str) -> bytes:
     """Return one label in wire form, from text that is known to be ASCII and short enough."""
     return bytes((len(text),)) + text.encode("ascii")
+
+
+def service_name(service: bytes, zone: Name) -> Name:
+    """Return `<svc>.<ns>.svc.<zone>`; `service` is the first two labels in wire form."""
+    return Name(service + SVC + zone)
 
 
 def from_labels(labels: Iterable[bytes]) -> Name:
@@ -101,7 +108,7 @@ def labels_of(wire: bytes) -> tuple[bytes, ...]:
 
 
 def is_at_or_below(name: Name, zone: Name) -> bool:
-    """Say whether `name` is `zone` or stands below it."""
+    """Return whether `name` is `zone` or stands below it."""
     if not name.endswith(zone):
         return False
     at, start = 0, len(name) - len(zone)

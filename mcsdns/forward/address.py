@@ -8,17 +8,12 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import ip
+from mcsdns.dns.types import DNS_PORT
 from mcsdns.errors import ConfigError
 
-_DNS_PORT: Final = 53
 _TLS_PORT: Final = 853
-_MAX_PORT: Final = 65535
 _MAX_NAME: Final = 253
-_FORM: Final = re.compile(
-    r"(?:(?P<protocol>[a-zA-Z]*)://)?"
-    r"(?:\[(?P<bracketed>[^\[\]#]*)\](?::(?P<bracketed_port>[^:#]*))?|(?P<bare>[^\[\]#]*))"
-    r"(?P<hash>#(?P<name>.*))?"
-)
 _HOST_NAME: Final = re.compile(
     r"(?=.*[a-z])[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*"
 )
@@ -49,9 +44,8 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """As in settings, for logs and metrics: `10.0.0.1:53`, `tls://[::1]:853#dns.example`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         scheme = "" if self.protocol is Protocol.UDP else f"{self.protocol}://"
-        return f"{scheme}{host}:{self.port}{'#' if self.name else ''}{self.name}"
+        return f"{scheme}{ip.with_port(self.host, self.port)}{'#' if self.name else ''}{self.name}"
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -76,17 +70,26 @@ def parse(text: str) -> Address:
     Raises:
         ConfigError: it is written badly, or is no address; says what to write.
     """
-    form = _FORM.fullmatch(text.strip())
-    if form is None:
-        raise ConfigError(f"upstream {text!r}: this is no address; {_FORMS}")
-    protocol = _protocol(text, form["protocol"])
-    host, port = _host_and_port(text, form)
-    return Address(protocol, host, _port(text, port, protocol), _name(text, form, protocol))
+    rest, has_name, name = text.strip().partition("#")
+    scheme, has_scheme, place = rest.partition("://")
+    if not has_scheme:
+        place = rest
+    try:
+        host, port, brackets = ip.split_port(place)
+    except ValueError:
+        raise ConfigError(f"upstream {text!r}: this is no address; {_FORMS}") from None
+    if place.count(":") > 1 and not brackets:
+        host, port = place, None
+    protocol = _protocol(text, scheme) if has_scheme else Protocol.UDP
+    return Address(
+        protocol,
+        _ip(text, host, brackets=brackets),
+        _port(text, port, protocol),
+        _name(text, name, protocol) if has_name else "",
+    )
 
 
-def _protocol(text: str, protocol: str | None) -> Protocol:
-    if protocol is None:
-        return Protocol.UDP
+def _protocol(text: str, protocol: str) -> Protocol:
     try:
         return Protocol(protocol.lower())
     except ValueError:
@@ -94,17 +97,6 @@ def _protocol(text: str, protocol: str | None) -> Protocol:
         raise ConfigError(
             f"upstream {text!r}: {protocol}:// is not spoken here; {known} are"
         ) from None
-
-
-def _host_and_port(text: str, form: re.Match[str]) -> tuple[str, str | None]:
-    """Return the address and what stands as port; several colons are an IPv6 address."""
-    if (bracketed := form["bracketed"]) is not None:
-        return _ip(text, bracketed, brackets=True), form["bracketed_port"]
-    bare = form["bare"]
-    if bare.count(":") != 1:
-        return _ip(text, bare), None
-    host, _, port = bare.partition(":")
-    return _ip(text, host), port
 
 
 def _ip(text: str, host: str, *, brackets: bool = False) -> str:
@@ -131,23 +123,22 @@ def _why_no_ip(text: str, host: str) -> str:
 
 def _port(text: str, port: str | None, protocol: Protocol) -> int:
     if port is None:
-        return _TLS_PORT if protocol is Protocol.TLS else _DNS_PORT
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _MAX_PORT):
-        raise ConfigError(f"upstream {text!r}: {port!r} is no port; 1 to {_MAX_PORT} are")
-    return int(port)
+        return _TLS_PORT if protocol is Protocol.TLS else DNS_PORT
+    number = ip.port_number(port)
+    if not number:
+        raise ConfigError(f"upstream {text!r}: {port!r} is no port; 1 to {ip.MAX_PORT} are")
+    return number
 
 
-def _name(text: str, form: re.Match[str], protocol: Protocol) -> str:
-    if form["hash"] is None:
-        return ""
+def _name(text: str, given: str, protocol: Protocol) -> str:
     if protocol is not Protocol.TLS:
         raise ConfigError(
             f"upstream {text!r}: only TLS servers have a name; write tls://, or leave out #"
         )
-    name = form["name"].lower().removesuffix(".")
+    name = given.lower().removesuffix(".")
     if len(name) > _MAX_NAME or not _HOST_NAME.fullmatch(name):
         raise ConfigError(
-            f"upstream {text!r}: behind # stands {form['name']!r}, which is no host name; "
+            f"upstream {text!r}: behind # stands {given!r}, which is no host name; "
             "write the name that the server's certificate is for"
         )
     return name

@@ -43,3 +43,37 @@ def test_packing_agrees_with_the_standard_library(
 ) -> None:
     assert ip.pack(str(address)) == address.packed
     assert ip.pack(ip.to_text(address.packed)) == address.packed
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("10.0.0.1:53", ("10.0.0.1", "53", False)),
+        ("[::1]:53", ("::1", "53", True)),
+        ("[::1]", ("::1", None, True)),
+        ("dns.example", ("dns.example", None, False)),
+        ("::1:53", ("::1", "53", False)),
+        ("host:", ("host", "", False)),
+        (":53", ("", "53", False)),
+        ("", ("", None, False)),
+    ],
+)
+def test_port_is_split_off(text: str, parts: tuple[str, str | None, bool]) -> None:
+    assert ip.split_port(text) == parts
+
+
+@pytest.mark.parametrize("text", ["[::1", "::1]", "[[::1]]:53", "[::1]53", "a[b]:53"])
+def test_stray_brackets_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not ADDR or ADDR:PORT"):
+        ip.split_port(text)
+
+
+def test_port_is_a_number_of_16_bits() -> None:
+    assert [ip.port_number(text) for text in ("0", "53", "65535")] == [0, 53, 65535]
+    texts = ("", "65536", "+1", "1_0", "\u0661", "-1", " 1")
+    assert [ip.port_number(text) for text in texts] == [None] * len(texts)
+
+
+def test_ipv6_address_with_a_port_has_brackets() -> None:
+    assert ip.with_port("10.0.0.1", 53) == "10.0.0.1:53"
+    assert ip.with_port("::1", 53) == "[::1]:53"

@@ -84,3 +84,9 @@ def test_below_means_whole_labels(name: str, zone: str, below: bool) -> None:
 )
 def test_dns_label(text: str, valid: bool) -> None:
     assert names.is_dns_label(text) is valid
+
+
+def test_name_of_a_service() -> None:
+    zone = names.from_text("clusterset.local")
+    service = names.service_name(b"\x03web\x04shop", zone)
+    assert names.to_text(service) == "web.shop.svc.clusterset.local."
