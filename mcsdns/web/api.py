@@ -22,22 +22,23 @@ from mcsdns.web.status import Operator, Status, Upstreams, status_of, upstreams_
 _EXPLAIN_SHARE: Final = 0.05
 _EXPLAIN_PAUSE_S: Final = 0.1
 
-SAMPLER: Final = web.AppKey("sampler", Sampler)
-
 
 class AdminApi:
-    """Answers requests about one running server; the status page shows the same values."""
+    """Answers requests about one running server; the status page shows the same values.
+
+    Attributes:
+        sampler: its rates.
+    """
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
-        self._sampler = Sampler(operator)
+        self.sampler = Sampler(operator)
         self._to_explain = Gate(_EXPLAIN_SHARE, _EXPLAIN_PAUSE_S)
         self._to_list = Gate()
 
     def add_routes(self, app: web.Application) -> None:
         """Serve everything below `/api/` from an application."""
-        app[SAMPLER] = self._sampler
-        app.cleanup_ctx.append(self._sampler.running)
+        app.cleanup_ctx.append(self.sampler.running)
         for name, answer in (
             ("explain", self._explain),
             ("services", self._services),
@@ -67,15 +68,15 @@ class AdminApi:
 
     def status(self) -> Status:
         """Return how the server is; its counters may be a second old."""
-        return status_of(self._operator, self._sampler.latest)
+        return status_of(self._operator, self.sampler.latest)
 
     def upstreams(self) -> Upstreams:
         """Return how names outside the zones are answered."""
-        return upstreams_of(self._operator, self._sampler.latest)
+        return upstreams_of(self._operator, self.sampler.latest)
 
     def rates(self) -> Rates:
         """Return the answers per second of the last minutes."""
-        return self._sampler.ring.rates()
+        return self.sampler.ring.rates()
 
     async def _explain(self, request: web.Request) -> object:
         return await self.explain(params.read_question(params.of(request, "name", "type")))

@@ -1,4 +1,4 @@
-"""Answers per second of the last minutes, for the plot: a sample of the counters each second."""
+"""Answers per second of the last minutes, for the plot: the counters are sampled each second."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from mcsdns.web.status import Operator
 SECONDS: Final = 300
 _EVERY_S: Final = 1.0
 _KINDS_OVER: Final = 10
-"""Seconds that the rates by kind are an average of."""
+"""Seconds over which the rates by kind are averaged."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -38,12 +38,12 @@ class Rates(msgspec.Struct, frozen=True):
 
     @property
     def now(self) -> float:
-        """The last one."""
+        """The latest one."""
         return self.answers[-1] if self.answers else 0.0
 
     @property
     def peak(self) -> float:
-        """The most there were in a second."""
+        """The highest one."""
         return max(self.answers, default=0.0)
 
 
@@ -57,19 +57,19 @@ class Ring:
         self._until_s = 0.0
 
     def add(self, counts: Iterable[ReplyCount], now_s: float, wall_s: float) -> None:
-        """Take the counters as they are at `now_s`, a monotonic time."""
+        """Add a sample of the counters, taken at `now_s` (monotonic) and `wall_s` (Unix time)."""
         totals: Counter[str] = Counter()
         for each in counts:
             totals[each.kind.value] += each.number
         if self._totals:
             before_s, before = self._totals[-1]
-            gained = totals.total() - before.total()  # less than none: counters began anew
+            gained = totals.total() - before.total()  # negative where the counters began anew
             self._answers.append(max(0.0, gained / max(now_s - before_s, 1e-3)))
         self._totals.append((now_s, totals))
         self._until_s = wall_s
 
     def rates(self) -> Rates:
-        """Return what is known."""
+        """Return the rates that the samples give."""
         return Rates(_EVERY_S, self._size, self._until_s, tuple(self._answers), self._by_kind())
 
     def _by_kind(self) -> dict[str, float]:
@@ -85,14 +85,14 @@ class Ring:
 
 
 class Sampler:
-    """Looks at a server's counters once a second while the web application runs.
+    """Samples a server's counters once a second while the web application runs.
 
     Attributes:
-        ring: what was seen. latest: the statistics at the last look.
+        ring: the samples.
     """
 
     def __init__(self, operator: Operator, clock: Callable[[], float] = time.monotonic) -> None:
-        """Look for the first time when somebody asks, or the application starts."""
+        """Take the server; the first sample is taken on demand, or once the application runs."""
         self.ring = Ring()
         self._operator = operator
         self._clock = clock
@@ -100,17 +100,17 @@ class Sampler:
 
     @property
     def latest(self) -> Snapshot:
-        """The statistics at the last look."""
-        return self._latest or self.look()
+        """The statistics at the last sample."""
+        return self._latest or self.sample()
 
-    def look(self) -> Snapshot:
+    def sample(self) -> Snapshot:
         """Take a sample."""
         self._latest = self._operator.snapshot()
         self.ring.add(self._latest.all_replies(), self._clock(), time.time())
         return self._latest
 
     async def running(self, _: web.Application) -> AsyncIterator[None]:
-        """Look for as long as the application runs (a `cleanup_ctx`)."""
+        """Sample for as long as the application runs (a `cleanup_ctx`)."""
         task = asyncio.create_task(self._run(), name="samples for the status page")
         yield
         task.cancel()
@@ -121,6 +121,6 @@ class Sampler:
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
-            self.look()
+            self.sample()
             due_s = max(due_s + _EVERY_S, loop.time())
             await asyncio.sleep(due_s - loop.time())

@@ -1,7 +1,8 @@
-"""What stands between the status page and other people's pages in the same browser.
+"""What stands between the status page and other sites' pages in the same browser.
 
-A page elsewhere may have a name of its own point to this address (DNS rebinding) and then read
-what we serve as its own; and it may ask, unread, for what costs us much. Both end here.
+Such a page may let a name of its own resolve to this address (DNS rebinding) and then read what is
+served here as its own: the Host header is checked. And without reading the answers, it may request
+what is costly: requests that a browser labels as another site's are refused.
 """
 
 from typing import Final
@@ -24,7 +25,7 @@ _POLICY: Final = "; ".join(
         "require-trusted-types-for 'script'",
     )
 )
-"""No policy makes trusted types, so the browser itself refuses what `innerHTML` would do."""
+"""page.js makes no trusted types, so the browser itself refuses what `innerHTML` would insert."""
 HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -41,8 +42,8 @@ def protect(app: web.Application) -> None:
     app.on_response_prepare.append(_add_headers)
 
 
-def is_own_host(host: str, configured: str = "") -> bool:
-    """Return whether a Host header names this server: an address, `localhost`, or `configured`.
+def is_own_host(host: str) -> bool:
+    """Return whether a Host header names this server: an IP address, or `localhost`.
 
     No name service decides where these lead.
     """
@@ -53,14 +54,10 @@ def is_own_host(host: str, configured: str = "") -> bool:
             return False
     else:
         name = name.partition(":")[0]
-    return name in {"localhost", configured.lower() or "localhost"} or _is_address(name)
-
-
-def _is_address(text: str) -> bool:
     try:
-        ip.pack(text)
+        ip.pack(name)
     except ValueError:
-        return False
+        return name == "localhost"
     return True
 
 

@@ -17,7 +17,6 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.base import SourceState
 from mcsdns.stats import ReplyCount, ReplyKind
-from mcsdns.web import api
 from mcsdns.web.html import page
 
 
@@ -179,8 +178,8 @@ class Served:
         asyncio.run_coroutine_threadsafe(changed(), self._loop).result(20)
 
     async def _start(self) -> None:
-        app = application(self.operator)
-        self.sampler = app[api.SAMPLER]
+        app = web.Application()
+        self.sampler = page.add_routes(app, self.operator).sampler
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)

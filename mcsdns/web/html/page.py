@@ -32,7 +32,7 @@ _STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.sv
 _PACKAGE: Final = "mcsdns.web.html"
 
 
-def add_routes(app: web.Application, operator: Operator) -> None:
+def add_routes(app: web.Application, operator: Operator) -> AdminApi:
     """Serve the status page and its API from an application, and guard all that it serves."""
     security.protect(app)
     api = AdminApi(operator)
@@ -42,6 +42,7 @@ def add_routes(app: web.Application, operator: Operator) -> None:
     for name, content_type in _STATIC.items():
         body = (folder / name).read_bytes()
         app.router.add_get(f"/static/{name}", partial(_serve, body, content_type))
+    return api
 
 
 async def _serve(body: bytes, content_type: str, _: web.Request) -> web.StreamResponse:
