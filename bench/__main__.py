@@ -11,6 +11,7 @@ from pathlib import Path
 from bench import measure, report
 from bench.api import Api, measure_api
 from bench.api_budgets import judge_api
+from bench.before import BEFORE, add_before
 from bench.budgets import Samples, judge
 from bench.flat import check_flat
 from bench.forward import Forward, measure_forward
@@ -64,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> report.Report:
     chosen = choose(options.only)
     settings = _settings(options)
+    if options.before:
+        add_before(options.before)
+        options.servers.append(BEFORE)
     found = _found(options.servers)
     peers = [name for name in found if name in PEERS]
     cores = measure.choose_cores()
@@ -153,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     names = list(ALL_PEERS)
     usual = [name for name in names if name != UNCOUNTED]
     option("--servers", nargs="+", choices=names, default=usual, help="whom to measure")
+    option("--before", metavar="PYTHON", help="an earlier mcsdns beside it: its interpreter")
     option("--json", type=Path, default=Path("build/bench.json"), help="where the JSON goes")
     option("--strict", action="store_true", help="exit with 1 when a budget is missed")
     option("--list", action="store_true", help="show all scenarios and exit")

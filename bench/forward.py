@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench import measure
+from bench.before import BEFORE
 from bench.forward_costs import Latency, Memory, time_latency, weigh
 from bench.forward_peers import CACHED, FLAG, UNCACHED
 from bench.load import Load
@@ -104,7 +105,7 @@ def measure_forward(
                 _measure_answered(forward, chosen, peers, cached, uncached, upstream)
     if SILENT in chosen:
         runner = Runner(settings, cores, files, CACHED)
-        zoned = [name for name in peers if name in {OURS, COREDNS}]
+        zoned = [name for name in peers if name in {OURS, BEFORE, COREDNS}]
         forward.silence = interleaved(
             runner, zoned, SILENT, lambda peer, n: measure_silence(runner, peer, world, n)
         )
