@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mcsdns import config
+from mcsdns.config import Effect
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\
-| key | flag | default | what it sets |
-| --- | --- | --- | --- |
+| key | flag | default | what it sets | a change is | also of |
+| --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -20,7 +21,7 @@ def page() -> str:
     return f"{before}{HEAD}{table}\n{rest}"
 
 
-def rows() -> Iterator[tuple[str, str, str, str]]:
+def rows() -> Iterator[tuple[str, ...]]:
     """Iterate over the cells of the table."""
     for field in config.fields():
         usage = f"{field.flag} {field.placeholder}{' ...' if field.repeats else ''}".strip()
@@ -31,6 +32,8 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
             f"`{usage}`",
             default.removesuffix(")") or field.default_text,
             text.replace("<", "&lt;").replace(">", "&gt;"),
+            "live" if field.effect is not Effect.RESTART else "for a restart",
+            ", ".join(f"`{each}`" for each in sorted(field.commands)),
         )
 
 

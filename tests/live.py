@@ -54,9 +54,9 @@ class Starter:
         server = serve.Server(settings)
         self._servers.append(server)
         await server.start()
-        source = ManifestSource(settings.manifests, server.feed, profile=settings.slices)
+        source = ManifestSource(settings.manifests, server.updates, profile=settings.slices)
         await source.load()
-        await server.feed.synced.wait()
+        await server.updates.synced.wait()
         return server.addresses[0]
 
     async def close(self) -> None:

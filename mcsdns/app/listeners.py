@@ -1,12 +1,13 @@
 """Binds the sockets to listen on, and says why one cannot be had."""
 
+import contextlib
 import errno
 import logging
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,9 +16,6 @@ from mcsdns.errors import ConfigError
 from mcsdns.server import tcp, udp
 from mcsdns.server.handler import Handler
 
-if TYPE_CHECKING:
-    from mcsdns.server.query_log import QueryLog
-
 logger = logging.getLogger(__name__)
 
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -25,15 +23,12 @@ _SPARE_FILES: Final = 64
 """File descriptors kept free for everything but TCP connections."""
 
 
-Address: TypeAlias = tuple[str, int]
-Responders: TypeAlias = tuple[Handler, Handler]
-"""Who answers over UDP, and who over TCP."""
 T = TypeVar("T")
 
 
 def bind_each(
-    flag: str, addresses: Sequence[Address], bind: Callable[[str, int], T], *, is_last: bool
-) -> Iterator[tuple[Address, T]]:
+    flag: str, addresses: Sequence[tuple[str, int]], bind: Callable[[str, int], T], *, is_last: bool
+) -> Iterator[T]:
     """Bind one address after the other.
 
     `::` is passed over where IPv6 is off, unless `is_last`: there is no other address.
@@ -49,7 +44,7 @@ def bind_each(
                 logger.info("IPv6 is off here, [::]:%d is passed over", port)
                 continue
             raise ConfigError(_why_not_bound(flag, host, port, error)) from None
-        yield (host, port), bound
+        yield bound
 
 
 def text_of(host: str, port: int) -> str:
@@ -92,15 +87,18 @@ class Listener:
     def __init__(
         self,
         sockets: tuple[socket.socket, socket.socket],
-        responders: Responders,
-        settings: tcp.TcpSettings,
+        handlers: tuple[Handler, Handler],
+        limits: tcp.TcpSettings,
     ) -> None:
-        """Take two bound sockets; nothing is read before `start`."""
+        """Take two bound sockets, and what handles requests over UDP and over TCP.
+
+        Nothing is read before `start`.
+        """
         host, port = sockets[0].getsockname()[:2]
         self.address = text_of(host, port)
-        over_udp, over_tcp = responders
+        over_udp, over_tcp = handlers
         self.udp = udp.UdpListener(sockets[0], over_udp, wildcard=udp.is_wildcard(host))
-        self.tcp = tcp.TcpListener(sockets[1], over_tcp, settings, time.monotonic)
+        self.tcp = tcp.TcpListener(sockets[1], over_tcp, limits, time.monotonic)
 
     async def start(self) -> None:
         """Begin to answer."""
@@ -113,94 +111,45 @@ class Listener:
         self.tcp.close()
 
 
-class Listening:
-    """All addresses that are listened on, by what the settings call them."""
+def bind_dns(settings: Settings, handlers: tuple[Handler, Handler]) -> list[Listener]:
+    """Bind every address that the settings name.
 
-    def __init__(self, settings: Settings, responders: Responders) -> None:
-        """Bind them.
+    Raises:
+        ConfigError: an address cannot be bound; says why and what to do. None of them is then.
+    """
+    addresses = settings.listen_addresses()
+    with contextlib.ExitStack() as undo:
+        listeners: list[Listener] = []
+        is_last = len(addresses) == 1
+        for sockets in bind_each("--listen", addresses, _bind_pair, is_last=is_last):
+            listeners.append(Listener(sockets, handlers, settings.tcp_settings()))
+            undo.callback(listeners[-1].close)
+        undo.pop_all()
+    return listeners
 
-        Raises:
-            ConfigError: an address cannot be bound; says why and what to do.
-        """
-        self._gone_udp: list[udp.Statistics] = []
-        self._gone_tcp: list[tcp.Statistics] = []
-        self._listeners: dict[Address, Listener] = {}
-        self._listeners = self.bind(settings, responders)
 
-    def bind(self, settings: Settings, responders: Responders) -> dict[Address, Listener]:
-        """Bind what the settings add, and return these listeners with those that stay.
+def bind_web(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Bind the addresses of the status page and of the probes.
 
-        Raises:
-            ConfigError: an address cannot be bound; none of the new ones is then.
-        """
-        wanted = settings.listen_addresses()
-        known = {each: self._listeners[each] for each in wanted if each in self._listeners}
-        limits = within_file_limit(settings.tcp_settings())
-        added: dict[Address, Listener] = {}
+    The page does without its own where the settings do not name it.
+
+    Raises:
+        ConfigError: an address that the settings name cannot be bound; none of them is then.
+    """
+    admin, addresses = settings.admin_address(), settings.probe_addresses()
+    page: list[socket.socket] = []
+    with contextlib.ExitStack() as undo:
         try:
-            missing = [each for each in wanted if each not in known]
-            is_last = len(wanted) == 1
-            for address, sockets in bind_each("--listen", missing, _bind_pair, is_last=is_last):
-                added[address] = Listener(sockets, responders, limits)
-        except ConfigError:
-            for listener in added.values():
-                listener.close()
-            raise
-        both = known | added
-        return {each: both[each] for each in wanted if each in both}
-
-    def new_among(self, listeners: Mapping[Address, Listener]) -> list[Listener]:
-        """Return those that are not listened on so far."""
-        return [each for address, each in listeners.items() if address not in self._listeners]
-
-    def adopt(
-        self, listeners: dict[Address, Listener], responders: Responders, settings: tcp.TcpSettings
-    ) -> list[Listener]:
-        """Answer on these from now on, in this way; return those that are to be closed."""
-        gone = [each for address, each in self._listeners.items() if address not in listeners]
-        self._listeners = listeners
-        for each in gone:
-            self._gone_udp.append(each.udp.statistics())
-            self._gone_tcp.append(msgspec.structs.replace(each.tcp.statistics(), open=0))
-        limits = within_file_limit(settings)
-        for each in [*listeners.values(), *gone]:
-            each.udp.handler, each.tcp.handler = responders
-            each.tcp.settings = limits
-        return gone
-
-    async def start(self) -> None:
-        """Begin to answer."""
-        for listener in self._listeners.values():
-            await listener.start()
-
-    def close(self) -> None:
-        """Answer what has arrived and close all sockets."""
-        for listener in self._listeners.values():
-            listener.close()
-
-    def observe(self, query_log: "QueryLog | None", *, is_counting: bool) -> None:
-        """Note some of the requests, or none, and count them, or not."""
-        for each in self._listeners.values():
-            each.udp.query_log = each.tcp.query_log = query_log
-            each.udp.is_counting = each.tcp.is_counting = is_counting
-
-    def statistics(self) -> tuple[list[udp.Statistics], list[tcp.Statistics]]:
-        """Return the counters of all sockets, with those that are gone: sums never fall."""
-        listeners = self._listeners.values()
-        return (
-            [*self._gone_udp, *(each.udp.statistics() for each in listeners)],
-            [*self._gone_tcp, *(each.tcp.statistics() for each in listeners)],
-        )
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where we listen, for people."""
-        return [each.address for each in self._listeners.values()]
-
-    @property
-    def listeners(self) -> Sequence[Listener]:
-        """Those that answer."""
-        return list(self._listeners.values())
+            found = bind_each("--admin", [admin] if admin else [], tcp.bind, is_last=True)
+            page = [undo.enter_context(sock) for sock in found]
+        except ConfigError as error:
+            if settings.admin:
+                raise
+            logger.warning("there is no status page: %s", error)
+        found = bind_each("--probes", addresses, tcp.bind, is_last=len(addresses) == 1)
+        probes = [undo.enter_context(sock) for sock in found]
+        undo.pop_all()
+    return page, probes
 
 
 def within_file_limit(settings: tcp.TcpSettings) -> tcp.TcpSettings:

@@ -1,9 +1,18 @@
-"""A running server: what stays while settings change, and what its operator may ask of it.
+"""The server within its process: its sockets, the state that answers come from, and its readiness.
 
-Sockets stay; what answers on them comes from one generation and one forwarder, which `succession`
-exchanges in one turn of the event loop.
+What never changes while it runs: the sockets, the source of objects, the zones, the packet caches,
+and every counter. What a reload may exchange (`reload`): the settings, the forwarder, and the
+records that the zone makes of its own settings.
+
+Readiness. `is_ready` turns true once: when the sockets are open and everything is read or a
+snapshot is served, or at once where the settings want it so (`--ready-when serving`, and with an
+upstream). From then on it stays true, whatever becomes of the source or of the settings: a lost API
+server, a missing CRD, held deletions and stale data concern all replicas alike, and a Service
+without any endpoint is worse than answers that are old. They are in `reasons`, for people. Only
+`leave`, at the end of the process, makes it false again, and that is for good.
 """
 
+import importlib
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
@@ -12,25 +21,28 @@ import anyio
 import anyio.abc
 import msgspec
 
-from mcsdns.app import upstreams as forwarding
-from mcsdns.app.generation import ServerState
-from mcsdns.app.listeners import Listening
+from mcsdns.app import listeners, upstreams
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
 from mcsdns.forward.told import WaitStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
+from mcsdns.objects.events import Init, InitDone
+from mcsdns.objects.model import Kind
 from mcsdns.server import tcp, udp
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.zone_state import UpdateQueue, ZoneState
-from mcsdns.sources.base import SourceState
+from mcsdns.sources.base import Source, SourceState
 from mcsdns.sources.kubernetes.source import KubernetesSource
+from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import TRANSPORTS, ReplyCounters
 from mcsdns.web.sites import Sites
 
 T = TypeVar("T")
 
-IN_FLIGHT_S: Final = 2.0
+_DRAIN_S: Final = 2.0
 """Longest that a forwarded question takes, and a little."""
 
 
@@ -41,136 +53,235 @@ class Statistics(msgspec.Struct, frozen=True):
     tcp: list[tcp.Statistics]
 
 
-class Answering(msgspec.Struct, frozen=True):
-    """All that answers depend on."""
+def preload(settings: Settings) -> None:
+    """Import what the settings' source needs: 0.2 s for an API server's.
 
-    settings: Settings
-    generation: ServerState
-    forwarding: Forwarding | None
+    Raises:
+        ConfigError: there is no source, or more than one.
+    """
+    if settings.access() is not None:
+        importlib.import_module("mcsdns.sources.kubernetes.api")
+
+
+class NoSource:
+    """Nothing is served but what upstreams say: the zone is empty, and synced from the start."""
+
+    name = "no source"
+    is_guarded = False
+
+    def __init__(self, feed: UpdateQueue) -> None:
+        """Take the queue of a zone that stays empty."""
+        self._feed = feed
+
+    async def run(self) -> None:
+        """Send an empty list of each kind, and wait until cancelled."""
+        for kind in Kind:
+            self._feed.apply(Init(kind))
+            self._feed.apply(InitDone(kind))
+        await anyio.sleep_forever()
+
+    async def rescan(self) -> None:
+        """Do nothing."""
+
+    def take_over(self) -> None:
+        """Do nothing."""
+
+    def step_down(self) -> None:
+        """Do nothing."""
+
+    def release(self) -> None:
+        """Do nothing: it is in no circle."""
+
+    def problems(self) -> tuple[Located, ...]:
+        """Return nothing."""
+        return ()
+
+    def states(self) -> list[SourceState]:
+        """Return the one state there is."""
+        return [SourceState(name=self.name, kind="none", synced=True, connected=True)]
 
 
 class Server:
     """Sockets, what answers on them, and how all of it does (`web.status.Operator`).
 
     Attributes:
-        settings: in force. generation, forwarding: what answers come from.
+        settings: in force.
         started_s: Unix time.
-        reloads: how often settings were read again. refusal: why the last ones are not in force.
-        listening, sites, responders: the sockets for DNS and for HTTP, and what answers DNS.
-        tallies: replies to UDP and to TCP, counted through all changes.
+        world, updates: what answers come from, and the one way to change it.
+        source: where the objects come from.
+        forwarding: the way to the upstreams; None where the settings name none.
+        handlers: what answers over UDP and over TCP.
+        reloads: how often settings were read again.
+        reload_problem: why what was read last is not in force, or not all of it, for people.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Bind every address for DNS; nothing is answered before `start`.
+        """Bind every address for DNS; nothing is read or answered before `start`.
 
         Raises:
-            ConfigError: an address cannot be bound; says why and what to do.
+            ConfigError: an address cannot be bound, there is no source, or it is not described
+                well; says why and what to do.
         """
         self.settings = settings
         self.started_s = time.time()
-        self.tallies = [ReplyCounters(transport) for transport in TRANSPORTS]
-        self.generation = ServerState(settings)
-        self.told = WaitStatistics()
-        self.forwarding = forwarding.make(settings, self.tallies, self.told)
         self.reloads = Reloads()
-        self.refusal = ""
-        self.responders = self.generation.responders(self.forwarding, self.tallies)
-        self.listening = Listening(settings, self.responders)
-        self.sites: Sites | None = None
+        self.reload_problem = ""
+        self.world = ZoneState(settings.zone_settings(), settings.namespace)
+        self._caches = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
+        self.updates = UpdateQueue(self.world, self._caches)
+        self.source = self._make_source()
+        self.world.find_problems = self.source.problems
+        self.counters = [ReplyCounters(transport) for transport in TRANSPORTS]
+        self._waits = WaitStatistics()
+        self.forwarding = self.make_forwarding(settings)
+        self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
+        self._listeners = listeners.bind_dns(settings, self.handlers)
+        self._sites: Sites | None = None
+        self._group: anyio.abc.TaskGroup | None = None
         self._is_open = self._is_closed = self._was_ready = False
         self._stopping = ""
 
+    def _make_source(self) -> Source:
+        settings, access = self.settings, self.settings.access()
+        if settings.is_sourceless:
+            return NoSource(self.updates)
+        if access is None:
+            return ManifestSource(
+                settings.manifests,
+                self.updates,
+                max_bytes=settings.manifest_max_bytes,
+                profile=settings.slices,
+            )
+        from mcsdns.sources.kubernetes.api import ApiServer  # noqa: PLC0415 - see `preload`
+
+        followed = settings.kubernetes_settings()
+        return KubernetesSource(ApiServer(access, followed.watches), self.updates, followed)
+
+    def _make_handler(self, *, tcp: bool) -> Handler:
+        return Handler(
+            self.world.answerer,
+            self._caches[tcp],
+            tcp=tcp,
+            clock=time.monotonic,
+            forward_handler=self.forwarding.relay(tcp=tcp) if self.forwarding else None,
+            counters=self.counters[tcp],
+        )
+
     # Its life
 
-    async def start(self) -> None:
-        """Begin to answer; what is served is for `follow` or for the caller to fill."""
-        self.observe()
-        await self.listening.start()
+    def follow(self, group: anyio.abc.TaskGroup) -> None:
+        """Have tasks of a group read the objects, and keep them and the upstreams right."""
+        self._group = group
+        self.source.take_over()
+        group.start_soon(self.source.run)
         if self.forwarding:
-            self.forwarding.start(self.own_addresses)
+            group.start_soon(self.forwarding.run)
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self.apply_to_sockets()
+        for listener in self._listeners:
+            await listener.start()
+        if self.forwarding:
+            self.forwarding.start(self._own_addresses())
         self._is_open = True
 
-    def observe(self) -> None:
-        """Log as many of the requests as the settings say, and count them if they say so."""
-        query_log = None
-        if self.settings.query_log:
-            from mcsdns.server.query_log import QueryLog  # noqa: PLC0415 - few want it
-
-            query_log = QueryLog(self.settings.query_log)
-        is_counting = self.settings.request_metrics is Switch.ON
-        self.listening.observe(query_log, is_counting=is_counting)
-
-    def bind_sites(self) -> None:
-        """Bind the addresses of the page and the probes, which `show` serves.
+    def bind_web(self) -> None:
+        """Bind the addresses of the status page and of the probes, which `start_web` serves.
 
         Raises:
             ConfigError: one that the settings name cannot be bound.
         """
-        self.sites = Sites(self.settings)
+        self._sites = Sites(*listeners.bind_web(self.settings))
 
-    async def show(self) -> None:
-        """Serve the page and the probes."""
-        if self.sites:
-            await self.sites.start(self)
-
-    def follow(self, group: anyio.abc.TaskGroup) -> None:
-        """Let tasks of a group fill the world and keep everything right.
-
-        Raises:
-            ConfigError: there is no source, or it is not described well.
-        """
-        self.generation.origin.take_over()
-        group.start_soon(self.fill, self.generation)
-        if self.forwarding:
-            group.start_soon(self.forwarding.run)
-
-    async def rescan(self) -> None:
-        """Look for changes of the objects now."""
-        await self.generation.origin.rescan()
+    async def start_web(self) -> None:
+        """Serve the status page and the probes."""
+        if self._sites:
+            await self._sites.start(self)
 
     def leave(self, why: str) -> None:
         """Be not ready any more, for good; answers go on."""
         self._stopping = why
 
     async def drained(self) -> None:
-        """Wait until no question is in flight, but not for long."""
+        """Wait until no question waits for an upstream, but not for long."""
         if self.forwarding:
-            with anyio.move_on_after(IN_FLIGHT_S):
+            with anyio.move_on_after(_DRAIN_S):
                 await self.forwarding.drained()
 
     def close(self) -> None:
         """Answer what has arrived and close all sockets for DNS; once is enough."""
         if not self._is_closed:
             self._is_closed = True
-            self.listening.close()
+            for listener in self._listeners:
+                listener.close()
             if self.forwarding:
                 self.forwarding.close()
 
-    async def close_sites(self) -> None:
-        """Close the sockets of the page and the probes."""
-        if self.sites:
-            await self.sites.close()
+    async def close_web(self) -> None:
+        """Let HTTP requests in flight end, and close the sockets of the page and the probes."""
+        if self._sites:
+            await self._sites.close()
+
+    # What a reload exchanges
+
+    def apply_to_sockets(self) -> None:
+        """Limit connections, log requests and count them as the settings in force want it."""
+        limits = listeners.within_file_limit(self.settings.tcp_settings())
+        query_log = None
+        if self.settings.query_log:
+            from mcsdns.server.query_log import QueryLog  # noqa: PLC0415 - few want it
+
+            query_log = QueryLog(self.settings.query_log)
+        is_counting = self.settings.request_metrics is Switch.ON
+        for each in self._listeners:
+            each.udp.query_log = each.tcp.query_log = query_log
+            each.udp.is_counting = each.tcp.is_counting = is_counting
+            each.tcp.settings = limits
+
+    def make_forwarding(self, settings: Settings) -> Forwarding | None:
+        """Make what forwards by other settings; None where they name no upstream.
+
+        Raises:
+            ConfigError: an upstream or a network is not usable.
+        """
+        return upstreams.make(settings, self.counters, self._waits)
+
+    def exchange_forwarding(self, forwarding: Forwarding | None) -> None:
+        """Forward another way from now on; the questions that wait in the old way are answered."""
+        before, self.forwarding = self.forwarding, forwarding
+        for is_tcp, handler in enumerate(self.handlers):
+            handler.forward_handler = forwarding.relay(tcp=bool(is_tcp)) if forwarding else None
+        if (before is None) is not (forwarding is None):
+            self.updates.evict_all()  # every reply has RA
+        assert self._group is not None
+        if forwarding:
+            forwarding.start(self._own_addresses())
+            self._group.start_soon(forwarding.run)
+        if before:
+            self._group.start_soon(self._retire, before)
+
+    def _own_addresses(self) -> list[tuple[str, int]]:
+        return list(map(split_address, self.addresses))
+
+    async def _retire(self, forwarding: Forwarding) -> None:
+        try:
+            with anyio.move_on_after(_DRAIN_S):
+                await forwarding.drained()
+        finally:
+            forwarding.close()
 
     # What its operator may ask
 
     @property
-    def world(self) -> ZoneState:
-        """All that is answered from; another one after a change of settings."""
-        return self.generation.world
-
-    @property
-    def feed(self) -> UpdateQueue:
-        """Who takes events for that world."""
-        return self.generation.feed
-
-    @property
     def addresses(self) -> list[str]:
         """Where it listens."""
-        return self.listening.addresses
+        return [each.address for each in self._listeners]
 
     def is_ready(self) -> bool:
-        """Say whether queries are to be sent here: once it is so, it stays so until the end."""
-        if self._is_open and (self.generation.is_synced or self.settings.is_ready_when_serving):
+        """Return whether queries are to be sent here (see above)."""
+        is_synced = self.updates.synced.is_set()
+        if self._is_open and (is_synced or self.settings.is_ready_when_serving):
             self._was_ready = True
         return self._was_ready and not self._stopping
 
@@ -178,12 +289,13 @@ class Server:
         """Return what is not as it should be, a line each, whether ready or not."""
         tree = self.world.tree
         reasons = [self._stopping] if self._stopping else []
-        if not self.generation.is_synced:
+        if not self.updates.synced.is_set():
             reasons.append(tree.reason)
         reasons += [each for state in self.sources() for each in state.reasons]
         if tree.stale:
             reasons.append("answers say that they are stale: the API server is away")
-        return [*reasons, *self._down_upstreams(), *([self.refusal] if self.refusal else [])]
+        reasons += self._down_upstreams()
+        return [*reasons, self.reload_problem] if self.reload_problem else reasons
 
     def _down_upstreams(self) -> Iterator[str]:
         for each in self.forwarding.forwarder.statistics().upstreams if self.forwarding else ():
@@ -192,17 +304,18 @@ class Server:
 
     def sources(self) -> list[SourceState]:
         """Return where the objects come from."""
-        return self.generation.origin.states()
+        return self.source.states()
 
     def statistics(self) -> Statistics:
         """Return the counters of all sockets."""
-        over_udp, over_tcp = self.listening.statistics()
-        return Statistics(over_udp, over_tcp)
+        return Statistics(
+            [each.udp.statistics() for each in self._listeners],
+            [each.tcp.statistics() for each in self._listeners],
+        )
 
     def snapshot(self) -> Snapshot:
         """Return every room's statistics at this moment."""
-        generation, forwards = self.generation, self.forwarding
-        source, sockets = generation.origin, self.statistics()
+        source, forwards, sockets = self.source, self.forwarding, self.statistics()
         manifests = source.statistics() if isinstance(source, ManifestSource) else None
         kubernetes = source.statistics() if isinstance(source, KubernetesSource) else None
         return Snapshot(
@@ -211,13 +324,13 @@ class Server:
             stale=self.world.tree.stale,
             udp=sockets.udp,
             tcp=sockets.tcp,
-            replies=[count for tally in self.tallies for count in tally.counts()],
-            handlers=_by_transport(each.statistics() for each in self.responders),
-            packet_caches=_by_transport(each.statistics() for each in generation.kept),
+            replies=[count for each in self.counters for count in each.counts()],
+            handlers=_by_transport(each.statistics() for each in self.handlers),
+            packet_caches=_by_transport(each.statistics() for each in self._caches),
             forward_handlers=_by_transport(
                 forwards.relay(tcp=is_tcp).statistics() for is_tcp in (False, True) if forwards
             ),
-            update_queue=self.feed.statistics(),
+            update_queue=self.updates.statistics(),
             store=self.world.store.statistics(),
             manifests=manifests,
             watches=kubernetes.watches if kubernetes else (),
@@ -226,27 +339,6 @@ class Server:
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
         )
-
-    def exchange(self, other: Answering) -> None:
-        """Answer from something else, within this turn of the loop."""
-        self.is_ready()  # what was ready by the old settings stays ready
-        self.settings, self.forwarding = other.settings, other.forwarding
-        self.generation = other.generation
-        self.responders = other.generation.responders(other.forwarding, self.tallies)
-
-    @property
-    def own_addresses(self) -> list[tuple[str, int]]:
-        """Where it listens."""
-        return [split_address(address) for address in self.addresses]
-
-    async def fill(self, generation: ServerState) -> None:
-        """Fill a world; while others answer, its failure concerns nobody else."""
-        try:
-            await generation.run()
-        except Exception as error:
-            if generation is self.generation:
-                raise
-            generation.failure = error
 
 
 def _by_transport(each: Iterable[T]) -> dict[str, T]:

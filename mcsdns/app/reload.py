@@ -1,4 +1,20 @@
-"""When settings are read again: on SIGHUP, and when the config file changes."""
+"""Other settings for a running server: on SIGHUP, and when the config file changes.
+
+What a reload does, step by step:
+
+1. The settings are read as at the start: flags and variables as they were, the file as it is now.
+   Whatever is wrong with them is one line in the log, in `/readyz` and on the status page; the
+   settings in force stay, all of them.
+2. Each setting says in the schema how it takes effect (`config.schema.Effect`). Those that need a
+   restart keep the value they have, and one line names them. The others take effect: an operator
+   who edits a file expects what can change at once to change at once (decision record 0008).
+3. Both together must be sound as well: an old `source: none` without any upstream answers nobody.
+   If they are not, nothing takes effect.
+4. All that may fail is made before anything is changed: the forwarder. From then on the reload is
+   one turn of the event loop, so no query meets half of it. The old forwarder answers what waits
+   for its upstreams, and closes. Replies that are ready from the time before are evicted in short
+   turns after that.
+"""
 
 import logging
 from collections.abc import Callable
@@ -7,10 +23,12 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
+import msgspec
 
+from mcsdns import config
+from mcsdns.app import log
 from mcsdns.app.process import Server
-from mcsdns.app.succession import Succession
-from mcsdns.config import Settings
+from mcsdns.config import Effect, Settings
 from mcsdns.errors import McsdnsError
 from mcsdns.metrics.snapshot import Reloads
 from mcsdns.sources.manifests import files
@@ -22,69 +40,67 @@ _STILL_S: Final = 0.3
 _MAX_FILE_BYTES: Final = 1 << 20
 
 
-class Reloader:
-    """Reads the settings again and lets them take effect, one time after the other."""
+def reload(server: Server, reread: Callable[[], Settings]) -> None:
+    """Read the settings again and let those take effect that can, or log why not."""
+    counted = server.reloads
+    try:
+        wanted = reread()
+        waiting = _differing(server.settings, wanted, needs_restart=True)
+        old = {name: getattr(server.settings, name) for name in waiting}
+        changed = _apply(server, msgspec.structs.replace(wanted, **old))
+    except McsdnsError as error:
+        logger.error("%s; the settings in force stay", error)
+        server.reload_problem = f"the settings that were read last are not in force: {error}"
+        server.reloads = Reloads(counted.applied, counted.refused + 1, is_applied=False)
+        return
+    server.reloads = Reloads(counted.applied + 1, counted.refused, is_applied=True)
+    server.reload_problem = ""
+    if changed:
+        logger.info("settings changed: %s", ", ".join(changed))
+    if waiting:
+        server.reload_problem = f"needs a restart to take effect: {', '.join(waiting)}"
+        logger.warning("%s; what is in force stays", server.reload_problem)
+    if not changed and not waiting:
+        logger.info("the settings have not changed")
 
-    def __init__(
-        self, server: Server, succession: Succession, reread: Callable[[], Settings]
-    ) -> None:
-        """Take who reads the settings."""
-        self._server = server
-        self._succession = succession
-        self._reread = reread
-        self._asked = anyio.Event()
-        self._wants_rescan = False
-        self._scope: anyio.CancelScope | None = None
 
-    def ask(self, *, rescan: bool = False) -> None:
-        """Read the settings again soon, in place of a time that is under way.
+def _differing(before: Settings, after: Settings, *, needs_restart: bool) -> dict[str, Effect]:
+    """Return which settings differ, those that need a restart or the others, with their effect."""
+    return {
+        field.name: field.effect
+        for field in config.fields()
+        if getattr(before, field.name) != getattr(after, field.name)
+        and (field.effect is Effect.RESTART) is needs_restart
+    }
 
-        With `rescan` the objects are looked at too, where that is how changes are found.
-        """
-        self._wants_rescan = self._wants_rescan or rescan
-        self._asked.set()
-        if self._scope:
-            self._scope.cancel()
 
-    async def run(self) -> None:
-        """Do what is asked for until cancelled."""
-        while True:
-            await self._asked.wait()
-            self._asked = anyio.Event()
-            with anyio.CancelScope() as self._scope:
-                await self._reload()
-            self._scope = None
-            if self._wants_rescan and not self._asked.is_set():
-                self._wants_rescan = False
-                await self._server.rescan()  # cut short, it would think told what was not
+def _apply(server: Server, settings: Settings) -> list[str]:
+    """Put settings in force; return the names of those that changed.
 
-    async def _reload(self) -> None:
-        """Let the settings take effect, or say why not."""
-        try:
-            what = await self._succession.change(self._reread())
-        except McsdnsError as error:
-            self._refuse(str(error))
-        else:
-            self._note(what.names)
-
-    def _refuse(self, why: str) -> None:
-        logger.error("%s; the settings in force stay", why)
-        before = self._server.reloads
-        self._server.refusal = f"the settings that were read last are not in force: {why}"
-        self._server.reloads = Reloads(before.applied, before.refused + 1, is_applied=False)
-
-    def _note(self, names: tuple[str, ...]) -> None:
-        before = self._server.reloads
-        self._server.refusal = ""
-        self._server.reloads = Reloads(before.applied + 1, before.refused, is_applied=True)
-        if names:
-            logger.info("settings changed: %s", ", ".join(names))
-        else:
-            logger.info("the settings have not changed")
+    Raises:
+        ConfigError: they are not sound; nothing has changed then.
+    """
+    changed = _differing(server.settings, settings, needs_restart=False)
+    effects = set(changed.values())
+    settings.access()
+    forwarding = server.forwarding
+    if Effect.FORWARDER in effects:
+        forwarding = server.make_forwarding(settings)
+    zone = settings.zone_settings() if Effect.ZONE in effects else None
+    server.is_ready()  # what is ready by the old settings stays ready
+    server.settings = settings
+    if forwarding is not server.forwarding:
+        server.exchange_forwarding(forwarding)
+    if zone is not None:
+        server.updates.replace_settings(zone)
+    if Effect.LIVE in effects:
+        server.apply_to_sockets()
+        log.configure(settings.log_format, settings.log_level)
+    return list(changed)
 
 
 async def follow_file(path: str, changed: Callable[[], None]) -> None:
-    """Tell whenever a file says something else, however it was replaced, until cancelled.
+    """Call `changed` whenever the content of a file is another one, until cancelled.
 
     A ConfigMap's file is a link to a link in its folder, which is exchanged: so folders are
     watched, and what counts is the content.

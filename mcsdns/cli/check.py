@@ -3,14 +3,9 @@
 import argparse
 import os
 import sys
-from typing import Any, Final
+from typing import Any
 
 from mcsdns import config
-
-_SETTINGS: Final = {
-    *("manifests", "kubeconfig", "context", "in_cluster", "import_selector", "slices"),
-    *("zone", "clusterset_ips", "namespace", "manifest_max_bytes"),
-}
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +29,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         "--timeout", metavar="S", type=float, help="seconds to wait for a DNS reply (default 2)"
     )
     parser.add_argument("--json", action="store_true", help="show one JSON document")
-    config.add_flags(parser, _SETTINGS)
+    config.add_flags(parser, "check")
     parser.set_defaults(run=_check)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 import msgspec
 
 from mcsdns import config
-from mcsdns.cli.query import SOURCE_SETTINGS, refuse_source
+from mcsdns.cli.query import refuse_source
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import printable, type_number
 from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError
@@ -39,7 +39,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--admin", dest="admin_url", metavar="URL", help="ask the server whose status page is there"
     )
-    config.add_flags(parser, SOURCE_SETTINGS)
+    config.add_flags(parser, "explain")
     parser.set_defaults(run=_explain)
 
 

@@ -16,11 +16,6 @@ from mcsdns.dns.rdata import type_number
 from mcsdns.dns.request import NameServer, Request, Transport, ask_whole
 from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, NoSourceError, ReplyError
 
-SOURCE_SETTINGS: Final = {
-    *("manifests", "kubeconfig", "context", "in_cluster", "import_selector", "slices"),
-    *("zone", "ttl", "per_cluster", "clusterset_ips", "namespace", "ns_address"),
-    *("manifest_max_bytes", "log_format", "log_level"),
-}
 NO_SERVER: Final = "nobody to ask: give --manifests PATH, --kubeconfig FILE or --server ADDR:PORT"
 FAILED_STATUS: Final = 1
 _MAX_TIMEOUT_S: Final = 3600
@@ -52,7 +47,7 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="S", type=float, help="seconds to wait, each of 3 times (default 2)"
     )
-    config.add_flags(parser, SOURCE_SETTINGS)
+    config.add_flags(parser, "query")
 
 
 def _query(flags: dict[str, Any]) -> int:
@@ -91,7 +86,8 @@ def refuse_source(flag: str, flags: dict[str, Any]) -> None:
     Raises:
         ConfigError: there are some.
     """
-    given = sorted(name for name in {"config", *SOURCE_SETTINGS} if flags.get(name) is not None)
+    names = ["config", *(field.name for field in config.fields_of("query"))]
+    given = sorted(name for name in names if flags.get(name) is not None)
     if given:
         text = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ConfigError(f"{flag} asks a server as it runs; leave out {text}")

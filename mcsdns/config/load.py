@@ -1,7 +1,12 @@
-"""Merges what flags, variables, a file and defaults say into settings."""
+"""Reads settings: flags, `MCSDNS_*`, a YAML file and defaults, in that order, by one schema.
+
+Flags, variables and keys of the file are made from the fields of `schema.Settings`, and so is the
+page of the documentation.
+"""
 
 import argparse
 import difflib
+import functools
 import json
 import re
 import typing
@@ -9,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from mcsdns import yaml_text
-from mcsdns.config.describe import ENVIRONMENT_PREFIX, Field, fields
-from mcsdns.config.schema import Settings
-from mcsdns.config.validate import CHECKS
+from mcsdns.config.schema import Setting, Settings
 from mcsdns.errors import ConfigError, InvalidNameError
 from mcsdns.yaml_text import Document, is_mapping
 
-_CONFIG_VARIABLE: Final = ENVIRONMENT_PREFIX + "CONFIG"
+_PREFIX: Final = "MCSDNS_"
+_CONFIG_VARIABLE: Final = _PREFIX + "CONFIG"
 _SERVICE_LINK = re.compile(
     r"MCSDNS_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
     r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
@@ -26,34 +31,96 @@ _SERVICE_LINK = re.compile(
 _MAX_FILE_BYTES: Final = 1 << 20
 
 
-def add_flags(parser: argparse.ArgumentParser, only: set[str] | None = None) -> None:
-    """Add a flag for each setting, or for some; what is not given stays absent.
+class Field(Setting, frozen=True, kw_only=True):
+    """One setting, as flags and documentation need it.
+
+    Attributes:
+        repeats: whether it is a list. is_switch: whether the flag takes no value.
+        bounds: such as `0 to 3600`, or empty.
+    """
+
+    name: str
+    type: Any
+    repeats: bool
+    is_switch: bool
+    default: Any
+    bounds: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return _PREFIX + self.name.upper()
+
+    @property
+    def default_text(self) -> str:
+        """The default for people; empty where there is none, or the description has it."""
+        if self.default in ([], None, "", False) or "(default" in self.description:
+            return ""
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return ", ".join(map(str, self.default)) if self.repeats else str(self.default)
+
+
+@functools.cache
+def fields() -> tuple[Field, ...]:
+    """Return all settings, in the order of the schema."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    found: list[Field] = []
+    for field in msgspec.structs.fields(Settings):
+        base, *about = typing.get_args(hints[field.name])
+        (setting,) = (each for each in about if isinstance(each, Setting))
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = typing.cast("Callable[[], Any]", field.default_factory)()
+        found.append(
+            Field(
+                **{name: getattr(setting, name) for name in Setting.__struct_fields__},
+                name=field.name,
+                type=hints[field.name],
+                repeats=typing.get_origin(base) is list,
+                is_switch=base is bool,
+                default=default,
+                bounds="".join(_bounds(each) for each in about if isinstance(each, Meta)),
+            )
+        )
+    return tuple(found)
+
+
+def fields_of(command: str) -> list[Field]:
+    """Return the settings that a command takes: `serve` all, others some."""
+    return [each for each in fields() if command == "serve" or command in each.commands]
+
+
+def _bounds(meta: Meta) -> str:
+    least = meta.ge if meta.gt is None else f"above {meta.gt}"
+    if least is None:
+        return ""
+    return f"at least {least}" if meta.le is None else f"{least} to {meta.le}"
+
+
+def add_flags(parser: argparse.ArgumentParser, command: str = "serve") -> None:
+    """Add a flag for each setting that a command takes; what is not given stays absent.
 
     Lists take several values after one flag only where no positional argument could follow.
     """
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings")
-    for field in fields():
-        if only is not None and field.name not in only:
-            continue
+    for field in fields_of(command):
         help_text = field.description.replace("%", "%%")
         if field.default_text:
             help_text += f" (default {field.default_text})"
+        options: dict[str, Any] = {"metavar": field.placeholder}
+        if field.is_switch:
+            options = {"action": "store_true"}
+        elif field.repeats:
+            options |= {"action": "append", "nargs": "+" if command == "serve" else 1}
         parser.add_argument(
-            field.flag,
-            dest=field.name,
-            help=help_text,
-            default=argparse.SUPPRESS,
-            **_arity(field, lists_of_one=only is not None),
+            field.flag, dest=field.name, help=help_text, default=argparse.SUPPRESS, **options
         )
-
-
-def _arity(field: Field, *, lists_of_one: bool) -> dict[str, Any]:
-    if field.is_switch:
-        return {"action": "store_true"}
-    if field.repeats:
-        nargs = 1 if lists_of_one else "+"
-        return {"metavar": field.placeholder, "action": "append", "nargs": nargs}
-    return {"metavar": field.placeholder}
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
@@ -101,7 +168,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     known = {field.variable: field for field in fields()}
     values: dict[str, Any] = {}
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_LINK.fullmatch(variable):
+        if not variable.startswith(_PREFIX) or _SERVICE_LINK.fullmatch(variable):
             continue
         if not text or variable == _CONFIG_VARIABLE:
             continue
@@ -172,9 +239,9 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 def _convert(field: Field, given: object, where: str) -> object:
     try:
         value: object = msgspec.convert(given, field.type, strict=False)
-        if field.name in CHECKS:
+        if field.check is not None:
             for each in typing.cast("list[str]", value if field.repeats else [value]):
-                CHECKS[field.name](each)
+                field.check(each)
     except msgspec.ValidationError as error:
         why = str(error).partition(" - at `")[0]
         shown = json.dumps(given, ensure_ascii=False, default=str)

@@ -4,13 +4,23 @@ Every room gets a small struct of its own built from here.
 """
 
 import enum
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from mcsdns.config.environment import in_pod, own_addresses
-from mcsdns.config.validate import split_address, split_listen, split_stub_zone
+from mcsdns.config.validate import (
+    check_admin,
+    check_allow,
+    check_namespace,
+    check_probes,
+    check_zone,
+    split_address,
+    split_listen,
+    split_stub_zone,
+)
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
@@ -29,7 +39,7 @@ from mcsdns.zone.tree import ClustersetIps, PerCluster, ZoneSettings
 DEFAULT_ZONE: Final = "clusterset.local"
 DEFAULT_LISTEN: Final = ["127.0.0.1:1053"]
 POD_LISTEN: Final = ["0.0.0.0:5353", "[::]:5353"]
-"""`[::]` is IPv6 only, so both; a family the system lacks is passed over (see `app`)."""
+"""Both, since `[::]` is bound for IPv6 alone; it is passed over where IPv6 is off."""
 DEFAULT_ADMIN: Final = "127.0.0.1:8053"
 POD_PROBES: Final = ":8080"
 _NOWHERE: Final = "none"
@@ -75,308 +85,366 @@ class ReadyWhen(enum.StrEnum):
     SERVING = "serving"
 
 
+class Effect(enum.Enum):
+    """What a running server does with another value of a setting (see `app.reload`)."""
+
+    RESTART = "restart"
+    LIVE = "live"
+    """Nothing has to be made anew: it is read whenever it is needed."""
+    ZONE = "live: records"
+    """The records of the zone change, and the replies made of them."""
+    FORWARDER = "live: forwarder"
+    """Another forwarder takes over, whose cache is empty."""
+
+
+ANSWERING: Final = frozenset({"query", "test", "explain"})
+"""The commands besides `serve` that answer from a source."""
+READING: Final = ANSWERING | {"check"}
+"""Those that read a source."""
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """All that is known of a setting besides its name, type, bounds and default.
+
+    Attributes:
+        placeholder: stands for a value in the help. effect: how a change takes effect.
+        commands: those that take it besides `serve`.
+        check: raises ConfigError, InvalidNameError or ValueError for a text, or for one of a list,
+            that is not of the right form.
+    """
+
+    placeholder: str
+    description: str
+    effect: Effect = Effect.RESTART
+    commands: frozenset[str] = frozenset()
+    check: Callable[[str], object] | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. The description of each field is its documentation."""
+    """Everything that can be set. Adding a setting is adding a field."""
 
     manifests: Annotated[
         list[str],
-        Meta(
-            description="files or folders of manifests, `-` for standard input; re-read when "
-            "they change",
-            examples=["PATH"],
+        Setting(
+            "PATH",
+            "files or folders of manifests, `-` for standard input; re-read when they change",
+            commands=READING,
         ),
     ] = []
     source: Annotated[
         SourceChoice,
-        Meta(
-            description="none: serve no zone, forward everything; auto: manifests or an API "
+        Setting(
+            "CHOICE",
+            "none: serve no zone, forward everything; auto: manifests or an API "
             "server, as the other settings say",
-            examples=["CHOICE"],
         ),
     ] = SourceChoice.AUTO
     kubeconfig: Annotated[
         str,
-        Meta(
-            description="file that says which API server to follow (default $KUBECONFIG, else "
+        Setting(
+            "FILE",
+            "file that says which API server to follow (default $KUBECONFIG, else "
             "~/.kube/config; in a pod its service account)",
-            examples=["FILE"],
+            commands=READING,
         ),
     ] = ""
     context: Annotated[
         str,
-        Meta(description="context of the kubeconfig (default its current one)", examples=["NAME"]),
+        Setting("NAME", "context of the kubeconfig (default its current one)", commands=READING),
     ] = ""
     in_cluster: Annotated[
         bool,
-        Meta(
-            description="follow the API server of this pod's cluster by its service account",
-            examples=[""],
+        Setting(
+            "",
+            "follow the API server of this pod's cluster by its service account",
+            commands=READING,
         ),
     ] = False
     import_selector: Annotated[
         str,
-        Meta(
-            description="label selector: only these ServiceImports of the API server",
-            examples=["SELECTOR"],
+        Setting(
+            "SELECTOR",
+            "label selector: only these ServiceImports of the API server",
+            commands=READING,
         ),
     ] = ""
     snapshot: Annotated[
         str,
-        Meta(
-            description="file to keep the objects of the API server in, served at a start "
-            "while it is away",
-            examples=["FILE"],
+        Setting(
+            "FILE",
+            "file to keep the objects of the API server in, served at a start while it is away",
         ),
     ] = ""
     snapshot_max_age: Annotated[
         float,
-        Meta(ge=0, description="oldest snapshot that is served", examples=["SECONDS"]),
+        Meta(ge=0),
+        Setting("SECONDS", "oldest snapshot that is served"),
     ] = 86400.0
     stale_after: Annotated[
         float,
-        Meta(
-            ge=0,
-            description="seconds without the API server after which answers say that they are "
+        Meta(ge=0),
+        Setting(
+            "SECONDS",
+            "seconds without the API server after which answers say that they are "
             "stale; 0 for never",
-            examples=["SECONDS"],
         ),
     ] = 60.0
     guard_share: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1,
-            description="share of services that may lose their last answer within 10 seconds; "
+        Meta(ge=0, le=1),
+        Setting(
+            "SHARE",
+            "share of services that may lose their last answer within 10 seconds; "
             "more are kept for the grace time; 0 switches the guard off",
-            examples=["SHARE"],
         ),
     ] = 0.5
     guard_least: Annotated[
         int,
-        Meta(
-            ge=1,
-            description="services that the guard lets go at once in any case, less one",
-            examples=["N"],
-        ),
+        Meta(ge=1),
+        Setting("N", "services that the guard lets go at once in any case, less one"),
     ] = 10
     guard_grace: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=86400,
-            description="seconds for which the guard keeps services; 0 switches it off",
-            examples=["SECONDS"],
-        ),
+        Meta(ge=0, le=86400),
+        Setting("SECONDS", "seconds for which the guard keeps services; 0 switches it off"),
     ] = 60.0
     listen: Annotated[
         list[str],
-        Meta(
-            description="address and port to serve on, UDP and TCP (default 127.0.0.1:1053; in "
-            "a pod 0.0.0.0:5353 and [::]:5353)",
-            examples=["ADDR:PORT"],
+        Setting(
+            "ADDR:PORT",
+            "address and port to serve on, UDP and TCP (default 127.0.0.1:1053; in a "
+            "pod 0.0.0.0:5353 and [::]:5353)",
+            check=split_address,
         ),
     ] = []
     zone: Annotated[
-        list[str], Meta(min_length=1, description="zone to serve", examples=["NAME"])
+        list[str],
+        Meta(min_length=1),
+        Setting("NAME", "zone to serve", commands=READING, check=check_zone),
     ] = msgspec.field(default_factory=lambda: [DEFAULT_ZONE])
     ttl: Annotated[
         int,
-        Meta(ge=0, le=3600, description="seconds that answers may be cached", examples=["SECONDS"]),
+        Meta(ge=0, le=3600),
+        Setting(
+            "SECONDS", "seconds that answers may be cached", effect=Effect.ZONE, commands=ANSWERING
+        ),
     ] = 5
     per_cluster: Annotated[
         PerCluster,
-        Meta(
-            description="what <cluster>.<svc>.<ns>.svc is answered with: refused, auto, nodata "
-            "or nxdomain",
-            examples=["ANSWER"],
+        Setting(
+            "ANSWER",
+            "what <cluster>.<svc>.<ns>.svc is answered with: refused, auto, nodata or nxdomain",
+            effect=Effect.ZONE,
+            commands=ANSWERING,
         ),
     ] = PerCluster.REFUSED
     clusterset_ips: Annotated[
         ClustersetIps,
-        Meta(
-            description="where a ClusterSetIP service has its addresses from: spec, or slices "
+        Setting(
+            "WHERE",
+            "where a ClusterSetIP service has its addresses from: spec, or slices "
             "where spec.ips is empty (Lighthouse)",
-            examples=["WHERE"],
+            commands=READING,
         ),
     ] = ClustersetIps.SPEC
     slices: Annotated[
         SliceProfile,
-        Meta(
-            description="which EndpointSlices count: mcs, those with the labels of the MCS API, "
+        Setting(
+            "WHICH",
+            "which EndpointSlices count: mcs, those with the labels of the MCS API, "
             "or karmada, also those that Karmada writes without them",
-            examples=["WHICH"],
+            commands=READING,
         ),
     ] = SliceProfile.MCS
     namespace: Annotated[
         list[str],
-        Meta(description="serve the services of this namespace only", examples=["NAME"]),
+        Setting(
+            "NAME",
+            "serve the services of this namespace only",
+            commands=READING,
+            check=check_namespace,
+        ),
     ] = []
     ns_address: Annotated[
         list[str],
-        Meta(description="address of ns.dns.<zone> (default in a pod: its own)", examples=["ADDR"]),
+        Setting(
+            "ADDR",
+            "address of ns.dns.<zone> (default in a pod: its own)",
+            effect=Effect.ZONE,
+            commands=ANSWERING,
+            check=ip.pack,
+        ),
     ] = []
     tcp_idle: Annotated[
         float,
-        Meta(
-            gt=0,
-            le=3600,
-            description="seconds after which a silent TCP connection is closed",
-            examples=["SECONDS"],
+        Meta(gt=0, le=3600),
+        Setting(
+            "SECONDS", "seconds after which a silent TCP connection is closed", effect=Effect.LIVE
         ),
     ] = 10.0
     tcp_connections: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="TCP connections held at once; past it the one idle longest is closed",
-            examples=["N"],
+        Meta(ge=1, le=1_000_000),
+        Setting(
+            "N",
+            "TCP connections held at once; past it the one idle longest is closed",
+            effect=Effect.LIVE,
         ),
     ] = 2000
     kept_bytes: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="memory for replies kept ready, for UDP and TCP each",
-            examples=["BYTES"],
-        ),
+        Meta(ge=0),
+        Setting("BYTES", "memory for replies kept ready, for UDP and TCP each"),
     ] = 64 << 20
     manifest_max_bytes: Annotated[
-        int, Meta(ge=1, description="largest manifest file that is read", examples=["BYTES"])
+        int,
+        Meta(ge=1),
+        Setting("BYTES", "largest manifest file that is read", commands=READING),
     ] = 64 << 20
     upstream: Annotated[
         list[str],
-        Meta(
-            description="where names outside the zone are looked up: ADDR, ADDR:PORT, "
-            "tcp://ADDR or tls://ADDR#NAME (without any they are refused)",
-            examples=["UPSTREAM"],
+        Setting(
+            "UPSTREAM",
+            "where names outside the zone are looked up: ADDR, ADDR:PORT, tcp://ADDR "
+            "or tls://ADDR#NAME (without any they are refused)",
+            effect=Effect.FORWARDER,
+            check=address.parse,
         ),
     ] = []
     upstream_from: Annotated[
         str,
-        Meta(
-            description="file such as /etc/resolv.conf whose name servers are upstreams; re-read "
+        Setting(
+            "FILE",
+            "file such as /etc/resolv.conf whose name servers are upstreams; re-read "
             "when it changes",
-            examples=["FILE"],
+            effect=Effect.FORWARDER,
         ),
     ] = ""
     stub_zone: Annotated[
         list[str],
-        Meta(
-            description="upstreams of one zone, ZONE=UPSTREAM or ZONE=UPSTREAM+UPSTREAM; the "
-            "longest zone wins",
-            examples=["ZONE=UPSTREAM"],
+        Setting(
+            "ZONE=UPSTREAM",
+            "upstreams of one zone, ZONE=UPSTREAM or ZONE=UPSTREAM+UPSTREAM; the longest zone wins",
+            effect=Effect.FORWARDER,
+            check=split_stub_zone,
         ),
     ] = []
     upstream_policy: Annotated[
         Policy,
-        Meta(
-            description="which upstream is asked first: fastest, sequential, random or round_robin",
-            examples=["POLICY"],
+        Setting(
+            "POLICY",
+            "which upstream is asked first: fastest, sequential, random or round_robin",
+            effect=Effect.FORWARDER,
         ),
     ] = Policy.FASTEST
     allow: Annotated[
         list[str],
-        Meta(
-            description="who may have names outside the zone looked up (default private networks "
-            "and our own)",
-            examples=["CIDR"],
+        Setting(
+            "CIDR",
+            "who may have names outside the zone looked up (default private networks and our own)",
+            effect=Effect.FORWARDER,
+            check=check_allow,
         ),
     ] = []
     forward_limit: Annotated[
         int,
-        Meta(ge=1, le=65536, description="questions waiting for upstreams at once", examples=["N"]),
+        Meta(ge=1, le=65536),
+        Setting("N", "questions waiting for upstreams at once", effect=Effect.FORWARDER),
     ] = 4096
     cache_entries: Annotated[
         int,
-        Meta(ge=0, description="upstreams' replies kept; 0 for none", examples=["N"]),
+        Meta(ge=0),
+        Setting("N", "upstreams' replies kept; 0 for none", effect=Effect.FORWARDER),
     ] = 65536
     cache_bytes: Annotated[
-        int, Meta(ge=0, description="memory for upstreams' replies", examples=["BYTES"])
+        int,
+        Meta(ge=0),
+        Setting("BYTES", "memory for upstreams' replies", effect=Effect.FORWARDER),
     ] = 64 << 20
     cache_max_ttl: Annotated[
         int,
-        Meta(ge=0, le=604800, description="longest that a reply is kept", examples=["SECONDS"]),
+        Meta(ge=0, le=604800),
+        Setting("SECONDS", "longest that a reply is kept", effect=Effect.FORWARDER),
     ] = 3600
     cache_max_negative_ttl: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=86400,
-            description="longest that NXDOMAIN and NODATA are kept",
-            examples=["SECONDS"],
-        ),
+        Meta(ge=0, le=86400),
+        Setting("SECONDS", "longest that NXDOMAIN and NODATA are kept", effect=Effect.FORWARDER),
     ] = 30
     serve_stale: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=604800,
-            description="how long after its end a reply serves when no upstream answers",
-            examples=["SECONDS"],
+        Meta(ge=0, le=604800),
+        Setting(
+            "SECONDS",
+            "how long after its end a reply serves when no upstream answers",
+            effect=Effect.FORWARDER,
         ),
     ] = 3600.0
     upstream_ca: Annotated[
         str,
-        Meta(
-            description="file of the authorities that upstreams over TLS are verified by (default "
+        Setting(
+            "FILE",
+            "file of the authorities that upstreams over TLS are verified by (default "
             "the system's)",
-            examples=["FILE"],
+            effect=Effect.FORWARDER,
         ),
     ] = ""
     admin: Annotated[
         str,
-        Meta(
-            description="where the status page and its API are; none for nowhere (default "
-            "127.0.0.1:8053)",
-            examples=["ADDR:PORT"],
+        Setting(
+            "ADDR:PORT",
+            "where the status page and its API are; none for nowhere (default 127.0.0.1:8053)",
+            check=check_admin,
         ),
     ] = ""
     probes: Annotated[
         str,
-        Meta(
-            description="where /healthz, /readyz and /metrics are for a kubelet; :PORT for all "
+        Setting(
+            "ADDR:PORT",
+            "where /healthz, /readyz and /metrics are for a kubelet; :PORT for all "
             "addresses, none for nowhere (default nowhere; in a pod :8080)",
-            examples=["ADDR:PORT"],
+            check=check_probes,
         ),
     ] = ""
     ready_when: Annotated[
         ReadyWhen,
-        Meta(
-            description="what /readyz waits for: synced, everything is read or a snapshot is "
-            "served; serving, the sockets are open; auto, serving where there is an upstream",
-            examples=["WHEN"],
+        Setting(
+            "WHEN",
+            "what /readyz waits for: synced, everything is read or a snapshot is "
+            "served; serving, the sockets are open; auto, serving where there is an "
+            "upstream",
+            effect=Effect.LIVE,
         ),
     ] = ReadyWhen.AUTO
     lameduck: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=3600,
-            description="seconds for which answers go on after SIGTERM, while not ready any more",
-            examples=["SECONDS"],
+        Meta(ge=0, le=3600),
+        Setting(
+            "SECONDS",
+            "seconds for which answers go on after SIGTERM, while not ready any more",
+            effect=Effect.LIVE,
         ),
     ] = 5.0
     request_metrics: Annotated[
         Switch,
-        Meta(
-            description="on or off: count and time requests for /metrics and the status page",
-            examples=["SWITCH"],
+        Setting(
+            "SWITCH",
+            "on or off: count and time requests for /metrics and the status page",
+            effect=Effect.LIVE,
         ),
     ] = Switch.ON
     query_log: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="log one of so many requests; 0 for none",
-            examples=["N"],
-        ),
+        Meta(ge=0),
+        Setting("N", "log one of so many requests; 0 for none", effect=Effect.LIVE),
     ] = 0
-    log_format: Annotated[LogFormat, Meta(description="text or json", examples=["FORMAT"])] = (
-        LogFormat.TEXT
-    )
+    log_format: Annotated[
+        LogFormat,
+        Setting("FORMAT", "text or json", effect=Effect.LIVE, commands=ANSWERING),
+    ] = LogFormat.TEXT
     log_level: Annotated[
-        LogLevel, Meta(description="debug, info, warning or error", examples=["LEVEL"])
+        LogLevel,
+        Setting("LEVEL", "debug, info, warning or error", effect=Effect.LIVE, commands=ANSWERING),
     ] = LogLevel.INFO
 
     def zone_settings(self) -> ZoneSettings:

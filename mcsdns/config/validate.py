@@ -1,7 +1,6 @@
 """What texts of settings must look like, and what they mean."""
 
 import re
-from collections.abc import Callable
 from typing import Final
 
 from mcsdns.dns import ip
@@ -59,7 +58,8 @@ def split_stub_zone(text: str) -> tuple[Name, list[Address]]:
     return names.from_text(zone), [address.parse(each) for each in rest.split("+")]
 
 
-def _check_zone(text: str) -> None:
+def check_zone(text: str) -> None:
+    """Check the name of a zone; names of services must fit below it."""
     zone = names.from_text(text)
     if zone == names.ROOT:
         raise ValueError("the root cannot be served; name a zone such as clusterset.local")
@@ -67,34 +67,25 @@ def _check_zone(text: str) -> None:
         raise ValueError(f"{text!r} leaves no room for names below it (at most 128 octets)")
 
 
-def _check_allow(text: str) -> None:
+def check_allow(text: str) -> None:
+    """Check a network, or the word for the default ones."""
     if text != "default":
         acl.parse(text)
 
 
-def _check_namespace(text: str) -> None:
+def check_namespace(text: str) -> None:
+    """Check the name of a namespace."""
     if not names.is_dns_label(text):
         raise ValueError(f"{text!r} is not a namespace: lower-case letters, digits and hyphens")
 
 
-def _check_admin(text: str) -> None:
+def check_admin(text: str) -> None:
+    """Check where the status page is; `none` for nowhere."""
     if text not in ("", "none"):
         split_address(text)
 
 
-def _check_probes(text: str) -> None:
+def check_probes(text: str) -> None:
+    """Check where the probes are; `none` for nowhere."""
     if text not in ("", "none"):
         split_listen(text)
-
-
-CHECKS: Final[dict[str, Callable[[str], object]]] = {
-    "listen": split_address,
-    "upstream": address.parse,
-    "stub_zone": split_stub_zone,
-    "allow": _check_allow,
-    "zone": _check_zone,
-    "namespace": _check_namespace,
-    "ns_address": ip.pack,
-    "admin": _check_admin,
-    "probes": _check_probes,
-}

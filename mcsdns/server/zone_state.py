@@ -192,8 +192,17 @@ class UpdateQueue:
         """Let all answers say, or no longer say, that they are older than they should be."""
         if stale is not self._world.tree.stale:
             self._world.mark_stale(stale=stale)
-            self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
-            self._schedule()
+            self.evict_all()
+
+    def replace_settings(self, settings: ZoneSettings) -> None:
+        """Answer by other settings (see `Publisher.replace_settings`)."""
+        self._world.publisher.replace_settings(settings)
+        self.evict_all()
+
+    def evict_all(self) -> None:
+        """Drop all replies that are ready, in short turns: what every one of them has is wrong."""
+        self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
+        self._schedule()
 
     def statistics(self) -> Statistics:
         """Return the counters."""

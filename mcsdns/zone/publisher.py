@@ -13,7 +13,7 @@ from mcsdns.objects.model import Problem
 from mcsdns.objects.store import Service, ServiceKey, Store
 from mcsdns.zone.name_shape import namespace_of
 from mcsdns.zone.records import ServiceNode, node_of
-from mcsdns.zone.tree import ClustersetIps, Tree, labels_of_key
+from mcsdns.zone.tree import ClustersetIps, Tree, ZoneSettings, labels_of_key
 
 Report = Callable[[Problem], None]
 
@@ -33,6 +33,17 @@ class Publisher:
     def apply(self, event: Event) -> None:
         """Take an event into the store; the services it touched wait for `publish`."""
         self._dirty.update(dict.fromkeys(self._store.apply(event)))
+
+    def replace_settings(self, settings: ZoneSettings) -> None:
+        """Take another TTL, per-cluster answer and name server addresses, and nothing else.
+
+        They are read at every lookup, so no service is rebuilt. The records of the zones differ, so
+        the next serial is due; the SOA records are rendered with it.
+        """
+        self._tree.settings = settings
+        for zone in self._tree.zones:
+            zone.ttl = settings.ttl
+        self._serial_due = True
 
     @property
     def pending(self) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mcsdns.config import schema
-from mcsdns.config.describe import ENVIRONMENT_PREFIX, fields
+from mcsdns.config import fields, schema
 from tests.conftest import Serve
 from tests.image.dockerfile import (
     DOCKERFILE,
@@ -110,7 +109,7 @@ def test_ports_are_those_of_a_pod() -> None:
 def test_variables_are_settings_with_the_values_of_a_pod() -> None:
     ours = {name: value for name, value in pairs("ENV", 2).items() if "MCSDNS" in name}
     assert ours == {"MCSDNS_LISTEN": ",".join(schema.POD_LISTEN)}
-    known = {ENVIRONMENT_PREFIX + each.name.upper() for each in fields()}
+    known = {each.variable for each in fields()}
     assert ours.keys() <= known
 
 

@@ -134,7 +134,7 @@ def test_once_ready_an_outage_changes_the_reasons_alone(live: Live, api: Api) ->
 def test_broken_permissions_stay_not_ready_and_name_the_rule(live: Live, api: Api) -> None:
     api.revoke("endpointslices")
     url = url_of(live("--kubeconfig", api.kubeconfig, ready=False))
-    wait_until(lambda: "endpointslices" in get(url, "/readyz")[1], "a reason")
+    wait_until(lambda: "discovery.k8s.io" in get(url, "/readyz")[1], "a reason")
     status, text = get(url, "/readyz")
     assert status == 503
     assert "discovery.k8s.io" in text
