@@ -1,44 +1,60 @@
-"""The guard against mass deletion: keeps services for a while that vanish suspiciously together.
+"""The guard against mass deletion: it keeps services for a while if too many vanish together.
 
-It stands between a source and the store: `take` says what of an event may be followed now, `due`
-what is to be followed because its time is over. The store then holds what the source says and,
-beside it, what is withheld. The guard reads the store and never writes to it; time is monotonic
-seconds from the caller. Whatever a call returns goes to the store before the next call.
+It stands between a source and the store: `take` returns what of an event the store may have now,
+`due` what it may have because a time is over. The store then holds what the source says and, beside
+it, what is withheld. The guard reads the store and never writes to it; time is monotonic seconds
+from the caller. Whatever a call returns goes to the store before the next call.
 
 A service has an answer while its import exists and, where its addresses come from slices, at least
-one slice. Taking the last answer away is a loss, and its course is:
+one slice. Taking the last answer away is a loss. A loss is in one of three states:
 
-    lost -> lingers -> followed, remembered -> forgotten
-               |              |
-               +-> held <-----+        when too many are lost within the window
-                     |
-                     +-> followed      when the grace time is over
+    lost -> lingering -> followed -> forgotten, a window after it was lost
+                |            |
+                +-> held <---+       when there are too many losses within one window
+                      |
+                      +-> followed for good when the grace time is over
 
-From each of these an object that comes back leads out: once a service has an answer of its own,
-what is still withheld of it is really removed.
+    lingering   The objects are withheld. Deleting a CRD deletes its objects one by one, and nothing
+                in the watch tells this from any other deletion; when it can be told, a few seconds
+                later, half of them are gone. So every loss waits a little, which leaves no gap
+                where an object is deleted and created anew either (decision record 0006).
+    followed    The objects left the store, and are remembered. A deleter can be so slow that its
+                first losses are followed before there are too many: a hold puts them back.
+    held        The objects are withheld until the grace time is over.
 
-Losses linger so that deleting a CRD, which deletes its objects one by one before the watch can
-tell, leaves no gap; nor does an object that is deleted and created anew.
+From each state an object that comes back leads out: once a service has an answer of its own, what
+is still withheld of it is really removed, and its loss is forgotten.
+
+What always holds:
+
+- A service has at most one `_Loss`, which is in one of three dicts: `_waiting` (lingering, or held
+  while there is a hold), `_followed`, or `_thinned`. The last one is no loss: some slices of the
+  service were removed, and it still has an answer or never had one. If it is lost and held within
+  the window, they are put back too.
+- Each dict is in the order of time, so its first entry is the next one that is due.
+- An object is withheld exactly if the source removed it and the store still has it.
+- A list takes no answer away before its end: a service that it shows again is judged there, when
+  all of its objects were shown.
 """
 
-from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
-from mcsdns.objects.model import Kind, Object, ServiceImport
+from mcsdns.objects.model import EndpointSlice, ImportType, Kind, Object, ServiceImport
 from mcsdns.objects.store import ObjectKey, ServiceKey, Store
-from mcsdns.sources.withheld import Memory, Withheld, kind_of, service_of
 
 _COUNT_EVERY_S: Final = 1.0
 """How long the number of services that have answers is believed; counting 10,000 takes 2 ms."""
 _AT_ONCE: Final = 100
-"""So many services one turn looks at, about a millisecond with what the store does then."""
-
+"""So many services one call looks at, about a millisecond with what the store does then."""
 _BACK: Final = "all that was lost is back"
+
+_Identity = tuple[Kind, ObjectKey]
 
 
 class DeletionGuardSettings(msgspec.Struct, frozen=True):
@@ -65,7 +81,7 @@ class Statistics(msgspec.Struct, frozen=True):
     """An immutable snapshot.
 
     Attributes:
-        held: services that are kept by a hold. lingering: lost and not yet followed.
+        held: services that a hold keeps. lingering: lost and not yet followed.
         deadline_s: when the hold ends, in the caller's clock; None where there is none.
         trips: how often a hold began.
         why: what the hold is for, for people; empty where there is none.
@@ -78,12 +94,22 @@ class Statistics(msgspec.Struct, frozen=True):
     why: str
 
 
-class Report(Protocol):
-    """Takes a constant text and its fields, as the methods of a logger do."""
+class _Loss(msgspec.Struct):
+    """What was taken away of one service.
 
-    def __call__(self, text: str, /, *fields: object) -> None:
-        """Say it loudly."""
-        ...
+    Attributes:
+        at_s: when the service was lost; where it is not, when an object was removed last.
+        withheld: removed by the source, and still in the store.
+        removed: gone from the store too, and when.
+        shown_by: kinds whose list in progress shows the service again.
+    """
+
+    at_s: float
+    withheld: set[_Identity] = msgspec.field(default_factory=set[_Identity])
+    removed: dict[_Identity, tuple[float, Object]] = msgspec.field(
+        default_factory=dict[_Identity, tuple[float, Object]]
+    )
+    shown_by: set[Kind] = msgspec.field(default_factory=set[Kind])
 
 
 class _Hold(msgspec.Struct):
@@ -96,25 +122,20 @@ class _Hold(msgspec.Struct):
 
 
 class DeletionGuard:
-    """Withholds removals from one store; see the module for the course of a loss.
+    """Withholds removals from one store; see the module for the states of a loss."""
 
-    While there is a hold, every service that waits is held; without one it lingers.
-    """
-
-    def __init__(self, store: Store, settings: DeletionGuardSettings, report: Report) -> None:
-        """Guard `store`; `report` is told when a hold begins and when it ends."""
+    def __init__(
+        self, store: Store, settings: DeletionGuardSettings, report: Callable[..., None]
+    ) -> None:
+        """Guard `store`; `report` takes a text and its fields when a hold begins and ends."""
         self._store = store
         self._settings = settings
         self._report = report
-        self._on = settings.share > 0 and settings.grace_s > 0
+        self._is_on = settings.share > 0 and settings.grace_s > 0
         self._linger_s = min(settings.linger_s, settings.window_s)
-        self._withheld = Withheld(store, slices_matter=settings.slices_matter)
-        self._waiting: dict[ServiceKey, float] = {}
-        self._followed: dict[ServiceKey, float] = {}
-        self._lingering: deque[tuple[float, ServiceKey]] = deque()
-        self._recent: deque[tuple[float, ServiceKey]] = deque()
-        self._memory = Memory(settings.window_s)
-        self._returning: dict[Kind, set[ServiceKey]] = {kind: set() for kind in Kind}
+        self._waiting: OrderedDict[ServiceKey, _Loss] = OrderedDict()
+        self._followed: OrderedDict[ServiceKey, _Loss] = OrderedDict()
+        self._thinned: OrderedDict[ServiceKey, _Loss] = OrderedDict()
         self._hold: _Hold | None = None
         self._trips = 0
         self._total = 0
@@ -122,13 +143,12 @@ class DeletionGuard:
 
     def take(self, event: Event, now_s: float) -> Sequence[Event]:
         """Return what is to be given to the store now, in this order."""
-        if not self._on:
+        if not self._is_on:
             return (event,)
         match event:
-            case Apply(object=thing):
-                return self._take_object(event, thing) if self._is_busy else (event,)
-            case InitApply(object=thing):
-                return self._take_object(event, thing) if self._is_busy else (event,)
+            case Apply() | InitApply():
+                is_busy = self._waiting or self._followed or self._thinned
+                return self._take_object(event) if is_busy else (event,)
             case Delete(kind=kind, key=key):
                 return self._take_removal(event, self._store.object(kind, key), now_s)
             case Init():
@@ -137,15 +157,15 @@ class DeletionGuard:
                 return self._take_list(event, now_s)
 
     def prepare(self, event: InitDone, now_s: float) -> Sequence[Event]:
-        """Return a short turn's worth of what the end of a complete list would bring.
+        """Return a part of what the end of a complete list would bring.
 
-        To be asked, and its events given to the store, until there are none; then `take` has
+        To be called, and its events given to the store, until there are none; then `take` has
         little left to do, and so has the store: 20,000 objects in one go are a tenth of a second.
         """
         unseen = self._store.unseen(event.kind, event.namespace)
         if not unseen:
             return ()
-        if not self._on:
+        if not self._is_on:
             return [Delete(event.kind, key) for key in islice(unseen, _AT_ONCE)]
         gone = self._gone_by_service(event.kind, unseen, _AT_ONCE)
         kept, passed, after = self._take_gone(event.kind, gone, now_s)
@@ -155,7 +175,7 @@ class DeletionGuard:
     def due(self, now_s: float) -> Sequence[Event]:
         """Return what is to be given to the store because its time is over.
 
-        Not more than a short turn's worth: look at `next_due_s` again after it.
+        Not more than takes about a millisecond: look at `next_due_s` again after it.
         """
         self._expire(now_s)
         if self._hold is None:
@@ -167,13 +187,13 @@ class DeletionGuard:
     @property
     def next_due_s(self) -> float | None:
         """When to call `due`; None where nothing waits for time to pass."""
-        times = [
-            self._hold.deadline_s if self._hold else None,
-            self._lingering[0][0] + self._linger_s if self._lingering else None,
-            self._recent[0][0] + self._settings.window_s if self._recent else None,
-            self._memory.next_due_s,
-        ]
-        return min((time for time in times if time is not None), default=None)
+        window_s, recent = self._settings.window_s, (self._followed, self._thinned)
+        times = [_first(losses).at_s + window_s for losses in recent if losses]
+        if self._hold:
+            times.append(self._hold.deadline_s)
+        elif self._waiting:
+            times.append(_first(self._waiting).at_s + self._linger_s)
+        return min(times, default=None)
 
     def suspect(self, now_s: float, why: str) -> Sequence[Event]:
         """Hold whatever was lost within the window, and all that is lost from now on.
@@ -181,15 +201,15 @@ class DeletionGuard:
         For a source that learned that no deletion can be believed, as where the CRD itself is
         gone. A hold in force gets the full grace time from here, once.
         """
-        if not self._on:
+        if not self._is_on:
             return ()
         self._expire(now_s)
-        deadline_s = now_s + self._settings.grace_s
+        hold = _Hold(now_s + self._settings.grace_s, why, suspected=True)
         if self._hold is None:
-            return self._begin_hold(_Hold(deadline_s, why, suspected=True))
+            return self._begin_hold(hold)
         if not self._hold.suspected:
-            self._hold = _Hold(deadline_s, why, suspected=True)
-            self._report_hold(self._hold)
+            self._hold = hold
+            self._report_hold(hold)
         return ()
 
     def follow(self, event: InitDone) -> Sequence[Event]:
@@ -198,78 +218,88 @@ class DeletionGuard:
         For what counts as an empty list, as a CRD that is gone for longer than the grace time.
         """
         events: list[Event] = [event]
-        for service in _within(self._waiting, event.namespace):
-            events += self._remove(service)
-            del self._waiting[service]
-        for service in _within(self._followed, event.namespace):
-            self._memory.pop(service)
-            del self._followed[service]
+        for losses in (self._waiting, self._followed):
+            for service in _within(losses, event.namespace):
+                events += _deletions(losses.pop(service))
         self._end_hold_of_nothing("the source says that it was meant")
         return events
 
     def statistics(self) -> Statistics:
-        """Say what is held, until when and why."""
+        """Return what is held, until when and why."""
         waiting, hold = len(self._waiting), self._hold
         if hold is None:
             return Statistics(0, waiting, None, self._trips, "")
         return Statistics(waiting, 0, hold.deadline_s, self._trips, hold.why)
 
-    @property
-    def _is_busy(self) -> bool:
-        return bool(self._waiting or self._followed or self._memory)
+    # Objects that are there
 
-    def _take_object(self, event: Apply | InitApply, thing: Object) -> Sequence[Event]:
-        """An object is there: it is withheld no more, and its service may be back."""
-        kind, key = kind_of(thing), thing.key
-        self._memory.forget(kind, key)
+    def _take_object(self, event: Apply | InitApply) -> Sequence[Event]:
+        """An object is there: it is not gone any more, and its service may be back."""
+        thing = event.object
+        identity, service = (thing.kind, thing.key), thing.service_key
+        self._no_longer_withheld(identity, service)
         events: list[Event] = [event]
-        if self._withheld.discard(kind, key):
-            self._leave(thing, self._store.object(kind, key))
-        service = service_of(thing)
-        if service not in self._waiting and service not in self._followed:
+        for losses in (self._waiting, self._followed, self._thinned):
+            if service in losses:
+                losses[service].removed.pop(identity, None)
+        loss = self._waiting.get(service) or self._followed.get(service)
+        if loss is None:
             return events
-        if not self._withheld.has_own_answer(service, thing):
-            self._drop_if_nothing_is_withheld(service)
-        elif isinstance(event, InitApply) and any(self._withheld.of(service)):
-            self._returning[kind].add(service)  # the list may show the rest of it yet
+        if not self._has_own_answer(service, loss, thing):
+            self._forget_if_nothing_is_withheld(service)
+        elif isinstance(event, InitApply) and loss.withheld:
+            loss.shown_by.add(thing.kind)  # the list may show the rest of it yet
         else:
-            events += self._cancel(service)
+            events += self._come_back(service)
         if service not in self._waiting:
             self._end_hold_of_nothing(_BACK)
         return events
 
-    def _leave(self, thing: Object, before: Object | None) -> None:
-        """A withheld slice that comes back for another service leaves the one it was of."""
-        if before is not None and service_of(before) != service_of(thing):
-            self._drop_if_nothing_is_withheld(service_of(before))
+    def _no_longer_withheld(self, identity: _Identity, service: ServiceKey) -> None:
+        """Take an object out of the loss it is withheld for, which may be another service's."""
+        before = self._store.object(*identity)
+        loss = self._waiting.get(before.service_key) if before else None
+        if before is None or loss is None or identity not in loss.withheld:
+            return
+        loss.withheld.remove(identity)
+        if before.service_key != service:
+            self._forget_if_nothing_is_withheld(before.service_key)
 
-    def _drop_if_nothing_is_withheld(self, service: ServiceKey) -> None:
-        """Objects that changed can leave a service lost with nothing left to hold it by."""
-        if service in self._waiting and not any(self._withheld.of(service)):
-            self._cancel(service)
+    def _forget_if_nothing_is_withheld(self, service: ServiceKey) -> None:
+        """Objects that changed can leave a service lost with nothing left to keep it by."""
+        loss = self._waiting.get(service)
+        if loss is not None and not loss.withheld:
+            del self._waiting[service]
+
+    def _come_back(self, service: ServiceKey) -> list[Event]:
+        """A service has an answer of its own: really remove what is still withheld of it."""
+        self._followed.pop(service, None)
+        loss = self._waiting.pop(service, None)
+        return _deletions(loss) if loss else []
+
+    # Objects that are gone
 
     def _take_removal(self, event: Delete, thing: Object | None, now_s: float) -> Sequence[Event]:
         if thing is None:
             return (event,)
         self._expire(now_s)
-        service = service_of(thing)
+        service = thing.service_key
         if service in self._waiting:
-            self._withheld.add(event.kind, event.key)
+            self._waiting[service].withheld.add((event.kind, event.key))
             return ()
-        if not self._withheld.is_loss(event.kind, service, 1):
-            self._memory.add(thing, now_s)
-            return (event,)
-        self._withheld.add(event.kind, event.key)
-        return self._lose([service], now_s)
+        if self._is_loss(event.kind, service, 1):
+            return self._lose({service: [thing]}, now_s)
+        self._remember(thing, now_s)
+        return (event,)
 
     def _take_list(self, event: InitDone, now_s: float) -> Sequence[Event]:
         """A list is complete: what of the unseen is withheld is asserted before its end."""
         unseen = self._store.unseen(event.kind, event.namespace)
         gone = self._gone_by_service(event.kind, unseen, len(unseen))
-        returning = self._returning[event.kind]
-        for service in _within(returning, event.namespace):
-            returning.discard(service)
-            if service in self._waiting:
+        for service in _within(self._waiting, event.namespace):
+            shown_by = self._waiting[service].shown_by
+            if event.kind in shown_by:
+                shown_by.remove(event.kind)
                 gone.setdefault(service, [])
         kept, _, after = self._take_gone(event.kind, gone, now_s)
         return [*map(InitApply, kept), event, *after]
@@ -281,12 +311,12 @@ class DeletionGuard:
         gone: dict[ServiceKey, list[Object]] = {}
         for key in islice(unseen, most):
             thing = self._store.object(kind, key)
-            if thing is None or service_of(thing) in gone:
+            if thing is None or thing.service_key in gone:
                 continue
+            service = thing.service_key
             if isinstance(thing, ServiceImport):
-                gone[key] = [thing]
+                gone[service] = [thing]
             else:
-                service = service_of(thing)
                 slices = self._store.orphans(service)
                 gone[service] = [piece for piece in slices if piece.key in unseen]
         return gone
@@ -299,41 +329,84 @@ class DeletionGuard:
         waiting = len(self._waiting)
         kept: list[Object] = []
         passed: list[Object] = []
-        lost: list[ServiceKey] = []
         after: list[Event] = []
+        lost: dict[ServiceKey, list[Object]] = {}
         for service, things in gone.items():
-            if service in self._waiting:
-                if not self._withheld.has_own_answer(service, gone=things):
-                    kept += things
-                    continue
-                after += self._cancel(service)
-            elif self._withheld.is_loss(kind, service, len(things)):
+            loss = self._waiting.get(service)
+            if loss is None and self._is_loss(kind, service, len(things)):
+                lost[service] = things
                 kept += things
-                lost.append(service)
-                continue
-            passed += things
-        for thing in kept:
-            self._withheld.add(kind, thing.key)
+            elif loss is not None and not self._has_own_answer(service, loss, gone=things):
+                loss.withheld.update((kind, thing.key) for thing in things)
+                kept += things
+            else:
+                after += self._come_back(service) if loss else ()
+                passed += things
         for thing in passed:
-            self._memory.add(thing, now_s)
+            self._remember(thing, now_s)
         after += self._lose(lost, now_s)
         if len(self._waiting) < waiting:
             self._end_hold_of_nothing(_BACK)
         return kept, passed, after
 
-    def _lose(self, services: list[ServiceKey], now_s: float) -> list[Event]:
-        """Let services wait whose removed objects are withheld; hold them where it is too much."""
-        self._waiting.update(dict.fromkeys(services, now_s))
+    def _remember(self, thing: Object, now_s: float) -> None:
+        """Remember an object that leaves the store, where its service is not lost by that."""
+        service = thing.service_key
+        loss = self._followed.get(service)
+        if loss is None:
+            loss = self._thinned.pop(service, None) or _Loss(now_s)
+            loss.at_s = now_s
+            self._thinned[service] = loss
+            self._forget_old(loss, now_s)
+        loss.removed[thing.kind, thing.key] = (now_s, thing)
+
+    def _lose(self, lost: Mapping[ServiceKey, list[Object]], now_s: float) -> list[Event]:
+        """Withhold the last objects of services; hold them where it is too much."""
+        for service, things in lost.items():
+            loss = self._thinned.pop(service, None) or _Loss(now_s)
+            loss.at_s = now_s
+            self._forget_old(loss, now_s)
+            loss.withheld.update((thing.kind, thing.key) for thing in things)
+            self._waiting[service] = loss
         if self._hold:
-            return [event for service in services for event in self._put_back(service)]
-        lost = [(now_s, service) for service in services]
-        self._lingering += lost
-        self._recent += lost
+            return self._put_back([self._waiting[service] for service in lost])
         count = len(self._waiting) + len(self._followed)
-        if not services or not self._is_too_much(count, now_s):
+        if not lost or not self._is_too_much(count, now_s):
             return []
         why = f"{count} of {self._total} services lost their last answer"
         return self._begin_hold(_Hold(now_s + self._settings.grace_s, why, suspected=False))
+
+    # What has an answer
+
+    def _answers(self, imported: ServiceImport | None, slices: int) -> bool:
+        if imported is None:
+            return False
+        by_slices = self._settings.slices_matter and not imported.ips
+        return slices > 0 or not (imported.type is ImportType.HEADLESS or by_slices)
+
+    def _is_loss(self, kind: Kind, service: ServiceKey, gone: int) -> bool:
+        """Returns whether so many objects of a kind are the last answer of a service."""
+        imported, slices = self._store.imports.get(service), len(self._store.orphans(service))
+        if not self._answers(imported, slices):
+            return False
+        return kind is Kind.SERVICE_IMPORT or not self._answers(imported, slices - gone)
+
+    def _has_own_answer(
+        self,
+        service: ServiceKey,
+        loss: _Loss,
+        shown: Object | None = None,
+        gone: Iterable[Object] = (),
+    ) -> bool:
+        """Returns whether a service has an answer as shown, without what is withheld or gone."""
+        away = loss.withheld | {(thing.kind, thing.key) for thing in gone}
+        imported = self._store.imports.get(service)
+        if isinstance(shown, ServiceImport):
+            imported = shown
+        elif (Kind.SERVICE_IMPORT, service) in away:
+            imported = None
+        slices = sum((piece.kind, piece.key) not in away for piece in self._store.orphans(service))
+        return self._answers(imported, slices + isinstance(shown, EndpointSlice))
 
     def _is_too_much(self, count: int, now_s: float) -> bool:
         """Compare with a number that may be a second old, and only if need be with a new one."""
@@ -342,24 +415,22 @@ class DeletionGuard:
             return False
         if now_s < self._total_due_s and count <= settings.share * self._total:
             return False
-        self._total = self._withheld.answering() + len(self._followed)
+        answering = sum(
+            self._answers(imported, len(self._store.orphans(service)))
+            for service, imported in self._store.imports.items()
+        )
+        self._total = answering + len(self._followed)
         self._total_due_s = now_s + _COUNT_EVERY_S
         return count > settings.share * self._total
 
+    # The hold
+
     def _begin_hold(self, hold: _Hold) -> list[Event]:
-        """Hold all that lingers and put back what was followed within the window."""
+        """Hold all that lingers, and put back what was followed within the window."""
         self._hold = hold
         self._trips += 1
-        self._lingering.clear()
-        self._recent.clear()
-        events: list[Event] = []
-        for service in self._waiting:
-            events += self._put_back(service)
-        for service, lost_s in self._followed.items():
-            back = self._put_back(service)
-            if back:
-                self._waiting[service] = lost_s
-                events += back
+        events = self._put_back([*self._waiting.values(), *self._followed.values()])
+        self._waiting.update(item for item in self._followed.items() if item[1].withheld)
         self._followed.clear()
         self._report_hold(hold)
         return events
@@ -374,45 +445,41 @@ class DeletionGuard:
             self._settings.grace_s,
         )
 
-    def _put_back(self, service: ServiceKey) -> list[Event]:
-        back = self._memory.pop(service)
-        for thing in back:
-            self._withheld.add(kind_of(thing), thing.key)
-        return [InitApply(thing) for thing in back]  # no news: what `Apply` would be
+    def _put_back(self, losses: Iterable[_Loss]) -> list[Event]:
+        """Withhold what left the store, or leaves it with the event that is being taken.
 
-    def _cancel(self, service: ServiceKey) -> list[Event]:
-        """A service is back: really remove what is still withheld of it."""
-        self._followed.pop(service, None)
-        if self._waiting.pop(service, None) is None:
-            return []
-        return self._remove(service)
+        A slice that came back for another service meanwhile stays there; of two services that it
+        was removed from in turn, the first one gets it.
+        """
+        back: dict[_Identity, Object] = {}
+        for loss in losses:
+            for identity, (_, thing) in loss.removed.items():
+                there = self._store.object(*identity)
+                if identity not in back and (there is None or there is thing):
+                    back[identity] = thing
+                    loss.withheld.add(identity)
+            loss.removed.clear()
+        return [InitApply(thing) for thing in back.values()]  # `Apply` would count as a change
 
     def _end_hold_of_nothing(self, why: str) -> None:
         if self._hold and not self._waiting:
             self._hold = None
             self._report("mass deletion no longer held: %s", why)
 
-    def _remove(self, service: ServiceKey) -> list[Event]:
-        """Withhold nothing of a service any more."""
-        events: list[Event] = []
-        for kind, thing in self._withheld.of(service):
-            self._withheld.discard(kind, thing.key)
-            events.append(Delete(kind, thing.key))
-        return events
+    # Time
 
     def _follow_lingering(self, now_s: float) -> list[Event]:
         events: list[Event] = []
-        queue = self._lingering
         for _ in range(_AT_ONCE):
-            if not queue or queue[0][0] + self._linger_s > now_s:
+            if not self._waiting or _first(self._waiting).at_s + self._linger_s > now_s:
                 break
-            lost_s, service = queue.popleft()
-            if self._waiting.get(service) == lost_s:
-                del self._waiting[service]
-                self._followed[service] = lost_s
-                for _, thing in self._withheld.of(service):
-                    self._memory.add(thing, now_s)
-                events += self._remove(service)
+            service, loss = self._waiting.popitem(last=False)
+            for identity in loss.withheld:
+                thing = self._store.object(*identity)
+                if thing is not None:
+                    loss.removed[identity] = (now_s, thing)
+            events += _deletions(loss)
+            self._followed[service] = loss
         return events
 
     def _follow_held(self, hold: _Hold) -> list[Event]:
@@ -423,21 +490,35 @@ class DeletionGuard:
                 len(self._waiting),
             )
         events: list[Event] = []
-        for service in list(islice(reversed(self._waiting), _AT_ONCE)):
-            del self._waiting[service]
-            events += self._remove(service)
+        for _ in range(min(_AT_ONCE, len(self._waiting))):
+            _, loss = self._waiting.popitem()
+            events += _deletions(loss)
         if not self._waiting:
             self._hold = None
         return events
 
     def _expire(self, now_s: float) -> None:
         """Forget what is older than the window."""
-        window_s, queue = self._settings.window_s, self._recent
-        self._memory.expire(now_s)
-        while queue and queue[0][0] + window_s <= now_s:
-            lost_s, service = queue.popleft()
-            if self._followed.get(service) == lost_s:
-                del self._followed[service]
+        for losses in (self._followed, self._thinned):
+            while losses and _first(losses).at_s + self._settings.window_s <= now_s:
+                losses.popitem(last=False)
+
+    def _forget_old(self, loss: _Loss, now_s: float) -> None:
+        """Forget what left the store before the window: a service may lose slices all the time."""
+        for identity, (removed_s, _) in list(loss.removed.items()):
+            if removed_s + self._settings.window_s <= now_s:
+                del loss.removed[identity]
+
+
+def _first(losses: OrderedDict[ServiceKey, _Loss]) -> _Loss:
+    return losses[next(iter(losses))]
+
+
+def _deletions(loss: _Loss) -> list[Event]:
+    """Return the removals that were withheld, and withhold them no more."""
+    events: list[Event] = [Delete(*identity) for identity in loss.withheld]
+    loss.withheld.clear()
+    return events
 
 
 def _within(services: Iterable[ServiceKey], namespace: str) -> list[ServiceKey]:

@@ -1,21 +1,31 @@
-"""Who we are to an API server, by kubernetes_asyncio: a kubeconfig or a pod's service account.
+"""Who we are to an API server: by a kubeconfig or by a pod's service account.
 
 What says where the API server is must be right at the start (ConfigError). Who we are may change
 at any time, so what is wrong with that is an IdentityError, and another try may help.
+
+A kubeconfig is read here, each time that an identity is needed. What a user of it stands for (a
+token, a certificate, an exec plugin, OpenID Connect) is for kubernetes_asyncio, which gets the one
+context that is used.
+
+Source: client-go, "Organizing Cluster Access Using kubeconfig Files": the first file to say
+something wins, and paths in a file begin where the file is.
 """
 
 import asyncio
+import base64
+import copy
 import hashlib
 import logging
 import os
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 import msgspec
+import yaml
 
 from mcsdns.errors import ConfigError, SourceError
-from mcsdns.sources.kubernetes import kubeconfig
 
 DEFAULT_KUBECONFIG: Final = "~/.kube/config"
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
@@ -45,7 +55,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def has_kubeconfig() -> bool:
-    """Say whether a kubeconfig is where it usually is."""
+    """Returns whether a kubeconfig is where it usually is."""
     return bool(os.environ.get(KUBECONFIG_VARIABLE)) or os.path.exists(
         os.path.expanduser(DEFAULT_KUBECONFIG)
     )
@@ -62,6 +72,10 @@ class IdentityError(SourceError):
     """We cannot say who we are at the moment; another try may help."""
 
 
+class KubeconfigError(SourceError):
+    """A kubeconfig is not there, or lacks what it must have."""
+
+
 class Identity:
     """Finds the API server, and makes configurations of kubernetes_asyncio for it."""
 
@@ -74,7 +88,7 @@ class Identity:
         self._access = access
         self._files = access.kubeconfig or os.environ.get(KUBECONFIG_VARIABLE, "")
         self._files = self._files or DEFAULT_KUBECONFIG
-        self._context = ""
+        self._context = access.context
         self._has_plugin = False
         self._loading: asyncio.Task[Any] | None = None
         self.place = self._place_of_pod() if access.in_cluster else self._place_of_kubeconfig()
@@ -110,7 +124,7 @@ class Identity:
         if self._access.in_cluster:
             library.config.load_incluster_config(client_configuration=made)
             return made
-        await self._loader(library).load_and_set(made)
+        await Kubeconfig(self._files).loader(self._context, library).load_and_set(made)
         if self._has_plugin and not (made.api_key or made.cert_file):
             raise _NothingFromPluginError
         return made
@@ -137,35 +151,20 @@ class Identity:
 
     def _place_of_kubeconfig(self) -> Place:
         try:
-            found = kubeconfig.read(self._files)
-        except kubeconfig.KubeconfigError as error:
+            found = Kubeconfig(self._files)
+        except KubeconfigError as error:
             raise ConfigError(f"kubeconfig {self._files}: {error}; {_NO_KUBECONFIG}") from None
-        wanted = self._context = self._access.context or found.current_context
+        wanted = self._context = self._context or found.current_context
         if wanted not in found.contexts:
             names = list(found.contexts)
             why = f"no context {wanted!r}" if wanted else "no current-context"
             there = f"it has {', '.join(names)}" if names else "it has none"
             raise ConfigError(f"kubeconfig {self._files}: {why}, {there}; give --context NAME")
         try:
-            cluster = found.cluster_of(wanted)
-            ca = cluster.ca()
-            self._has_plugin = found.users.get(found.contexts[wanted].user, False)
-            return Place(cluster.server, hashlib.sha256(ca).hexdigest() if ca else "")
-        except (kubeconfig.KubeconfigError, OSError) as error:
+            self._has_plugin = found.has_plugin(wanted)
+            return found.place_of(wanted)
+        except (KubeconfigError, OSError) as error:
             raise ConfigError(f"kubeconfig {self._files}, context {wanted}: {error}") from None
-
-    def _loader(self, library: Any) -> Any:  # noqa: ANN401
-        kube_config = library.config.kube_config
-        merger = kube_config.KubeConfigMerger(self._files)
-        loader = kube_config.KubeConfigLoader(
-            config_dict=merger.config,
-            active_context=self._context,
-            config_base_path=None,
-            config_persister=merger.save_changes,
-        )
-        if loader._user is None:  # without one it fails over https; kubectl is nobody then
-            loader._user = kube_config.ConfigNode("user", {})
-        return loader
 
     def _why(self, error: Exception) -> str:
         """Say what is wrong; the library's own words may quote tokens, so only some are passed on.
@@ -174,6 +173,8 @@ class Identity:
         """
         text = " ".join(str(error).split())
         lacking = _LACKING.match(text)
+        if isinstance(error, KubeconfigError):
+            return str(error)
         if isinstance(error, FileNotFoundError):
             return f"{error.filename} is not there" + ("; install it" * self._has_plugin)
         if isinstance(error, OSError):
@@ -201,3 +202,184 @@ def _library() -> Any:  # noqa: ANN401
 
     logging.getLogger("kubernetes_asyncio").setLevel(logging.CRITICAL)  # we say it ourselves
     return kubernetes_asyncio
+
+
+class _Context(msgspec.Struct):
+    cluster: str = ""
+    user: str = ""
+
+
+class _Cluster(msgspec.Struct, rename="kebab"):
+    server: str | None = None
+    certificate_authority: str | None = None
+    certificate_authority_data: str | None = None
+
+
+class _User(msgspec.Struct):
+    exec: dict[str, Any] | None = None
+
+
+class _Item(msgspec.Struct):
+    """An item of one of the lists of a kubeconfig; of users all that is secret stays unread."""
+
+    name: str
+    context: _Context | None = None
+    cluster: _Cluster | None = None
+    user: _User | None = None
+
+
+class _File(msgspec.Struct, rename="kebab"):
+    current_context: str | None = None
+    contexts: list[_Item] | None = None
+    clusters: list[_Item] | None = None
+    users: list[_Item] | None = None
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """An item, what stands in its file, and the path of that."""
+
+    item: _Item
+    plain: Any
+    path: str
+
+
+class Kubeconfig:
+    """What all files of a list say, read when it is made.
+
+    Attributes:
+        current_context: its name, or empty. contexts, clusters, users: by name.
+    """
+
+    def __init__(self, paths: str) -> None:
+        """Read the files of a list parted by `:`; those that are not there are passed over.
+
+        Raises:
+            KubeconfigError: none is there, or one is malformed.
+        """
+        self.current_context = ""
+        self.contexts: dict[str, _Found] = {}
+        self.clusters: dict[str, _Found] = {}
+        self.users: dict[str, _Found] = {}
+        files = [os.path.expanduser(path) for path in paths.split(":") if path]
+        self._plain = {path: _read_yaml(path) for path in files if os.path.exists(path)}
+        self._saved = copy.deepcopy(self._plain)
+        if not self._plain:
+            raise KubeconfigError("no such file")
+        for path, plain in self._plain.items():
+            self._add(path, plain)
+
+    def _add(self, path: str, plain: Any) -> None:  # noqa: ANN401 - of YAML
+        try:
+            file = msgspec.convert(plain, _File)
+        except msgspec.ValidationError as error:
+            raise KubeconfigError(f"{path}: not a kubeconfig: {error}") from None
+        self.current_context = self.current_context or file.current_context or ""
+        for name, items in (
+            ("contexts", file.contexts),
+            ("clusters", file.clusters),
+            ("users", file.users),
+        ):
+            known: dict[str, _Found] = getattr(self, name)
+            for item, its_plain in zip(items or [], plain.get(name) or [], strict=True):
+                known.setdefault(item.name, _Found(item, its_plain, path))
+
+    def has_plugin(self, context: str) -> bool:
+        """Returns whether the user of a context is one by an exec plugin."""
+        user = self._of(context)[1]
+        return bool(user and user.item.user and user.item.user.exec)
+
+    def place_of(self, context: str) -> Place:
+        """Return which API server a context names.
+
+        Raises:
+            KubeconfigError: cluster or user are not there, or there is no usable server.
+            OSError: its certificate authority cannot be read.
+        """
+        found = self._of(context)[0]
+        cluster = found.item.cluster or _Cluster()
+        url = (cluster.server or "").rstrip("/")
+        if not _is_url(url):
+            raise KubeconfigError(
+                f"the server of cluster {found.item.name!r} is no http or https URL such as "
+                "https://HOST:PORT, without user, query and fragment"
+            )
+        ca = b""
+        if cluster.certificate_authority_data:
+            try:
+                ca = base64.b64decode(cluster.certificate_authority_data)
+            except ValueError:
+                raise KubeconfigError("certificate-authority-data is not base64") from None
+        elif cluster.certificate_authority:
+            folder = os.path.dirname(found.path)
+            with open(os.path.join(folder, cluster.certificate_authority), "rb") as file:
+                ca = file.read()
+        return Place(url, hashlib.sha256(ca).hexdigest() if ca else "")
+
+    def loader(self, context: str, library: Any) -> Any:  # noqa: ANN401 - of kubernetes_asyncio
+        """Make a loader of kubernetes_asyncio for one context.
+
+        A context without a user gets one that is empty: without any, the loader fails over https;
+        kubectl is nobody then.
+        """
+        cluster, user = self._of(context)
+        user = user or _Found(_Item("nobody"), {"name": "nobody", "user": {}}, "")
+        names = {"cluster": cluster.item.name, "user": user.item.name}
+        tree = {
+            "contexts": [{"name": context, "context": names}],
+            "clusters": [_node(cluster, library)],
+            "users": [_node(user, library)],
+        }
+        return library.config.kube_config.KubeConfigLoader(
+            config_dict=tree,
+            active_context=context,
+            config_base_path=None,
+            config_persister=self._save,
+        )
+
+    def _of(self, context: str) -> tuple[_Found, _Found | None]:
+        """Return the cluster and the user of a context."""
+        if context not in self.contexts:
+            raise KubeconfigError("the context is not there any more")
+        names = self.contexts[context].item.context or _Context()
+        if names.cluster not in self.clusters:
+            raise KubeconfigError(f"it names the cluster {names.cluster!r}, which is not there")
+        if names.user and names.user not in self.users:
+            raise KubeconfigError(f"it names the user {names.user!r}, who is not there")
+        return self.clusters[names.cluster], self.users[names.user] if names.user else None
+
+    def _save(self, *_: object) -> None:
+        """Write what the loader changed: tokens of OpenID Connect are renewed in their file."""
+        for path, plain in self._plain.items():
+            if plain != self._saved[path]:
+                with open(path, "w", encoding="utf-8") as file:
+                    yaml.safe_dump(plain, file, default_flow_style=False)
+        self._saved = copy.deepcopy(self._plain)
+
+
+def _node(found: _Found, library: Any) -> Any:  # noqa: ANN401
+    return library.config.kube_config.ConfigNode(found.item.name, found.plain, found.path)
+
+
+def _read_yaml(path: str) -> Any:  # noqa: ANN401
+    try:
+        with open(path, "rb") as file:
+            return yaml.safe_load(file)
+    except OSError as error:
+        raise KubeconfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:  # its text may hold a token, so only what and where
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or type(error).__name__
+        where = f", line {mark.line + 1}" if mark else ""
+        raise KubeconfigError(f"{path}: not YAML: {problem}{where}") from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise KubeconfigError(f"{path}: not a kubeconfig: {type(error).__name__}") from None
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        extra = parts.username or parts.password or parts.query or parts.fragment
+        is_http = parts.scheme in {"http", "https"}
+        return is_http and bool(parts.hostname) and parts.port != 0 and not extra
+    except ValueError:
+        return False
