@@ -7,7 +7,7 @@ import pytest
 from mcsdns.objects.decode import SliceProfile, decode
 from mcsdns.objects.model import EndpointSlice, Kind
 from mcsdns.sources.kubernetes.codec import Decoder
-from mcsdns.sources.kubernetes.reflector import Seen
+from mcsdns.sources.kubernetes.reflector import Shown
 from tests.scripted import wire
 
 KEY = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -61,6 +61,6 @@ def test_pages_and_lines_of_an_api_server_have_it() -> None:
         decoder.item(wire.line(thing)),
         decoder.line(wire.line({"type": "MODIFIED", "object": thing})),
     ):
-        assert isinstance(reading.message, Seen)
+        assert isinstance(reading.message, Shown)
         assert isinstance(reading.message.object, EndpointSlice)
         assert reading.message.object.triggered_s == 1_700_000_000.0

@@ -119,7 +119,10 @@ class Followed:
         namespaces = settings.get("namespaces", ())
         cluster = ApiServer(access, watches=2 * max(1, len(namespaces)))
         self.source = KubernetesSource(
-            cluster, self, KubernetesSettings(**settings), timing=timing, rng=self.rng
+            cluster,
+            self,
+            KubernetesSettings(**settings),
+            timing=msgspec.structs.replace(timing, rng=self.rng),
         )
 
     async def __aenter__(self) -> "Followed":

@@ -21,7 +21,7 @@ from mcsdns.objects.decode import (
 )
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Seen, Trouble
+from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
 
 MAX_RETRY_AFTER_S: Final = 60.0
 _END_OF_LIST: Final = "k8s.io/initial-events-end"
@@ -85,7 +85,7 @@ class _PageMetadata(msgspec.Struct, gc=False):
     resource_version: str | None = msgspec.field(default=None, name="resourceVersion")
 
 
-class ListPage(msgspec.Struct, gc=False):
+class Page(msgspec.Struct, gc=False):
     """One page of a list; items stay octets until `Decoder.item`."""
 
     metadata: _PageMetadata
@@ -147,11 +147,11 @@ _Raw = RawServiceImport | RawEndpointSlice
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """What one item or line says: a message for the reflector, or a status; and problems."""
 
-    message: Seen | Gone | Bookmark | ApiStatus | None
+    message: Shown | Gone | Bookmark | ApiStatus | None
     problems: tuple[Problem, ...] = ()
 
 
-_pages = msgspec.json.Decoder(ListPage)
+_pages = msgspec.json.Decoder(Page)
 _lines = msgspec.json.Decoder(_Line)
 _things = msgspec.json.Decoder(_Thing)
 _bookmarks = msgspec.json.Decoder(_Marked)
@@ -163,7 +163,7 @@ def clamp_retry_after(seconds: float) -> float:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def read_page(octets: bytes) -> ListPage:
+def read_page(octets: bytes) -> Page:
     """Read a page without its items.
 
     Raises:
@@ -250,8 +250,8 @@ class Decoder:
             else:
                 decoded = decode_slice(raw, origin="", profile=self._profile)
         except ObjectError as error:
-            return Reading(Seen(key, None, version), (self._problem(key, error.path, str(error)),))
-        return Reading(Seen(key, decoded.object, version), decoded.problems)
+            return Reading(Shown(key, None, version), (self._problem(key, error.path, str(error)),))
+        return Reading(Shown(key, decoded.object, version), decoded.problems)
 
     def _wrong(self, octets: msgspec.Raw | bytes, error: str) -> Reading:
         """Report an object with a field of a wrong type, which counts as not there."""
@@ -264,7 +264,7 @@ class Decoder:
         problem = self._problem(key, path.rstrip("`") if text else "$", text or error)
         if not meta.name:
             return Reading(None, (problem,))
-        return Reading(Seen(key, None, meta.resource_version or ""), (problem,))
+        return Reading(Shown(key, None, meta.resource_version or ""), (problem,))
 
     def _problem(self, key: ObjectKey, path: str, text: str) -> Problem:
         subject = f"{self._kind} {key[0]}/{key[1]}"

@@ -6,15 +6,21 @@ counts, and a 404 for a list of objects outranks both.
 Source: KEP-1645, "API group"; facts on v1alpha1 and v1beta1 in spec.md 4.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import anyio
 import msgspec
 
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import IMPORT_GROUP, IMPORT_VERSIONS, SLICE_GROUP, SLICE_VERSIONS
 from mcsdns.objects.model import Kind
-from mcsdns.sources.kubernetes.codec import UNREADABLE
+from mcsdns.sources.kubernetes.codec import UNREADABLE, ApiError
+from mcsdns.sources.kubernetes.reflector import Trouble
+
+if TYPE_CHECKING:
+    from mcsdns.sources.kubernetes.api import ApiServer
 
 _NEEDED_VERBS: Final = {"list", "watch"}
 PLURALS: Final = {
@@ -58,7 +64,7 @@ def candidates(group: bytes) -> Iterator[str]:
 
 
 def serves_imports(resources: bytes) -> bool:
-    """Say whether a version's list of resources has ServiceImports that can be watched.
+    """Returns whether a version's list of resources has ServiceImports that can be watched.
 
     Raises:
         ObjectError: this is no APIResourceList.
@@ -87,6 +93,93 @@ def rule_for(kind: Kind, namespace: str) -> str:
 def known_versions() -> Iterable[str]:
     """Return the API versions of ServiceImports that are read, the preferred one first."""
     return (f"{IMPORT_GROUP}/{version}" for version in IMPORT_VERSIONS)
+
+
+class ImportsDiscovery:
+    """Finds out which API version serves ServiceImports.
+
+    Attributes:
+        api_version: the one found last, with its group; empty before.
+    """
+
+    def __init__(self, api: "ApiServer", namespace: str, answer_s: float) -> None:
+        """Ask for objects of `namespace` (`""`: all) where discovery is not permitted."""
+        self.api_version = ""
+        self._api = api
+        self._namespace = namespace
+        self._answer_s = answer_s
+
+    async def find(self, refused: str = "") -> str:
+        """Return the preferred API version that is served, with its group.
+
+        `refused` is one whose list was not found: it is returned only if there is no other.
+
+        Raises:
+            ApiError: none is served, or it cannot be found out.
+        """
+        self.api_version = await self._preferred(refused)
+        return self.api_version
+
+    async def _preferred(self, refused: str) -> str:
+        """Return the preferred API version; one whose list was not found only if it is the one."""
+        fallback = ""
+        try:
+            async with aclosing(self._served_versions()) as versions:
+                async for version in versions:
+                    if version != refused:
+                        return version
+                    fallback = version
+        except ObjectError as error:
+            raise ApiError(Trouble.UNREADABLE, f"{self._api.place.url}: {error}") from None
+        except ApiError as error:
+            if error.trouble is not Trouble.NOT_FOUND and not fallback:
+                raise
+        if fallback:
+            return fallback
+        group = GROUPS[Kind.SERVICE_IMPORT]
+        raise ApiError(
+            Trouble.NOT_FOUND,
+            f"{self._api.place.url} has no serviceimports.{group}; install the CRDs of your "
+            "implementation of the MCS API",
+        )
+
+    async def _served_versions(self) -> AsyncGenerator[str]:
+        """Iterate over the API versions that have ServiceImports, the preferred one first."""
+        try:
+            group = await self._read(group_path())
+        except ApiError as error:
+            if error.trouble is not Trouble.FORBIDDEN:
+                raise
+            async for version in self._try_versions():  # discovery may be closed, objects open
+                yield version
+            return
+        for version in candidates(group):
+            path = f"{group_path()}/{version}"
+            resources = await self._read_if_there(path)
+            if resources is not None and serves_imports(resources):
+                yield path.removeprefix("/apis/")
+
+    async def _try_versions(self) -> AsyncGenerator[str]:
+        """Find the versions by asking for objects, where discovery is not permitted."""
+        for version in known_versions():
+            path = path_of(Kind.SERVICE_IMPORT, version, self._namespace)
+            if await self._read_if_there(path + "?limit=1") is not None:
+                yield version
+
+    async def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return await self._read(path)
+        except ApiError as error:
+            if error.trouble is Trouble.NOT_FOUND:
+                return None
+            raise
+
+    async def _read(self, path: str) -> bytes:
+        within_s = self._answer_s
+        async with self._api.get(path, within_s=within_s) as response:
+            with anyio.move_on_after(within_s):
+                return await response.read()
+        raise ApiError(Trouble.LOST, f"{self._api.place.url}{path}: no answer in time")
 
 
 _Form = TypeVar("_Form", _Group, _Resources)

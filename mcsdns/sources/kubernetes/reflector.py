@@ -1,6 +1,6 @@
 """The list/watch state machine of one resource, as a table; no input, no output, no clock.
 
-`start` and `feed` tell what happened (`events`, for the index) and what to ask the API server
+`start` and `receive` tell what happened (`events`, for the index) and what to ask the API server
 next (`request`; None: go on reading what it sends). Who drives it keeps the time, waits where
 `pause` says so, and drops the rest of an answer as soon as there is a next request: so lines of an
 abandoned watch never count.
@@ -28,7 +28,7 @@ from mcsdns.objects.model import Kind, Object
 from mcsdns.objects.store import ObjectKey
 
 
-class State(enum.Enum):
+class Phase(enum.Enum):
     """What is asked of the API server now."""
 
     IDLE = "idle"
@@ -58,7 +58,7 @@ class Trouble(enum.Enum):
     UNREADABLE = "an answer that is not understood"
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class Shown(msgspec.Struct, frozen=True, gc=False):
     """An object of a list, or one that was added or changed; None where it is not for us."""
 
     key: ObjectKey
@@ -97,7 +97,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     """The API server closed the watch in order, as it does after `timeoutSeconds`."""
 
 
-Message = Seen | Gone | Bookmark | PageEnd | Newest | Ended | Trouble
+Message = Shown | Gone | Bookmark | PageEnd | Newest | Ended | Trouble
 
 
 class StreamList(msgspec.Struct, frozen=True):
@@ -161,8 +161,8 @@ class Next(enum.Enum):
 
 _READ_ON: Final = Step()
 
-TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
-    State.STREAMING: {
+TABLE: Final[dict[Phase, dict[Trouble | type[Ended], Next]]] = {
+    Phase.STREAMING: {
         Ended: Next.PAGES_LATER,
         Trouble.EXPIRED: Next.LIST_LATER,
         Trouble.TOO_NEW: Next.LIST_LATER,
@@ -177,7 +177,7 @@ TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
         Trouble.DEAD: Next.PAGES_LATER,
         Trouble.UNREADABLE: Next.PAGES_LATER,
     },
-    State.PAGING: {
+    Phase.PAGING: {
         Ended: Next.PAGE_LATER,
         Trouble.EXPIRED: Next.LIST_LATER,  # the token of a 410 is for an inconsistent list
         Trouble.TOO_NEW: Next.LIST_LATER,
@@ -192,7 +192,7 @@ TABLE: Final[dict[State, dict[Trouble | type[Ended], Next]]] = {
         Trouble.DEAD: Next.PAGE_LATER,
         Trouble.UNREADABLE: Next.LIST_LATER,
     },
-    State.WATCHING: {
+    Phase.WATCHING: {
         Ended: Next.WATCH,
         Trouble.EXPIRED: Next.LIST,
         Trouble.TOO_NEW: Next.LIST_LATER,
@@ -215,12 +215,12 @@ class Reflector:
     """Keeps the index equal to one resource of the API server.
 
     Attributes:
-        state: see State. resource_version: up to which everything was told; empty before a list.
+        state: see Phase. resource_version: up to which everything was told; empty before a list.
     """
 
     def __init__(self, kind: Kind, namespace: str = "") -> None:
         """Reflect the objects of a kind, in one namespace or (`""`) in all."""
-        self.state = State.IDLE
+        self.state = Phase.IDLE
         self.resource_version = ""
         self._kind = kind
         self._namespace = namespace
@@ -232,16 +232,16 @@ class Reflector:
         self._streams = True
         return self._list()
 
-    def feed(self, message: Message) -> Step:
+    def receive(self, message: Message) -> Step:
         """Take what the API server sent, or how it failed."""
         match message:
-            case Seen():
+            case Shown():
                 return self._see(message)
             case Gone(key=key, resource_version=version):
                 return self._advance(version, Delete(self._kind, key))
-            case Bookmark(ends_list=True) if self.state is State.STREAMING:
+            case Bookmark(ends_list=True) if self.state is Phase.STREAMING:
                 return self._complete(message.resource_version)
-            case Bookmark() if self.state is State.STREAMING:
+            case Bookmark() if self.state is Phase.STREAMING:
                 return self._go_on(Trouble.NO_END)  # the first bookmark should have been the end
             case Bookmark(resource_version=version):
                 return self._advance(version)
@@ -260,8 +260,8 @@ class Reflector:
             case Ended() | Trouble():
                 return self._go_on(message)
 
-    def _see(self, seen: Seen) -> Step:
-        if self.state is State.WATCHING:
+    def _see(self, seen: Shown) -> Step:
+        if self.state is Phase.WATCHING:
             change = Apply(seen.object) if seen.object else Delete(self._kind, seen.key)
             return self._advance(seen.resource_version, change)
         if seen.object is None:  # a streaming list may have shown it as another before
@@ -270,7 +270,7 @@ class Reflector:
 
     def _advance(self, version: str, *events: Event) -> Step:
         """Take a line of a watch; one below what we know tells of a storage that was restored."""
-        if self.state is not State.WATCHING:
+        if self.state is not Phase.WATCHING:
             return Step(events)  # within a streaming list; its end will tell the version
         if goes_back(self.resource_version, version):
             return self._list(pause=True)
@@ -280,12 +280,12 @@ class Reflector:
     def _complete(self, version: str) -> Step:
         if not version:  # a watch of no version would begin anywhere
             return self._go_on(Trouble.UNREADABLE)
-        self.state = State.WATCHING
+        self.state = Phase.WATCHING
         self.resource_version = version
         return Step((InitDone(self._kind, self._namespace),))
 
     def _go_on(self, end: Ended | Trouble) -> Step:
-        if self.state is State.IDLE:
+        if self.state is Phase.IDLE:
             return Step(request=Discover(), pause=True)
         following = TABLE[self.state][Ended if isinstance(end, Ended) else end]
         match following:
@@ -299,13 +299,13 @@ class Reflector:
             case Next.WATCH | Next.WATCH_LATER:
                 return Step(request=Compare(), pause=following is Next.WATCH_LATER)
             case Next.DISCOVER:
-                self.state = State.IDLE
+                self.state = Phase.IDLE
                 return Step(request=Discover(), pause=True)
 
     def _list(self, *, pause: bool = False, by_pages: bool = False) -> Step:
         self._token = ""
         streams = self._streams and not by_pages
-        self.state = State.STREAMING if streams else State.PAGING
+        self.state = Phase.STREAMING if streams else Phase.PAGING
         begin = Init(self._kind, self._namespace)
         return Step((begin,), StreamList() if streams else ListPage(), pause)
 

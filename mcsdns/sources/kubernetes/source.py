@@ -8,26 +8,26 @@ import asyncio
 import datetime
 import gc
 import logging
-import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
 
-from mcsdns.errors import ObjectError, SourceError
+from mcsdns.errors import SourceError
 from mcsdns.objects.decode import SliceProfile, slice_selector
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
 from mcsdns.sources import deletion_guard, snapshot
 from mcsdns.sources.base import Sink, SourceState
 from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
-from mcsdns.sources.kubernetes import discovery, watcher
+from mcsdns.sources.kubernetes import discovery
 from mcsdns.sources.kubernetes.codec import ApiError
+from mcsdns.sources.kubernetes.discovery import ImportsDiscovery
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.sources.kubernetes.watcher import Follower, Scope, Timing
+from mcsdns.sources.kubernetes.watcher import Scope, Timing, Watcher
+from mcsdns.sources.kubernetes.watcher import Statistics as WatcherStatistics
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings
 from mcsdns.timeslice import Timeslice
@@ -104,7 +104,7 @@ class Statistics(msgspec.Struct, frozen=True):
         watches: one for each kind and namespace. snapshot: None where none is written.
     """
 
-    watches: Sequence[watcher.Statistics]
+    watches: Sequence[WatcherStatistics]
     guard: deletion_guard.Statistics
     snapshot: snapshot.Statistics | None
 
@@ -113,7 +113,7 @@ class KubernetesSource:
     """Follows an API server, and tells a sink as much of it as the guard lets through.
 
     Attributes:
-        standing: how it is doing. api_version: of the ServiceImports, once it is known.
+        standing: how it is doing.
     """
 
     is_guarded = True
@@ -125,19 +125,27 @@ class KubernetesSource:
         settings: KubernetesSettings,
         *,
         timing: Timing | None = None,
-        rng: random.Random | None = None,
     ) -> None:
         """Ask nothing before `run` or `load`."""
         self.standing = Standing()
-        self.api_version = ""
         self._api = api
         self._sink = sink
         self._settings = settings
         self._timing = timing or Timing()
-        rng = rng or random.Random()
-        self._followers = [
-            Follower(scope, api, self, self._timing, rng) for scope in settings.scopes()
+        self._watchers = [
+            Watcher(
+                scope,
+                api,
+                self._timing,
+                apply=self._apply,
+                end_list=self._end_list,
+                changed=self._changed,
+                discover=self._discover,
+            )
+            for scope in settings.scopes()
         ]
+        namespace = self._watchers[0].scope.namespace
+        self._discovery = ImportsDiscovery(api, namespace, self._timing.answer_s)
         self._guard = DeletionGuard(sink.store, settings.guard, logger.warning)
         self._timer: asyncio.TimerHandle | None = None
         self._writer: SnapshotWriter | None = None
@@ -148,7 +156,7 @@ class KubernetesSource:
         self._lock = anyio.Lock()
         self._missing_since_s: float | None = None
         self._is_emptied = False
-        self._logged: dict[Follower, str] = {}
+        self._logged: dict[Watcher, str] = {}
         self._settled = anyio.Event()
         self._logs = True
 
@@ -158,6 +166,11 @@ class KubernetesSource:
         return self._api_name if self.synced else self._restored or self._api_name
 
     @property
+    def api_version(self) -> str:
+        """The API version of the ServiceImports; empty before it is known."""
+        return self._discovery.api_version
+
+    @property
     def _api_name(self) -> str:
         version = f"{self.api_version} at " if self.api_version else ""
         return version + self._api.place.url
@@ -165,28 +178,28 @@ class KubernetesSource:
     @property
     def synced(self) -> bool:
         """Whether every list has been complete once."""
-        return all(follower.synced for follower in self._followers)
+        return all(watcher.synced for watcher in self._watchers)
 
     def fresh_s(self) -> float:
         """Return up to when everything is known, by the clock of the timing."""
-        return min(follower.fresh_s for follower in self._followers)
+        return min(watcher.fresh_s for watcher in self._watchers)
 
     def problems(self) -> Iterator[Located]:
         """Iterate over what is wrong with objects; they have no place in a file."""
-        for follower in self._followers:
-            for problems in follower.problems.values():
+        for watcher in self._watchers:
+            for problems in watcher.problems.values():
                 for problem in problems:
                     yield Located("", problem)
 
     def states(self) -> list[SourceState]:
         """Return how the API server is, and the snapshot where one is served in its place."""
-        followers = [follower.statistics() for follower in self._followers]
+        watchers = [watcher.statistics() for watcher in self._watchers]
         state = SourceState(
             name=self._api_name,
             kind="kubernetes",
             synced=self.synced,
-            connected=all(each.connected for each in followers),
-            fresh_s=max(each.heard_age_s for each in followers),
+            connected=all(each.connected for each in watchers),
+            fresh_s=max(each.heard_age_s for each in watchers),
             reasons=self._reasons(),
         )
         if self.synced or not self._restored:
@@ -204,7 +217,7 @@ class KubernetesSource:
     def statistics(self) -> Statistics:
         """Return the counters of the watchers, of the guard, and of the snapshot."""
         return Statistics(
-            [follower.statistics() for follower in self._followers],
+            [watcher.statistics() for watcher in self._watchers],
             self._guard.statistics(),
             self._writer.statistics() if self._writer else None,
         )
@@ -269,8 +282,8 @@ class KubernetesSource:
     async def _follow(self) -> None:
         try:
             async with anyio.create_task_group() as group:
-                for follower in self._followers:
-                    group.start_soon(follower.run)
+                for watcher in self._watchers:
+                    group.start_soon(watcher.run)
         finally:
             if self._timer:
                 self._timer.cancel()
@@ -279,33 +292,33 @@ class KubernetesSource:
 
     # Events
 
-    def take(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
         """Take an event of a watcher, and pass on what the guard lets through."""
-        self._pass(self._guard.take(event, self._timing.clock()))
-        self._arm()
+        self._send(self._guard.take(event, self._timing.clock()))
+        self._schedule_guard()
 
-    async def complete(self, event: InitDone) -> None:
+    async def _end_list(self, event: InitDone) -> None:
         """Take the end of a list in short slices, for it may take everything away."""
         if not self._sink.store.is_synced(event.kind):
-            self._pass([event])  # nothing was answered from what goes now
+            self._send([event])  # nothing was answered from what goes now
         elif self.standing.crd_gone and event.kind is Kind.SERVICE_IMPORT:
-            self._pass(self._guard.follow(event))
+            self._send(self._guard.follow(event))
         else:
             timeslice = Timeslice()
             while some := self._guard.prepare(event, self._timing.clock()):
-                self._pass(some)
+                self._send(some)
                 await timeslice.checkpoint()
-            self._pass(self._guard.take(event, self._timing.clock()))
-        self._arm()
+            self._send(self._guard.take(event, self._timing.clock()))
+        self._schedule_guard()
         gc.freeze()  # the collector would walk every object of the store for nothing
 
-    def _pass(self, events: Sequence[Event]) -> None:
+    def _send(self, events: Sequence[Event]) -> None:
         for event in events:
             self._sink.apply(event)
         if events and self._writer:
             self._writer.note_change()
 
-    def _arm(self) -> None:
+    def _schedule_guard(self) -> None:
         """Come back when the guard has something to let go."""
         due_s = self._guard.next_due_s
         if due_s is None:
@@ -316,27 +329,27 @@ class KubernetesSource:
             if self._timer.when() <= due_s:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(due_s, self._let_go)
+        self._timer = loop.call_at(due_s, self._follow_guard)
 
-    def _let_go(self) -> None:
+    def _follow_guard(self) -> None:
         self._timer = None
-        self._pass(self._guard.due(self._timing.clock()))
-        self._arm()
+        self._send(self._guard.due(self._timing.clock()))
+        self._schedule_guard()
 
     # The state
 
-    def changed(self, follower: Follower) -> None:
+    def _changed(self, watcher: Watcher) -> None:
         """See how the source is doing now; for watchers."""
-        self._log_change(follower)
+        self._log_change(watcher)
         standing = self._stand()
         if standing != self.standing:
             before, self.standing = self.standing, standing
             self._sink.note(standing.why, imports_only=standing.imports_only)
             if standing.crd_gone and not before.crd_gone:
                 why = "the API server has no ServiceImports"
-                self._pass(self._guard.suspect(self._timing.clock(), why))
-                self._arm()
-        failed = follower.failure is not None and follower.failure.trouble not in _GIVES_UP
+                self._send(self._guard.suspect(self._timing.clock(), why))
+                self._schedule_guard()
+        failed = watcher.failure is not None and watcher.failure.trouble not in _GIVES_UP
         if failed or self.synced:
             self._settled.set()
 
@@ -360,8 +373,8 @@ class KubernetesSource:
             await anyio.sleep(_LOOK_EVERY_S)
 
     def _stand(self) -> Standing:
-        failed = [each for each in self._followers if each.failure is not None]
-        unread = [each for each in self._followers if not each.synced]
+        failed = [each for each in self._watchers if each.failure is not None]
+        unread = [each for each in self._watchers if not each.synced]
         return Standing(
             tuple(dict.fromkeys(_describe(each) for each in failed)),
             ", ".join(dict.fromkeys(_hint(each) for each in failed or unread)),
@@ -369,15 +382,15 @@ class KubernetesSource:
             self._missing_since_s is not None,
         )
 
-    def _log_change(self, follower: Follower) -> None:
-        """Log a failure once, and when it is over; followers that fail alike share a line."""
-        before = self._logged.get(follower, "")
-        now = _describe(follower) if follower.failure else ""
+    def _log_change(self, watcher: Watcher) -> None:
+        """Log a failure once, and when it is over; watchers that fail alike share a line."""
+        before = self._logged.get(watcher, "")
+        now = _describe(watcher) if watcher.failure else ""
         if now == before or not self._logs:
             return
         if now and now not in self._logged.values():
             logger.warning("%s", now)
-        self._logged[follower] = now
+        self._logged[watcher] = now
         if not now and not any(self._logged.values()):
             logger.info("the API server answers again: %s", self._api_name)
 
@@ -432,17 +445,17 @@ class KubernetesSource:
 
     # Which API version serves the imports
 
-    async def discover(self, follower: Follower) -> str:
-        """Return the API version that serves a kind; for followers.
+    async def _discover(self, watcher: Watcher) -> str:
+        """Return the API version that serves the objects of a watcher.
 
         Raises:
             ApiError: none does, or it cannot be found out.
         """
-        if follower.scope.kind is Kind.ENDPOINT_SLICE:
+        if watcher.scope.kind is Kind.ENDPOINT_SLICE:
             return discovery.SLICE_API
         async with self._lock:
             try:
-                self.api_version = await self._discover_imports(follower.refused_version)
+                version = await self._discovery.find(watcher.refused_version)
             except ApiError as error:
                 if error.trouble is Trouble.NOT_FOUND:
                     await self._miss_imports()
@@ -451,76 +464,14 @@ class KubernetesSource:
                 raise
             self._missing_since_s = None
             self._is_emptied = False
-            return self.api_version
-
-    async def _discover_imports(self, refused: str) -> str:
-        """Return the preferred API version; one whose list was not found only if it is the one."""
-        fallback = ""
-        try:
-            async with aclosing(self._served_versions()) as versions:
-                async for version in versions:
-                    if version != refused:
-                        return version
-                    fallback = version
-        except ObjectError as error:
-            raise ApiError(Trouble.UNREADABLE, f"{self._api.place.url}: {error}") from None
-        except ApiError as error:
-            if error.trouble is not Trouble.NOT_FOUND and not fallback:
-                raise
-        if fallback:
-            return fallback
-        group = discovery.GROUPS[_IMPORTS]
-        raise ApiError(
-            Trouble.NOT_FOUND,
-            f"{self._api.place.url} has no serviceimports.{group}; install the CRDs of your "
-            "implementation of the MCS API",
-        )
-
-    async def _served_versions(self) -> AsyncGenerator[str]:
-        """Iterate over the API versions that have ServiceImports, the preferred one first."""
-        try:
-            group = await self._read(discovery.group_path())
-        except ApiError as error:
-            if error.trouble is not Trouble.FORBIDDEN:
-                raise
-            async for version in self._try_versions():  # discovery may be closed, objects open
-                yield version
-            return
-        for version in discovery.candidates(group):
-            path = f"{discovery.group_path()}/{version}"
-            resources = await self._read_if_there(path)
-            if resources is not None and discovery.serves_imports(resources):
-                yield path.removeprefix("/apis/")
-
-    async def _try_versions(self) -> AsyncGenerator[str]:
-        """Find the versions by asking for objects, where discovery is not permitted."""
-        namespace = self._followers[0].scope.namespace
-        for version in discovery.known_versions():
-            path = discovery.path_of(_IMPORTS, version, namespace)
-            if await self._read_if_there(path + "?limit=1") is not None:
-                yield version
-
-    async def _read_if_there(self, path: str) -> bytes | None:
-        try:
-            return await self._read(path)
-        except ApiError as error:
-            if error.trouble is Trouble.NOT_FOUND:
-                return None
-            raise
-
-    async def _read(self, path: str) -> bytes:
-        within_s = self._timing.answer_s
-        async with self._api.get(path, within_s=within_s) as response:
-            with anyio.move_on_after(within_s):
-                return await response.read()
-        raise ApiError(Trouble.LOST, f"{self._api.place.url}{path}: no answer in time")
+            return version
 
     async def _miss_imports(self) -> None:
         """Note that there are no ServiceImports; after a while that is an empty list.
 
         Only where there were some: before the first list a missing CRD says nothing.
         """
-        imports = [each for each in self._followers if each.scope.kind is _IMPORTS]
+        imports = [each for each in self._watchers if each.scope.kind is _IMPORTS]
         if not (self._restored or any(each.synced for each in imports)):
             return
         now_s, missing_s = self._timing.clock(), self._settings.missing_s
@@ -532,38 +483,38 @@ class KubernetesSource:
                 "no ServiceImports since %.0f s: they count as gone", self._settings.missing_s
             )
             for each in imports:
-                self.take(Init(_IMPORTS, each.scope.namespace))
-                await self.complete(InitDone(_IMPORTS, each.scope.namespace))
+                self._apply(Init(_IMPORTS, each.scope.namespace))
+                await self._end_list(InitDone(_IMPORTS, each.scope.namespace))
 
 
 _IMPORTS: Final = Kind.SERVICE_IMPORT
 
 
-def _is_barred(follower: Follower) -> bool:
+def _is_barred(watcher: Watcher) -> bool:
     """Say whether slices cannot be read at all, as opposed to not yet."""
-    failure = follower.failure
+    failure = watcher.failure
     return (
-        follower.scope.kind is Kind.ENDPOINT_SLICE
+        watcher.scope.kind is Kind.ENDPOINT_SLICE
         and failure is not None
         and failure.trouble in {Trouble.FORBIDDEN, Trouble.NOT_FOUND}
     )
 
 
-def _describe(follower: Follower) -> str:
+def _describe(watcher: Watcher) -> str:
     """Say what failed and what to do, for the log and for people."""
-    failure, scope = follower.failure, follower.scope
+    failure, scope = watcher.failure, watcher.scope
     assert failure is not None
     if failure.trouble is Trouble.FORBIDDEN:
         return f"{failure}; {discovery.rule_for(scope.kind, scope.namespace)}"
     return str(failure)
 
 
-def _hint(follower: Follower) -> str:
+def _hint(watcher: Watcher) -> str:
     """Say it in a few words that any client may read."""
-    plural = discovery.PLURALS[follower.scope.kind]
-    if follower.failure is None:
+    plural = discovery.PLURALS[watcher.scope.kind]
+    if watcher.failure is None:
         return f"{plural} have not been read yet"
-    return f"{plural}: {follower.failure.trouble.value}"
+    return f"{plural}: {watcher.failure.trouble.value}"
 
 
 def _time_text(seconds: float) -> str:

@@ -11,8 +11,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
@@ -33,10 +33,10 @@ from mcsdns.sources.kubernetes.reflector import (
     Message,
     Newest,
     PageEnd,
+    Phase,
     Reflector,
     Request,
-    Seen,
-    State,
+    Shown,
     Step,
     StreamList,
     Trouble,
@@ -72,7 +72,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         quiet_list_s: silence after which a streaming list is given up for pages.
         first_pause_s, longest_pause_s: between attempts.
         healthy_s: a request that lived as long was no failure; pauses begin anew.
-        clock: monotonic seconds.
+        clock: monotonic seconds. rng: where jitter comes from.
     """
 
     watch_least_s: int = 300
@@ -86,10 +86,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     longest_pause_s: float = 10.0
     healthy_s: float = 10.0
     clock: Callable[[], float] = time.monotonic
+    rng: random.Random = msgspec.field(default_factory=random.Random)
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What a follower follows: a kind in a namespace (`""`: all), by a label selector."""
+    """What a watcher follows: a kind in a namespace (`""`: all), by a label selector."""
 
     kind: Kind
     namespace: str = ""
@@ -98,7 +99,7 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of one follower.
+    """An immutable snapshot of one watcher.
 
     Attributes:
         lists, watches: begun. lines: of watches. bookmarks: among them.
@@ -124,29 +125,8 @@ class Statistics(msgspec.Struct, frozen=True):
     skipped: Mapping[str, int] = {}
 
 
-class Owner(Protocol):
-    """Who a follower works for."""
-
-    def take(self, event: Event) -> None:
-        """Take an event for the index."""
-
-    async def complete(self, event: InitDone) -> None:
-        """Take the end of a list, which may take away many objects."""
-
-    def changed(self, follower: "Follower") -> None:
-        """Learn that `synced`, `connected` or `failure` may have changed."""
-
-    async def discover(self, follower: "Follower") -> str:
-        """Return the API version, with its group, that serves the follower's kind.
-
-        Raises:
-            ApiError: none does, or it cannot be found out.
-        """
-        ...
-
-
-class Follower:
-    """Keeps its owner told of one scope.
+class Watcher:
+    """Sends the objects of one scope, and their changes.
 
     Attributes:
         synced: whether a list has been complete once.
@@ -156,21 +136,37 @@ class Follower:
     """
 
     def __init__(
-        self, scope: Scope, cluster: "ApiServer", owner: Owner, timing: Timing, rng: random.Random
+        self,
+        scope: Scope,
+        api: "ApiServer",
+        timing: Timing,
+        *,
+        apply: Callable[[Event], None],
+        end_list: Callable[[InitDone], Awaitable[None]],
+        changed: Callable[["Watcher"], None],
+        discover: Callable[["Watcher"], Awaitable[str]],
     ) -> None:
-        """Say what to follow; nothing is asked before `run`."""
+        """Ask nothing before `run`.
+
+        `apply` takes every event but the end of a list; that is for `end_list`, since it may take
+        away many objects and so takes its time. `changed` is called when `synced`, `connected` or
+        `failure` may be others. `discover` returns the API version, with its group, that serves the
+        scope, or raises ApiError.
+        """
         self.scope = scope
         self.synced = False
         self.refused_version = ""
         self.failure: ApiError | None = None
         self._fresh_s = self._heard_s = timing.clock()
         self.problems: dict[ObjectKey, tuple[Problem, ...]] = {}
-        self._cluster = cluster
-        self._owner = owner
+        self._api = api
         self._timing = timing
-        self._rng = rng
+        self._apply = apply
+        self._end_list = end_list
+        self._changed = changed
+        self._discover = discover
         self._reflector = Reflector(scope.kind, scope.namespace)
-        self._backoff = Backoff(rng, timing.first_pause_s, timing.longest_pause_s)
+        self._backoff = Backoff(timing.rng, timing.first_pause_s, timing.longest_pause_s)
         self._api_version = self._path = ""
         self._decoder = Decoder(scope.kind, "", scope.profile)
         self._silence = Silence(timing, 0, 0.0)
@@ -186,7 +182,7 @@ class Follower:
     @property
     def connected(self) -> bool:
         """Whether a watch is open, and its list complete: nothing can be newer."""
-        return self._is_open and self._reflector.state is State.WATCHING
+        return self._is_open and self._reflector.state is Phase.WATCHING
 
     @property
     def fresh_s(self) -> float:
@@ -230,7 +226,7 @@ class Follower:
             step = self._fail(ApiError(Trouble.UNREADABLE, f"{self._path}: {error}"))
         finally:
             self._is_open = False
-        self._owner.changed(self)
+        self._changed(self)
         lived_s = self._timing.clock() - began_s
         if lived_s > self._timing.healthy_s:
             self._backoff.reset()
@@ -242,7 +238,7 @@ class Follower:
     async def _ask(self, request: Request) -> Step:
         match request:
             case Discover():
-                return await self._discover()
+                return await self._start()
             case ListPage(continue_token=token):
                 return await self._read_page(token)
             case Compare():
@@ -257,14 +253,14 @@ class Follower:
             case Watch(resource_version=version):
                 return await self._read_watch({"resourceVersion": version})
 
-    async def _discover(self) -> Step:
-        api_version = await self._owner.discover(self)
+    async def _start(self) -> Step:
+        api_version = await self._discover(self)
         scope = self.scope
         self.refused_version = ""
         self._api_version = api_version
         self._path = path_of(scope.kind, api_version, scope.namespace)
         self._decoder = Decoder(scope.kind, api_version, scope.profile)
-        return self._tell(self._reflector.start())
+        return self._send(self._reflector.start())
 
     async def _read_page(self, token: str) -> Step:
         """Read a page; without a token the first one, of the newest list there is."""
@@ -277,18 +273,18 @@ class Follower:
         self._succeed()
         page = read_page(octets)
         for item in page.items or []:
-            self._hear(self._decoder.item(item))
+            self._take(self._decoder.item(item))
             await self._timeslice.checkpoint()
         meta = page.metadata
         end = PageEnd(meta.resource_version or "", meta.continue_token or "")
-        step = self._feed(end)
-        await self._end_list(step)
+        step = self._receive(end)
+        await self._end_of_list(step)
         return step
 
     async def _compare(self) -> Step:
         """Read the newest resource version, with no more objects than need be."""
         page = read_page(await self._read_whole({"limit": "1"}))
-        return self._feed(Newest(page.metadata.resource_version or ""))
+        return self._receive(Newest(page.metadata.resource_version or ""))
 
     async def _read_whole(self, parameters: dict[str, str]) -> bytes:
         limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
@@ -297,7 +293,7 @@ class Follower:
 
     async def _read_watch(self, parameters: dict[str, str]) -> Step:
         """Read a watch until something else is to be asked."""
-        timeout_s = self._rng.randint(self._timing.watch_least_s, self._timing.watch_most_s)
+        timeout_s = self._timing.rng.randint(self._timing.watch_least_s, self._timing.watch_most_s)
         parameters |= {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -315,7 +311,7 @@ class Follower:
     ) -> "contextlib.AbstractAsyncContextManager[ApiResponse]":
         if self.scope.selector:
             parameters["labelSelector"] = self.scope.selector
-        return self._cluster.get(self._path, parameters, within_s=self._timing.answer_s)
+        return self._api.get(self._path, parameters, within_s=self._timing.answer_s)
 
     async def _read_lines(self, response: "ApiResponse") -> Step:
         rest = b""
@@ -324,9 +320,9 @@ class Follower:
             rest = lines.pop()
             for line in filter(None, lines):
                 self._lines += 1
-                step = self._hear(self._decoder.line(line))
+                step = self._take(self._decoder.line(line))
                 if step.events:
-                    await self._end_list(step)
+                    await self._end_of_list(step)
                 if step.request is not None:
                     return step
                 await self._timeslice.checkpoint()
@@ -335,32 +331,32 @@ class Follower:
         if rest:
             raise ApiError(Trouble.LOST, f"{self._path}: the watch ended within a line")
         self._ended += 1
-        return self._feed(Ended())
+        return self._receive(Ended())
 
     async def _read_some(self, response: "ApiResponse") -> bytes:
         """Wait for what comes next; a watch that is silent for too long is dead."""
-        if self._reflector.state is State.STREAMING:
+        if self._reflector.state is Phase.STREAMING:
             limit_s, trouble = self._timing.quiet_list_s, Trouble.NO_END
         else:
             limit_s, trouble = self._silence.limit_s(self._timing.clock()), Trouble.DEAD
         async with _within(limit_s, trouble, f"{self._path}: the watch is silent for too long"):
             chunk = await response.read_some()
-        self._hear_anything()
+        self._note_activity()
         return chunk
 
-    def _hear_anything(self) -> None:
+    def _note_activity(self) -> None:
         now_s = self._heard_s = self._timing.clock()
         self._silence.end(now_s)
         if self.connected:
             self._fresh_s = now_s
 
-    def _hear(self, reading: Reading) -> Step:
+    def _take(self, reading: Reading) -> Step:
         """Feed the reflector one item or line."""
         message = reading.message
         if isinstance(message, ApiStatus):
             text = f"{self._path}: {message.code} {message.message or ''}".strip()
             return self._fail(ApiError(message.trouble, text, message.retry_after_s))
-        if isinstance(message, Seen | Gone):
+        if isinstance(message, Shown | Gone):
             self._note_problems(message.key, reading.problems)
         elif isinstance(message, Bookmark):
             self._bookmarks += 1
@@ -369,36 +365,36 @@ class Follower:
             self._note_problems(("", ""), reading.problems)
         if self.failure is not None:
             self._succeed(within=True)
-        return self._feed(message) if message is not None else Step()
+        return self._receive(message) if message is not None else Step()
 
-    def _feed(self, message: Message) -> Step:
+    def _receive(self, message: Message) -> Step:
         """Feed the reflector and tell the owner; the end of a list is left in the step."""
-        return self._tell(self._reflector.feed(message))
+        return self._send(self._reflector.receive(message))
 
-    def _tell(self, step: Step) -> Step:
+    def _send(self, step: Step) -> Step:
         for event in step.events:
             if isinstance(event, InitDone):
                 return step
             if isinstance(event, Init):
                 self._confirmed.clear()
-            self._owner.take(event)
+            self._apply(event)
         return msgspec.structs.replace(step, events=()) if step.events else step
 
-    async def _end_list(self, step: Step) -> None:
+    async def _end_of_list(self, step: Step) -> None:
         for event in step.events:
             assert isinstance(event, InitDone)
-            await self._owner.complete(event)
+            await self._end_list(event)
             self.synced = True
             self._logged = 0
             for key in self.problems.keys() - self._confirmed:
                 self._note_problems(key, ())  # of objects that went while nobody watched
-            self._hear_anything()
-            self._owner.changed(self)
+            self._note_activity()
+            self._changed(self)
 
     def _fail(self, error: ApiError) -> Step:
         """Note a failure, and let the reflector say what follows."""
         self._retry_after_s = error.retry_after_s
-        if error.trouble is Trouble.NOT_FOUND and self._reflector.state is not State.IDLE:
+        if error.trouble is Trouble.NOT_FOUND and self._reflector.state is not Phase.IDLE:
             self.refused_version = self._api_version
         self._troubles[error.trouble] = self._troubles.get(error.trouble, 0) + 1
         broke_off = self._is_open and error.trouble is Trouble.LOST  # the next try will tell
@@ -407,20 +403,20 @@ class Follower:
         else:
             self.failure = error
             self._failed_within = self._is_open
-        return self._feed(error.trouble)
+        return self._receive(error.trouble)
 
     def _succeed(self, *, within: bool = False) -> None:
         """Note that a request was answered, or that a line came: which ends its own failures."""
-        self._hear_anything()
+        self._note_activity()
         if self.failure is not None and (within or not self._failed_within):
             self.failure = None
-            self._owner.changed(self)
+            self._changed(self)
 
     async def _pause(self) -> None:
         """Wait as long as the API server wants, or longer each time, with jitter."""
         pause_s = self._backoff.next_s()
         if self._retry_after_s:
-            pause_s = self._retry_after_s * self._rng.uniform(1, 1.25)
+            pause_s = self._retry_after_s * self._timing.rng.uniform(1, 1.25)
         await asyncio.sleep(pause_s)
 
     def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
@@ -437,7 +433,7 @@ class Follower:
         self._confirmed.add(key)
         for problem in problems:
             if problem not in known:
-                self._logged += self._reflector.state is not State.WATCHING
+                self._logged += self._reflector.state is not Phase.WATCHING
                 _log(problem, self._logged)
 
 

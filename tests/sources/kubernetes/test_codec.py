@@ -19,7 +19,7 @@ from mcsdns.sources.kubernetes.codec import (
     read_page,
     read_status,
 )
-from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Seen, Trouble
+from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
 
 V1BETA1 = "multicluster.x-k8s.io/v1beta1"
 IMPORTS = Decoder(Kind.SERVICE_IMPORT, V1BETA1, SliceProfile.MCS)
@@ -96,7 +96,7 @@ def line(event_type: str, thing: object) -> bytes:
 
 
 def object_of(reading: Reading) -> ServiceImport | EndpointSlice | None:
-    assert isinstance(reading.message, Seen)
+    assert isinstance(reading.message, Shown)
     return reading.message.object
 
 
@@ -135,7 +135,7 @@ def test_page_that_is_none(body: bytes) -> None:
 @pytest.mark.parametrize("event_type", ["ADDED", "MODIFIED"])
 def test_line_with_an_import(event_type: str) -> None:
     reading = IMPORTS.line(line(event_type, an_import()))
-    assert isinstance(reading.message, Seen)
+    assert isinstance(reading.message, Shown)
     assert (reading.message.key, reading.message.resource_version) == (("shop", "web"), "7")
     seen = reading.message.object
     assert isinstance(seen, ServiceImport)
@@ -147,7 +147,7 @@ def test_line_with_an_import(event_type: str) -> None:
 @pytest.mark.parametrize("event_type", ["ADDED", "MODIFIED"])
 def test_line_with_a_slice(event_type: str) -> None:
     reading = SLICES.line(line(event_type, a_slice()))
-    assert isinstance(reading.message, Seen)
+    assert isinstance(reading.message, Shown)
     assert (reading.message.key, reading.message.resource_version) == (("shop", "web-1"), "8")
     seen = reading.message.object
     assert isinstance(seen, EndpointSlice)
@@ -304,7 +304,7 @@ WRONG += [(SLICES, a_slice(**how), path) for how, path in WRONG_SLICES]
 def test_wrong_type_costs_the_object_only(decoder: Decoder, thing: Plain, path: str) -> None:
     key = (thing["metadata"]["namespace"], thing["metadata"]["name"])
     for reading in (decoder.item(octets(thing)), decoder.line(line("MODIFIED", thing))):
-        assert reading.message == Seen(key, None, thing["metadata"]["resourceVersion"])
+        assert reading.message == Shown(key, None, thing["metadata"]["resourceVersion"])
         (problem,) = reading.problems
         assert problem.path.replace("[0]", "[...]") == path
         assert problem.subject.endswith(f" {key[0]}/{key[1]}")
@@ -315,7 +315,7 @@ def test_wrong_type_costs_the_object_only(decoder: Decoder, thing: Plain, path: 
 def test_wrong_type_of_an_annotation_still_tells_which_object(decoder: Decoder) -> None:
     metadata = {"namespace": "shop", "name": "web", "annotations": {"a": 5}}
     reading = decoder.line(line("MODIFIED", {"metadata": metadata}))
-    assert reading.message == Seen(("shop", "web"), None)
+    assert reading.message == Shown(("shop", "web"), None)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -376,7 +376,7 @@ def test_null_in_a_slice_is_as_absent(path: str) -> None:
 
 
 def test_absent_namespace_is_the_default_one() -> None:
-    assert IMPORTS.item(octets({"metadata": {"name": "web"}})).message == Seen(
+    assert IMPORTS.item(octets({"metadata": {"name": "web"}})).message == Shown(
         ("default", "web"), None
     )
     reading = IMPORTS.line(line("DELETED", {"metadata": {"name": "web"}}))
@@ -539,7 +539,7 @@ def test_any_line_gives_a_reading_or_an_object_error(
 @given(thing=THINGS)
 def test_any_item_gives_a_reading(decoder: Decoder, thing: Any) -> None:
     reading = decoder.item(msgspec.Raw(octets(thing)))
-    assert isinstance(reading.message, Seen | None)
+    assert isinstance(reading.message, Shown | None)
 
 
 @given(st.one_of(st.binary(), JSON.map(octets)))

@@ -1,7 +1,6 @@
 """Where ServiceImports are served: documents of discovery, and what is asked of an API server."""
 
 import json
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsdns.config import Settings
 from mcsdns.errors import ObjectError
 from mcsdns.objects.model import Kind
-from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.kubernetes import discovery
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSource
-from mcsdns.sources.kubernetes.watcher import Follower, Scope
 from tests.scripted import FakeApi, Plain, faults, wire
 from tests.scripted.faults import DISCOVERY, LIST, STREAM, Reply
 from tests.scripted.followed import QUICK, Followed, service_import, until
@@ -149,20 +144,17 @@ async def api() -> AsyncIterator[FakeApi]:
 
 
 class Discovering:
-    """A source that is asked for the version; nothing is followed."""
+    """An API server that is asked for the version; nothing is followed."""
 
     def __init__(self, api: FakeApi, folder: Path, namespaces: tuple[str, ...] = ()) -> None:
         access = Access(kubeconfig=str(api.write_kubeconfig(folder / "config")))
         self.api = api
         self.cluster = ApiServer(access)
-        settings = KubernetesSettings(namespaces=namespaces)
-        self.source = KubernetesSource(
-            self.cluster, ZoneState(Settings().zone_settings()), settings, timing=QUICK
-        )
+        namespace = namespaces[0] if namespaces else ""
+        self.discovery = discovery.ImportsDiscovery(self.cluster, namespace, QUICK.answer_s)
 
-    async def version(self, kind: Kind = Kind.SERVICE_IMPORT) -> str:
-        follower = Follower(Scope(kind), self.cluster, self.source, QUICK, random.Random(0))
-        return await self.source.discover(follower)
+    async def version(self) -> str:
+        return await self.discovery.find()
 
     async def failure(self) -> ApiError:
         with pytest.raises(ApiError) as caught:
@@ -198,7 +190,7 @@ async def test_first_version_that_has_imports(
     discovering.api.serve(*served)
     discovering.api.listed_versions = tuple(listed)
     assert await discovering.version() == f"{GROUP}/{expected}"
-    assert discovering.source.api_version == f"{GROUP}/{expected}"
+    assert discovering.discovery.api_version == f"{GROUP}/{expected}"
 
 
 async def test_version_without_watch_is_passed_over(discovering: Discovering) -> None:
@@ -229,7 +221,7 @@ async def test_missing_crd_says_what_to_install(
     assert error.trouble is Trouble.NOT_FOUND
     assert f"no serviceimports.{GROUP}" in str(error)
     assert "install the CRDs" in str(error)
-    assert discovering.source.api_version == ""
+    assert discovering.discovery.api_version == ""
 
 
 async def test_version_is_found_again_after_a_flip(discovering: Discovering) -> None:
@@ -242,9 +234,14 @@ async def test_version_is_found_again_after_a_flip(discovering: Discovering) -> 
     assert await discovering.version() == f"{GROUP}/v1beta1"
 
 
-async def test_slices_need_no_discovery(discovering: Discovering) -> None:
-    assert await discovering.version(Kind.ENDPOINT_SLICE) == "discovery.k8s.io/v1"
-    assert discovering.asked == []
+async def test_slices_need_no_discovery(api: FakeApi, tmp_path: Path) -> None:
+    async with Followed(api, tmp_path) as followed:
+        await followed.synced()
+    assert {each.path for each in followed.asked(DISCOVERY)} == {
+        f"/apis/{GROUP}",
+        f"/apis/{GROUP}/v1beta1",
+    }
+    assert followed.asked(STREAM, resource="endpointslices")[0].version == "v1"
 
 
 # Discovery that is not permitted.

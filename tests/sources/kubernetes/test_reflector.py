@@ -19,10 +19,10 @@ from mcsdns.sources.kubernetes.reflector import (
     Message,
     Newest,
     PageEnd,
+    Phase,
     Reflector,
     Request,
-    Seen,
-    State,
+    Shown,
     Step,
     StreamList,
     Trouble,
@@ -64,75 +64,75 @@ COMPARE_LATER = Step((), Compare(), pause=True)
 WATCH_ON = Step((), Watch("10"))
 DISCOVER_LATER = Step((), Discover(), pause=True)
 
-REACHING: dict[State, tuple[Message, ...]] = {
-    State.IDLE: (Trouble.NOT_FOUND,),
-    State.STREAMING: (),
-    State.PAGING: (Trouble.NO_END, PageEnd("9", "next")),
-    State.WATCHING: (Bookmark("10", ends_list=True),),
+REACHING: dict[Phase, tuple[Message, ...]] = {
+    Phase.IDLE: (Trouble.NOT_FOUND,),
+    Phase.STREAMING: (),
+    Phase.PAGING: (Trouble.NO_END, PageEnd("9", "next")),
+    Phase.WATCHING: (Bookmark("10", ends_list=True),),
 }
 """What a started reflector hears until it is in a state; a watch is at 10, a page asked for."""
 
 
-def a_reflector(state: State, *, namespace: str = "") -> Reflector:
+def a_reflector(state: Phase, *, namespace: str = "") -> Reflector:
     reflector = Reflector(KIND, namespace)
     reflector.start()
     for message in REACHING[state]:
-        reflector.feed(message)
+        reflector.receive(message)
     assert reflector.state is state
     return reflector
 
 
 # Failures and ends: every cell of the table.
 
-CELLS: dict[tuple[State, Trouble | type[Ended]], Step] = {
-    (State.STREAMING, Ended): PAGES_LATER,
-    (State.STREAMING, Trouble.EXPIRED): LIST_LATER,
-    (State.STREAMING, Trouble.TOO_NEW): LIST_LATER,
-    (State.STREAMING, Trouble.NOT_SUPPORTED): PAGES,
-    (State.STREAMING, Trouble.NO_END): PAGES,
-    (State.STREAMING, Trouble.NOT_FOUND): DISCOVER_LATER,
-    (State.STREAMING, Trouble.UNAUTHORIZED): LIST_LATER,
-    (State.STREAMING, Trouble.FORBIDDEN): LIST_LATER,
-    (State.STREAMING, Trouble.THROTTLED): LIST_LATER,
-    (State.STREAMING, Trouble.UNAVAILABLE): PAGES_LATER,
-    (State.STREAMING, Trouble.LOST): PAGES_LATER,
-    (State.STREAMING, Trouble.DEAD): PAGES_LATER,
-    (State.STREAMING, Trouble.UNREADABLE): PAGES_LATER,
-    (State.PAGING, Ended): PAGE_AGAIN,
-    (State.PAGING, Trouble.EXPIRED): LIST_LATER,
-    (State.PAGING, Trouble.TOO_NEW): LIST_LATER,
-    (State.PAGING, Trouble.NOT_SUPPORTED): LIST_LATER,
-    (State.PAGING, Trouble.NO_END): PAGE_AGAIN,
-    (State.PAGING, Trouble.NOT_FOUND): DISCOVER_LATER,
-    (State.PAGING, Trouble.UNAUTHORIZED): PAGE_AGAIN,
-    (State.PAGING, Trouble.FORBIDDEN): PAGE_AGAIN,
-    (State.PAGING, Trouble.THROTTLED): PAGE_AGAIN,
-    (State.PAGING, Trouble.UNAVAILABLE): PAGE_AGAIN,
-    (State.PAGING, Trouble.LOST): PAGE_AGAIN,
-    (State.PAGING, Trouble.DEAD): PAGE_AGAIN,
-    (State.PAGING, Trouble.UNREADABLE): LIST_LATER,
-    (State.WATCHING, Ended): COMPARE,
-    (State.WATCHING, Trouble.EXPIRED): LIST_NOW,
-    (State.WATCHING, Trouble.TOO_NEW): LIST_LATER,
-    (State.WATCHING, Trouble.NOT_SUPPORTED): LIST_LATER,
-    (State.WATCHING, Trouble.NO_END): COMPARE_LATER,
-    (State.WATCHING, Trouble.NOT_FOUND): DISCOVER_LATER,
-    (State.WATCHING, Trouble.UNAUTHORIZED): COMPARE_LATER,
-    (State.WATCHING, Trouble.FORBIDDEN): COMPARE_LATER,
-    (State.WATCHING, Trouble.THROTTLED): COMPARE_LATER,
-    (State.WATCHING, Trouble.UNAVAILABLE): COMPARE_LATER,
-    (State.WATCHING, Trouble.LOST): COMPARE_LATER,
-    (State.WATCHING, Trouble.DEAD): COMPARE_LATER,
-    (State.WATCHING, Trouble.UNREADABLE): LIST_LATER,
-    (State.IDLE, Ended): DISCOVER_LATER,
-} | {(State.IDLE, trouble): DISCOVER_LATER for trouble in Trouble}
+CELLS: dict[tuple[Phase, Trouble | type[Ended]], Step] = {
+    (Phase.STREAMING, Ended): PAGES_LATER,
+    (Phase.STREAMING, Trouble.EXPIRED): LIST_LATER,
+    (Phase.STREAMING, Trouble.TOO_NEW): LIST_LATER,
+    (Phase.STREAMING, Trouble.NOT_SUPPORTED): PAGES,
+    (Phase.STREAMING, Trouble.NO_END): PAGES,
+    (Phase.STREAMING, Trouble.NOT_FOUND): DISCOVER_LATER,
+    (Phase.STREAMING, Trouble.UNAUTHORIZED): LIST_LATER,
+    (Phase.STREAMING, Trouble.FORBIDDEN): LIST_LATER,
+    (Phase.STREAMING, Trouble.THROTTLED): LIST_LATER,
+    (Phase.STREAMING, Trouble.UNAVAILABLE): PAGES_LATER,
+    (Phase.STREAMING, Trouble.LOST): PAGES_LATER,
+    (Phase.STREAMING, Trouble.DEAD): PAGES_LATER,
+    (Phase.STREAMING, Trouble.UNREADABLE): PAGES_LATER,
+    (Phase.PAGING, Ended): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.EXPIRED): LIST_LATER,
+    (Phase.PAGING, Trouble.TOO_NEW): LIST_LATER,
+    (Phase.PAGING, Trouble.NOT_SUPPORTED): LIST_LATER,
+    (Phase.PAGING, Trouble.NO_END): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.NOT_FOUND): DISCOVER_LATER,
+    (Phase.PAGING, Trouble.UNAUTHORIZED): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.FORBIDDEN): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.THROTTLED): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.UNAVAILABLE): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.LOST): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.DEAD): PAGE_AGAIN,
+    (Phase.PAGING, Trouble.UNREADABLE): LIST_LATER,
+    (Phase.WATCHING, Ended): COMPARE,
+    (Phase.WATCHING, Trouble.EXPIRED): LIST_NOW,
+    (Phase.WATCHING, Trouble.TOO_NEW): LIST_LATER,
+    (Phase.WATCHING, Trouble.NOT_SUPPORTED): LIST_LATER,
+    (Phase.WATCHING, Trouble.NO_END): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.NOT_FOUND): DISCOVER_LATER,
+    (Phase.WATCHING, Trouble.UNAUTHORIZED): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.FORBIDDEN): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.THROTTLED): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.UNAVAILABLE): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.LOST): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.DEAD): COMPARE_LATER,
+    (Phase.WATCHING, Trouble.UNREADABLE): LIST_LATER,
+    (Phase.IDLE, Ended): DISCOVER_LATER,
+} | {(Phase.IDLE, trouble): DISCOVER_LATER for trouble in Trouble}
 
 
 def test_every_end_in_every_state_has_a_row() -> None:
     ends = [Ended, *Trouble]
-    assert set(CELLS) == {(state, end) for state in State for end in ends}
+    assert set(CELLS) == {(state, end) for state in Phase for end in ends}
     assert {(state, end) for state, row in TABLE.items() for end in row} == {
-        cell for cell in CELLS if cell[0] is not State.IDLE
+        cell for cell in CELLS if cell[0] is not Phase.IDLE
     }
 
 
@@ -143,63 +143,73 @@ def test_every_end_in_every_state_has_a_row() -> None:
         for cell, step in CELLS.items()
     ],
 )
-def test_after_an_end(state: State, end: Trouble | type[Ended], expected: Step) -> None:
+def test_after_an_end(state: Phase, end: Trouble | type[Ended], expected: Step) -> None:
     reflector = a_reflector(state)
-    assert reflector.feed(Ended() if end is Ended else end) == expected  # type: ignore[arg-type]
+    assert reflector.receive(Ended() if end is Ended else end) == expected  # type: ignore[arg-type]
 
 
 # What is read, in each state.
 
-READ: list[tuple[str, State, Message, Step]] = [
-    ("object of a stream", State.STREAMING, Seen(KEY, WEB, "7"), Step((InitApply(WEB),))),
-    ("not for us, in a stream", State.STREAMING, Seen(KEY, None, "7"), Step((Delete(KIND, KEY),))),
-    ("deleted in a stream", State.STREAMING, Gone(KEY, "7"), Step((Delete(KIND, KEY),))),
-    ("another bookmark first", State.STREAMING, Bookmark("7"), PAGES),
-    ("end of a stream", State.STREAMING, Bookmark("7", ends_list=True), Step((DONE,))),
-    ("end of a stream, nowhere", State.STREAMING, Bookmark("", ends_list=True), PAGES_LATER),
-    ("object of a page", State.PAGING, Seen(KEY, WEB, "7"), Step((InitApply(WEB),))),
-    ("not for us, in a page", State.PAGING, Seen(KEY, None, "7"), Step((Delete(KIND, KEY),))),
-    ("deleted in a page", State.PAGING, Gone(KEY, "7"), Step((Delete(KIND, KEY),))),
-    ("bookmark in a page", State.PAGING, Bookmark("7"), READ_ON),
-    ("end bookmark in a page", State.PAGING, Bookmark("7", ends_list=True), READ_ON),
-    ("a page, not the last", State.PAGING, PageEnd("9", "more"), Step((), ListPage("more"))),
-    ("the last page", State.PAGING, PageEnd("9"), Step((DONE,), Watch("9"))),
-    ("the last page, nowhere", State.PAGING, PageEnd(""), LIST_LATER),
-    ("changed", State.WATCHING, Seen(KEY, WEB, "11"), Step((Apply(WEB),))),
-    ("changed, not for us now", State.WATCHING, Seen(KEY, None, "11"), Step((Delete(KIND, KEY),))),
-    ("deleted", State.WATCHING, Gone(KEY, "11"), Step((Delete(KIND, KEY),))),
-    ("bookmark", State.WATCHING, Bookmark("11"), READ_ON),
-    ("the same bookmark again", State.WATCHING, Bookmark("10"), READ_ON),
-    ("end bookmark of a watch", State.WATCHING, Bookmark("11", ends_list=True), READ_ON),
-    ("line below ours", State.WATCHING, Seen(KEY, WEB, "9"), LIST_LATER),
-    ("line not for us, below", State.WATCHING, Seen(KEY, None, "9"), LIST_LATER),
-    ("deletion below ours", State.WATCHING, Gone(KEY, "9"), LIST_LATER),
-    ("bookmark below ours", State.WATCHING, Bookmark("9"), LIST_LATER),
-    ("shorter, but greater as text", State.WATCHING, Bookmark("9"), LIST_LATER),
-    ("longer, but less as text", State.WATCHING, Bookmark("100"), READ_ON),
-    ("not a number", State.WATCHING, Bookmark("abc"), READ_ON),
-    ("newest is ours", State.WATCHING, Newest("10"), WATCH_ON),
-    ("newest is newer", State.WATCHING, Newest("11"), WATCH_ON),
-    ("newest is below ours", State.WATCHING, Newest("9"), LIST_LATER),
-    ("newest without a version", State.WATCHING, Newest(""), WATCH_ON),
-    ("newest is no number", State.WATCHING, Newest("abc"), WATCH_ON),
-    ("line without a version", State.WATCHING, Seen(KEY, WEB), Step((Apply(WEB),))),
-    ("negative", State.WATCHING, Bookmark("-1"), READ_ON),
+READ: list[tuple[str, Phase, Message, Step]] = [
+    ("object of a stream", Phase.STREAMING, Shown(KEY, WEB, "7"), Step((InitApply(WEB),))),
+    (
+        "not for us, in a stream",
+        Phase.STREAMING,
+        Shown(KEY, None, "7"),
+        Step((Delete(KIND, KEY),)),
+    ),
+    ("deleted in a stream", Phase.STREAMING, Gone(KEY, "7"), Step((Delete(KIND, KEY),))),
+    ("another bookmark first", Phase.STREAMING, Bookmark("7"), PAGES),
+    ("end of a stream", Phase.STREAMING, Bookmark("7", ends_list=True), Step((DONE,))),
+    ("end of a stream, nowhere", Phase.STREAMING, Bookmark("", ends_list=True), PAGES_LATER),
+    ("object of a page", Phase.PAGING, Shown(KEY, WEB, "7"), Step((InitApply(WEB),))),
+    ("not for us, in a page", Phase.PAGING, Shown(KEY, None, "7"), Step((Delete(KIND, KEY),))),
+    ("deleted in a page", Phase.PAGING, Gone(KEY, "7"), Step((Delete(KIND, KEY),))),
+    ("bookmark in a page", Phase.PAGING, Bookmark("7"), READ_ON),
+    ("end bookmark in a page", Phase.PAGING, Bookmark("7", ends_list=True), READ_ON),
+    ("a page, not the last", Phase.PAGING, PageEnd("9", "more"), Step((), ListPage("more"))),
+    ("the last page", Phase.PAGING, PageEnd("9"), Step((DONE,), Watch("9"))),
+    ("the last page, nowhere", Phase.PAGING, PageEnd(""), LIST_LATER),
+    ("changed", Phase.WATCHING, Shown(KEY, WEB, "11"), Step((Apply(WEB),))),
+    (
+        "changed, not for us now",
+        Phase.WATCHING,
+        Shown(KEY, None, "11"),
+        Step((Delete(KIND, KEY),)),
+    ),
+    ("deleted", Phase.WATCHING, Gone(KEY, "11"), Step((Delete(KIND, KEY),))),
+    ("bookmark", Phase.WATCHING, Bookmark("11"), READ_ON),
+    ("the same bookmark again", Phase.WATCHING, Bookmark("10"), READ_ON),
+    ("end bookmark of a watch", Phase.WATCHING, Bookmark("11", ends_list=True), READ_ON),
+    ("line below ours", Phase.WATCHING, Shown(KEY, WEB, "9"), LIST_LATER),
+    ("line not for us, below", Phase.WATCHING, Shown(KEY, None, "9"), LIST_LATER),
+    ("deletion below ours", Phase.WATCHING, Gone(KEY, "9"), LIST_LATER),
+    ("bookmark below ours", Phase.WATCHING, Bookmark("9"), LIST_LATER),
+    ("shorter, but greater as text", Phase.WATCHING, Bookmark("9"), LIST_LATER),
+    ("longer, but less as text", Phase.WATCHING, Bookmark("100"), READ_ON),
+    ("not a number", Phase.WATCHING, Bookmark("abc"), READ_ON),
+    ("newest is ours", Phase.WATCHING, Newest("10"), WATCH_ON),
+    ("newest is newer", Phase.WATCHING, Newest("11"), WATCH_ON),
+    ("newest is below ours", Phase.WATCHING, Newest("9"), LIST_LATER),
+    ("newest without a version", Phase.WATCHING, Newest(""), WATCH_ON),
+    ("newest is no number", Phase.WATCHING, Newest("abc"), WATCH_ON),
+    ("line without a version", Phase.WATCHING, Shown(KEY, WEB), Step((Apply(WEB),))),
+    ("negative", Phase.WATCHING, Bookmark("-1"), READ_ON),
 ]
 
 
 def test_every_message_is_read_in_every_state_it_can_come_in() -> None:
     seen = {(state, type(message)) for _, state, message, _ in READ}
-    anywhere = {(state, form) for state in TABLE for form in (Seen, Gone, Bookmark)}
-    assert seen == anywhere | {(State.PAGING, PageEnd), (State.WATCHING, Newest)}
+    anywhere = {(state, form) for state in TABLE for form in (Shown, Gone, Bookmark)}
+    assert seen == anywhere | {(Phase.PAGING, PageEnd), (Phase.WATCHING, Newest)}
 
 
 @pytest.mark.parametrize(
     ("state", "message", "expected"),
     [pytest.param(*row, id=f"{row[0].name}-{why}") for why, *row in READ],
 )
-def test_reading(state: State, message: Message, expected: Step) -> None:
-    assert a_reflector(state).feed(message) == expected
+def test_reading(state: Phase, message: Message, expected: Step) -> None:
+    assert a_reflector(state).receive(message) == expected
 
 
 # Scripts.
@@ -217,10 +227,10 @@ ENDED_AT_10 = (END, Step((DONE,)))
 
 SCRIPTS = [
     Script("a stream and its changes, resumed from the last line", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
-        (Seen(OTHER, DB, "4"), Step((InitApply(DB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(OTHER, DB, "4"), Step((InitApply(DB),))),
         ENDED_AT_10,
-        (Seen(KEY, WEB, "12"), Step((Apply(WEB),))),
+        (Shown(KEY, WEB, "12"), Step((Apply(WEB),))),
         (Gone(OTHER, "14"), Step((Delete(KIND, OTHER),))),
         (Ended(), COMPARE),
         (Newest("15"), Step((), Watch("14"))),
@@ -233,13 +243,13 @@ SCRIPTS = [
     ]),
     Script("a line without a version changes nothing of where we are", [
         ENDED_AT_10,
-        (Seen(KEY, WEB), Step((Apply(WEB),))),
+        (Shown(KEY, WEB), Step((Apply(WEB),))),
         (Trouble.LOST, COMPARE_LATER),
         (Newest("10"), WATCH_ON),
     ]),
     Script("versions that are no numbers are passed on and not compared", [
         (Bookmark("b", ends_list=True), Step((DONE,))),
-        (Seen(KEY, WEB, "a"), Step((Apply(WEB),))),
+        (Shown(KEY, WEB, "a"), Step((Apply(WEB),))),
         (Ended(), COMPARE),
         (Newest("0"), Step((), Watch("a"))),
     ]),
@@ -249,7 +259,7 @@ SCRIPTS = [
         (Trouble.EXPIRED, PAGES),
     ]),
     Script("a server that watches instead of listing is asked for pages", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (Bookmark("4"), PAGES),
         (PageEnd("10"), Step((DONE,), Watch("10"))),
     ]),
@@ -260,7 +270,7 @@ SCRIPTS = [
         (Ended(), PAGES_LATER),
     ]),
     Script("a stream without an end is given up once", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (Trouble.NO_END, PAGES),
         (PageEnd("10"), Step((DONE,), Watch("10"))),
         (Trouble.EXPIRED, LIST_NOW),
@@ -268,11 +278,11 @@ SCRIPTS = [
     Script("a page that failed is asked for again, the list goes on", [
         (Trouble.NOT_SUPPORTED, PAGES),
         (Trouble.UNAVAILABLE, Step((), ListPage(), pause=True)),
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (PageEnd("10", "one"), Step((), ListPage("one"))),
         (Trouble.LOST, Step((), ListPage("one"), pause=True)),
         (Trouble.THROTTLED, Step((), ListPage("one"), pause=True)),
-        (Seen(OTHER, DB, "4"), Step((InitApply(DB),))),
+        (Shown(OTHER, DB, "4"), Step((InitApply(DB),))),
         (PageEnd("10", "two"), Step((), ListPage("two"))),
         (PageEnd("10"), Step((DONE,), Watch("10"))),
     ]),
@@ -284,9 +294,9 @@ SCRIPTS = [
     ]),
     Script("a storage restored from a backup: lists anew, at a version below", [
         ENDED_AT_10,
-        (Seen(KEY, WEB, "5"), LIST_LATER),
+        (Shown(KEY, WEB, "5"), LIST_LATER),
         (Bookmark("5", ends_list=True), Step((DONE,))),
-        (Seen(KEY, WEB, "6"), Step((Apply(WEB),))),
+        (Shown(KEY, WEB, "6"), Step((Apply(WEB),))),
         (Ended(), COMPARE),
         (Newest("6"), Step((), Watch("6"))),
     ]),
@@ -300,7 +310,7 @@ SCRIPTS = [
         (Newest("5"), Step((), Watch("5"))),
     ]),
     Script("a stream that ends at no version is a list anew", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (Bookmark("", ends_list=True), PAGES_LATER),
         (PageEnd("10"), Step((DONE,), Watch("10"))),
     ]),
@@ -316,11 +326,11 @@ SCRIPTS = [
         (Bookmark("4", ends_list=True), Step((DONE,))),
     ]),
     Script("a list that is broken off begins with an Init again", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (Trouble.FORBIDDEN, LIST_LATER),
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (Trouble.LOST, PAGES_LATER),
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
         (PageEnd("10"), Step((DONE,), Watch("10"))),
     ]),
     Script("nowhere: asks where, again and again, after pauses", [
@@ -330,8 +340,8 @@ SCRIPTS = [
         (Trouble.LOST, DISCOVER_LATER),
     ]),
     Script("an object that becomes unreadable while it is listed is not served", [
-        (Seen(KEY, WEB, "3"), Step((InitApply(WEB),))),
-        (Seen(KEY, None, "4"), Step((Delete(KIND, KEY),))),
+        (Shown(KEY, WEB, "3"), Step((InitApply(WEB),))),
+        (Shown(KEY, None, "4"), Step((Delete(KIND, KEY),))),
         ENDED_AT_10,
     ]),
 ]  # fmt: skip
@@ -342,20 +352,20 @@ def test_script(script: Script) -> None:
     reflector = Reflector(KIND)
     assert reflector.start() == LIST_NOW
     for number, (message, expected) in enumerate(script.rows):
-        assert reflector.feed(message) == expected, f"{script.why}: row {number}"
+        assert reflector.receive(message) == expected, f"{script.why}: row {number}"
 
 
 def test_start_after_discovery_tries_streams_again() -> None:
     reflector = Reflector(KIND)
     reflector.start()
-    assert reflector.feed(Trouble.NOT_SUPPORTED) == PAGES
-    reflector.feed(Trouble.NOT_FOUND)
+    assert reflector.receive(Trouble.NOT_SUPPORTED) == PAGES
+    reflector.receive(Trouble.NOT_FOUND)
     assert reflector.start() == LIST_NOW
 
 
 def test_nothing_is_asked_before_the_start() -> None:
     reflector = Reflector(KIND)
-    assert (reflector.state, reflector.resource_version) == (State.IDLE, "")
+    assert (reflector.state, reflector.resource_version) == (Phase.IDLE, "")
 
 
 @pytest.mark.parametrize("namespace", ["", "shop"])
@@ -363,22 +373,22 @@ def test_nothing_is_asked_before_the_start() -> None:
 def test_list_is_of_its_kind_and_namespace(kind: Kind, namespace: str) -> None:
     reflector = Reflector(kind, namespace)
     assert reflector.start().events == (Init(kind, namespace),)
-    assert reflector.feed(END).events == (InitDone(kind, namespace),)
-    assert reflector.feed(Trouble.EXPIRED).events == (Init(kind, namespace),)
-    assert reflector.feed(Trouble.NO_END).events == (Init(kind, namespace),)
-    assert reflector.feed(PageEnd("12")).events == (InitDone(kind, namespace),)
-    assert reflector.feed(Gone(KEY, "13")).events == (Delete(kind, KEY),)
+    assert reflector.receive(END).events == (InitDone(kind, namespace),)
+    assert reflector.receive(Trouble.EXPIRED).events == (Init(kind, namespace),)
+    assert reflector.receive(Trouble.NO_END).events == (Init(kind, namespace),)
+    assert reflector.receive(PageEnd("12")).events == (InitDone(kind, namespace),)
+    assert reflector.receive(Gone(KEY, "13")).events == (Delete(kind, KEY),)
 
 
 def test_resource_version_is_that_of_what_was_told() -> None:
-    reflector = a_reflector(State.STREAMING)
-    reflector.feed(Seen(KEY, WEB, "99"))
+    reflector = a_reflector(Phase.STREAMING)
+    reflector.receive(Shown(KEY, WEB, "99"))
     assert reflector.resource_version == ""
-    reflector.feed(END)
+    reflector.receive(END)
     assert reflector.resource_version == "10"
-    reflector.feed(Bookmark("9"))
-    assert reflector.state is State.STREAMING
-    reflector.feed(Bookmark("9", ends_list=True))
+    reflector.receive(Bookmark("9"))
+    assert reflector.state is Phase.STREAMING
+    reflector.receive(Bookmark("9", ends_list=True))
     assert reflector.resource_version == "9"
 
 
@@ -417,7 +427,7 @@ VERSIONS = st.one_of(
     st.integers(0, 30).map(str), st.sampled_from(["", "abc", "-1", "01", "9" * 40]), st.text()
 )
 KEYS = st.sampled_from([KEY, OTHER])
-SEEN = st.builds(Seen, KEYS, st.sampled_from([WEB, DB, None]), VERSIONS)
+SEEN = st.builds(Shown, KEYS, st.sampled_from([WEB, DB, None]), VERSIONS)
 GONE = st.builds(Gone, KEYS, VERSIONS)
 BOOKMARKS = st.builds(Bookmark, VERSIONS, st.booleans())
 PAGE_ENDS = st.builds(PageEnd, VERSIONS, st.sampled_from(["", "", "one", "two"]))
@@ -425,11 +435,11 @@ ENDS = st.one_of(st.just(Ended()), st.sampled_from(Trouble))
 NEWEST = st.builds(Newest, VERSIONS)
 MESSAGES = st.one_of(SEEN, GONE, BOOKMARKS, PAGE_ENDS, NEWEST, ENDS)
 
-MAY_COME: dict[State, tuple[type[Message], ...]] = {
-    State.IDLE: (Trouble,),
-    State.STREAMING: (Seen, Gone, Bookmark, Ended, Trouble),
-    State.PAGING: (Seen, PageEnd, Trouble),
-    State.WATCHING: (Seen, Gone, Bookmark, Newest, Ended, Trouble),
+MAY_COME: dict[Phase, tuple[type[Message], ...]] = {
+    Phase.IDLE: (Trouble,),
+    Phase.STREAMING: (Shown, Gone, Bookmark, Ended, Trouble),
+    Phase.PAGING: (Shown, PageEnd, Trouble),
+    Phase.WATCHING: (Shown, Gone, Bookmark, Newest, Ended, Trouble),
 }
 """What a driver can tell in a state: the others are left out of a sequence."""
 
@@ -479,7 +489,7 @@ class Listening:
 def test_no_sequence_of_messages_raises(messages: list[Message]) -> None:
     reflector = Reflector(KIND)
     for message in messages:
-        reflector.feed(message)
+        reflector.receive(message)
     assert reflector.start().events == (INIT,)
 
 
@@ -490,7 +500,7 @@ def test_every_list_has_a_beginning_and_at_most_one_end(messages: list[Message])
     for message in messages:
         if not isinstance(message, MAY_COME[reflector.state]):
             continue
-        step = reflector.feed(message)
+        step = reflector.receive(message)
         listening.take(message, step)
         if isinstance(step.request, Discover):
             assert step.pause
@@ -502,8 +512,8 @@ def test_failure_is_always_followed_by_a_request(messages: list[Message]) -> Non
     reflector = Reflector(KIND)
     reflector.start()
     for message in messages:
-        step = reflector.feed(message)
+        step = reflector.receive(message)
         if isinstance(message, Trouble | Ended):
             assert step.request is not None
-        if reflector.state is State.IDLE:
+        if reflector.state is Phase.IDLE:
             reflector.start()
