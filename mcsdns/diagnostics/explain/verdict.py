@@ -1,18 +1,13 @@
-"""A walk -> the answer in one sentence. Every outcome of `lookup` is one branch here."""
+"""Walk -> the verdict: the answer in one sentence. Every outcome of `lookup` is one branch here."""
 
-from mcsdns.diagnostics.explain.model import (
-    ClusterCounts,
-    ShapeKind,
-    SliceEndpoint,
-    Verdict,
-    VerdictReason,
-)
+from typing import Final
+
+from mcsdns.diagnostics.explain.model import ShapeKind, SliceEndpoint, Verdict, VerdictReason
 from mcsdns.diagnostics.explain.present import counted, label_text, listed, shown
 from mcsdns.diagnostics.explain.walk import NOT_HEADLESS, Walk
-from mcsdns.dns import Response
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
-from mcsdns.dns.types import RRset, RRType, rcode_text
+from mcsdns.dns.types import RRType, rcode_text
 from mcsdns.objects import conditions
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.lookup import (
@@ -27,155 +22,122 @@ from mcsdns.zone.lookup import (
     PerClusterForm,
 )
 from mcsdns.zone.name_shape import ServiceName, namespace_of
-from mcsdns.zone.records import Node
+from mcsdns.zone.records import Node, ServiceNode
 from mcsdns.zone.tree import PerCluster
 
 Said = tuple[VerdictReason, str]
+_FIXED_TYPES: Final = {ShapeKind.APEX: "SOA and NS", ShapeKind.DNS_VERSION: "1 TXT"}
+_FIXED_SOURCES: Final = {
+    ShapeKind.NAME_SERVER: "for the addresses of this server (ns_address)",
+    ShapeKind.DNS_VERSION: "with the version of the DNS schema",
+}
+_FAMILIES: Final = {int(RRType.A): "IPv4", int(RRType.AAAA): "IPv6"}
 
 
 def judge(state: ZoneState, walk: Walk) -> Verdict:
-    """Say in one sentence why the answer is what it is."""
-    reason, summary = _judge(state, walk)
-    if state.tree.stale and walk.decision.outcome is not None:
-        summary += "; the source of objects is away, this is what was true when last seen"
-    return Verdict(result_text(walk.decision.response), reason, summary)
-
-
-def result_text(response: Response) -> str:
-    """Name the result: the response code, or NODATA."""
-    if response.rcode == 0 and response.answer is None:
-        return "NODATA"
-    return rcode_text(response.rcode)
-
-
-def _judge(state: ZoneState, walk: Walk) -> Said:
-    outcome = walk.decision.outcome
+    """Return in one sentence why the answer is what it is."""
+    response, outcome = walk.decision.response, walk.decision.outcome
     match outcome:
         case None:
-            return _not_looked_up(state, walk)
+            reason, summary = _without_lookup(state, walk)
         case Answer(rrset=rrset):
-            return VerdictReason.RECORDS, _about_records(walk, rrset)
+            number = counted(len(rrset.rdatas), type_name(rrset.rtype) + " record")
+            reason, summary = VerdictReason.RECORDS, f"{number} {_source_of(walk, rrset.rtype)}"
         case NotReady(why=why):
-            return VerdictReason.NOT_READ_YET, f"nothing can be said yet: {why.text}"
+            reason, summary = VerdictReason.NOT_READ_YET, f"nothing can be said yet: {why.text}"
         case PerClusterForm():
-            return VerdictReason.PER_CLUSTER_FORM, _about_per_cluster_form(state, walk)
+            reason, summary = VerdictReason.PER_CLUSTER_FORM, _per_cluster_form(state, walk)
         case NoData():
-            return _about_nodata(walk, outcome)
+            reason, summary = _nodata(walk, outcome)
         case NxDomain():
-            return _about_nxdomain(state, walk, outcome)
+            reason, summary = _nxdomain(state, walk, outcome)
+    if state.tree.stale and outcome is not None:
+        summary += "; the source of objects is away, this is what was true when last seen"
+    is_nodata = response.rcode == 0 and response.answer is None
+    return Verdict("NODATA" if is_nodata else rcode_text(response.rcode), reason, summary)
 
 
-def _not_looked_up(state: ZoneState, walk: Walk) -> Said:
+def _without_lookup(state: ZoneState, walk: Walk) -> Said:
     if walk.zone is not None:
-        response = walk.decision.response
-        asked = type_name(walk.query.qtype)
-        why = response.ede.text if response.ede else "it is no type of records"
-        return VerdictReason.TYPE_NOT_SERVED, f"{asked} cannot be asked for: {why}"
+        ede = walk.decision.response.ede
+        qtype = type_name(walk.query.qtype)
+        why = ede.text if ede else "it is no type of records"
+        return VerdictReason.TYPE_NOT_SERVED, f"{qtype} cannot be asked for: {why}"
     zones = [shown(zone.apex) for zone in state.tree.zones]
     where = f"the zone{'s' * (len(zones) > 1)} served here, {listed(zones)}"
     return VerdictReason.OUTSIDE_ZONES, f"{shown(walk.query.name)} is outside {where}"
 
 
-def _about_records(walk: Walk, rrset: RRset) -> str:
-    what = counted(len(rrset.rdatas), type_name(rrset.rtype) + " record")
-    return f"{what} {_origin_of(walk, rrset.rtype)}"
-
-
-def _origin_of(walk: Walk, rtype: int) -> str:
+def _source_of(walk: Walk, rtype: int) -> str:
+    """Name what records are made from."""
     shape = walk.shape
     if rtype == RRType.HINFO:
         return "in place of what ANY would be (RFC 8482)"
     if walk.key is None:
-        return {
-            ShapeKind.NAME_SERVER: "for the addresses of this server (ns_address)",
-            ShapeKind.DNS_VERSION: "with the version of the DNS schema",
-        }.get(shape.kind, "that every zone has")
+        return _FIXED_SOURCES.get(shape.kind, "that every zone has")
     if not walk.from_slices or (rtype == RRType.SRV and not walk.headless):
         part = "the named ports" if rtype == RRType.SRV else "spec.ips"
-        return f"from {part} of {_import_text(walk)}"
+        return f"from {part} of ServiceImport {shape.namespace}/{shape.service}"
     if shape.kind is ShapeKind.ENDPOINT:
-        return f"from endpoint {shape.host} in cluster {shape.cluster} of {_service_text(walk)}"
+        return f"from endpoint {shape.host} in cluster {shape.cluster} of {_service(walk)}"
     clusters = [each.id for each in walk.clusters if each.counting]
     what = "named ports and ready endpoints" if rtype == RRType.SRV else "ready endpoints"
     why = "" if walk.headless else ", as spec.ips is empty"
-    return f"from the {what} of {_service_text(walk)} in {listed(clusters)}{why}"
+    return f"from the {what} of {_service(walk)} in {listed(clusters)}{why}"
 
 
-def _about_per_cluster_form(state: ZoneState, walk: Walk) -> str:
-    shape = walk.shape
-    hosts_in = _clusters_of_host(walk, shape.cluster or "")
+def _per_cluster_form(state: ZoneState, walk: Walk) -> str:
+    label = walk.shape.cluster
+    hosts_in = {
+        piece.cluster
+        for piece in walk.slices
+        for each in piece.endpoints
+        if walk.headless and any(name.startswith(f"{label}.") for name in each.names)
+    }
+    ids = [each.id for each in walk.clusters]
     text = (
         "<cluster>.<service> is the per-cluster form, which KEP-1645 reserves: no name stands for "
         "the backends of one cluster"
     )
     if hosts_in:
         text = (
-            f"{shape.cluster} is a host in {listed(hosts_in)}, and its name lacks the cluster; "
+            f"{label} is a host in {listed(sorted(hosts_in))}, and its name lacks the cluster; "
             "<label>.<service> is the per-cluster form, which KEP-1645 reserves"
         )
-    elif shape.cluster not in {each.id for each in walk.clusters}:
-        ids = [each.id for each in walk.clusters]
-        text += f"; {shape.cluster} is none of its clusters" + (f", {listed(ids)}" if ids else "")
+    elif label not in ids:
+        text += f"; {label} is none of its clusters" + (f", {listed(ids)}" if ids else "")
     policy = state.tree.settings.per_cluster
     return text if policy is PerCluster.REFUSED else f"{text} (per_cluster is set to {policy})"
 
 
-def _clusters_of_host(walk: Walk, host: str) -> list[str]:
-    if not walk.headless:
-        return []
-    found = {
-        piece.cluster
-        for piece in walk.slices
-        for each in piece.endpoints
-        if any(name.startswith(f"{host}.") for name in each.names)
-    }
-    return sorted(found)
-
-
-def _about_nodata(walk: Walk, outcome: NoData) -> Said:
+def _nodata(walk: Walk, outcome: NoData) -> Said:
+    kind, qtype, name = walk.shape.kind, walk.query.qtype, shown(walk.query.name)
     if outcome == NO_ADDRESS:
-        return VerdictReason.NO_ADDRESS, _about_no_address(walk)
-    name = shown(walk.query.name)
-    has = types_of(walk.records) if walk.records else _FIXED_TYPES.get(walk.shape.kind, "")
-    if not has and walk.shape.kind is ShapeKind.NAME_SERVER:
+        return VerdictReason.NO_ADDRESS, _no_address(walk)
+    has = records_text(walk.records) if walk.records else _FIXED_TYPES.get(kind, "")
+    if not has and kind is ShapeKind.NAME_SERVER:
         return VerdictReason.NO_ADDRESS, "no address of this server is known; set ns_address"
     if not has:
-        return (
-            VerdictReason.EMPTY_NON_TERMINAL,
-            f"{name} has no records of its own, only names below it have",
-        )
-    asked = type_name(walk.query.qtype)
-    return (
-        VerdictReason.NO_RECORD_OF_TYPE,
-        f"{name} has no {asked} record, but {has}{_why_none(walk)}",
-    )
+        text = f"{name} has no records of its own, only names below it have"
+        return VerdictReason.EMPTY_NON_TERMINAL, text
+    text = f"{name} has no {type_name(qtype)} record, but {has}"
+    if kind is ShapeKind.SERVICE and qtype == RRType.SRV:
+        text += "; none of its ports has both a name and a number"
+    elif kind in (ShapeKind.SERVICE, ShapeKind.ENDPOINT) and qtype in _FAMILIES:
+        what = "its ready endpoints have" if walk.from_slices else "spec.ips has"
+        text += f"; {what} no {_FAMILIES[qtype]} address"
+    return VerdictReason.NO_RECORD_OF_TYPE, text
 
 
-_FIXED_TYPES = {ShapeKind.APEX: "SOA and NS", ShapeKind.DNS_VERSION: "1 TXT"}
-
-
-def types_of(node: Node) -> str:
-    """Write how many records of which types a name has; empty where it has none."""
+def records_text(node: Node) -> str:
+    """Return how many records of which types a name has; empty where it has none."""
     counts = (("A", len(node.a)), ("AAAA", len(node.aaaa)), ("SRV", len(node.srv)))
     return listed([f"{number} {rtype}" for rtype, number in counts if number])
 
 
-_FAMILIES = {int(RRType.A): "IPv4", int(RRType.AAAA): "IPv6"}
-
-
-def _why_none(walk: Walk) -> str:
-    """Say why a service's own name lacks a type that others have."""
-    qtype = walk.query.qtype
-    if walk.shape.kind not in (ShapeKind.SERVICE, ShapeKind.ENDPOINT):
-        return ""
-    if qtype == RRType.SRV and walk.shape.kind is ShapeKind.SERVICE:
-        return "; none of its ports has both a name and a number"
-    whose = "its ready endpoints have" if walk.from_slices else "spec.ips has"
-    return f"; {whose} no {_FAMILIES[qtype]} address" if qtype in _FAMILIES else ""
-
-
-def _about_no_address(walk: Walk) -> str:
-    text = f"{_import_text(walk)} has no address yet: spec.ips is empty"
+def _no_address(walk: Walk) -> str:
+    shape = walk.shape
+    text = f"ServiceImport {shape.namespace}/{shape.service} has no address yet: spec.ips is empty"
     if walk.from_slices:
         text += ", its slices have no ready endpoint" if walk.slices else ", it has no slice"
     found = walk.imported.conditions if walk.imported else ()
@@ -183,35 +145,38 @@ def _about_no_address(walk: Walk) -> str:
     return f"{text} and {listed(bad, len(bad))}" if bad else text
 
 
-def _about_nxdomain(state: ZoneState, walk: Walk, outcome: NxDomain) -> Said:
-    shape = walk.shape
+def _nxdomain(state: ZoneState, walk: Walk, outcome: NxDomain) -> Said:
+    namespace = walk.shape.namespace
     if outcome == NOT_SERVED:
-        only = sorted(label_text(label[1:]) for label in state.tree.settings.namespaces)
-        return (
-            VerdictReason.NAMESPACE_NOT_SERVED,
-            f"namespace {shape.namespace} is not served here, only {listed(only)}",
-        )
+        served = sorted(label_text(label[1:]) for label in state.tree.settings.namespaces)
+        text = f"namespace {namespace} is not served here, only {listed(served)}"
+        return VerdictReason.NAMESPACE_NOT_SERVED, text
     if outcome == NO_NAMESPACE:
-        return (
-            VerdictReason.NO_NAMESPACE,
-            f"there is no ServiceImport in namespace {shape.namespace}",
-        )
+        return VerdictReason.NO_NAMESPACE, f"there is no ServiceImport in namespace {namespace}"
     if outcome == NO_IMPORT:
-        return _about_no_import(state, walk)
+        return _no_import(state, walk)
     if walk.node is None:
-        return (
-            VerdictReason.NO_SUCH_NAME,
-            "no name of this form is in the zone; services are <service>.<namespace>.svc."
-            + shown(walk.apex),
-        )
+        text = "no name of this form is in the zone; services are <service>.<namespace>.svc."
+        return VerdictReason.NO_SUCH_NAME, text + shown(walk.apex)
     if not walk.node.names:
-        return VerdictReason.NO_READY_ENDPOINT, _about_no_ready_endpoint(walk)
-    return _about_missing_below(walk)
+        return VerdictReason.NO_READY_ENDPOINT, _no_ready_endpoint(walk)
+    if walk.shape.kind in (ShapeKind.PORT, ShapeKind.PROTOCOL):
+        return VerdictReason.NO_SUCH_PORT, _no_such_port(walk, walk.node)
+    if not walk.headless:
+        why = NOT_HEADLESS
+        if walk.from_slices:
+            why = "it only has their addresses, as its spec.ips is empty"
+        return VerdictReason.NO_SUCH_NAME, f"{_service(walk)} has no names of endpoints: {why}"
+    if walk.shape.kind is not ShapeKind.ENDPOINT:
+        text = f"{_service(walk)} has no such name; endpoints are <host>.<cluster>.<service>"
+        return VerdictReason.NO_SUCH_NAME, text
+    if walk.endpoint:
+        return VerdictReason.ENDPOINT_NOT_SERVED, _endpoint_not_served(walk, walk.endpoint)
+    return VerdictReason.NO_SUCH_ENDPOINT, _no_such_endpoint(walk)
 
 
-def _about_no_import(state: ZoneState, walk: Walk) -> Said:
-    shape = walk.shape
-    text = f"there is no ServiceImport {shape.service} in namespace {shape.namespace}"
+def _no_import(state: ZoneState, walk: Walk) -> Said:
+    text = f"there is no ServiceImport {walk.shape.service} in namespace {walk.shape.namespace}"
     if walk.slices:
         where = listed([each.id for each in walk.clusters]) or "no valid cluster"
         pieces = counted(len(walk.slices), "EndpointSlice")
@@ -224,97 +189,53 @@ def _about_no_import(state: ZoneState, walk: Walk) -> Said:
     return VerdictReason.NO_IMPORT, text
 
 
-def _about_no_ready_endpoint(walk: Walk) -> str:
-    who = _service_text(walk)
-    malformed = [piece for piece in walk.slices if piece.malformed]
+def _no_ready_endpoint(walk: Walk) -> str:
     if not walk.slices:
         exporting = listed([each.id for each in walk.clusters])
-        return f"{who} has no EndpointSlice" + (
-            f", though its status names {exporting}" if exporting else ""
-        )
-    if len(malformed) == len(walk.slices):
-        return f"{who} has malformed EndpointSlices only: {malformed[0].malformed}"
-    if not any(each.endpoints for each in walk.clusters):
-        return f"{who} has EndpointSlices without any endpoint"
+        text = f"{_service(walk)} has no EndpointSlice"
+        return f"{text}, though its status names {exporting}" if exporting else text
+    if all(piece.malformed for piece in walk.slices):
+        why = walk.slices[0].malformed
+        return f"{_service(walk)} has malformed EndpointSlices only: {why}"
+    total = sum(each.endpoints for each in walk.clusters)
+    if not total:
+        return f"{_service(walk)} has EndpointSlices without any endpoint"
     where = listed([f"{each.id} ({each.endpoints})" for each in walk.clusters if each.endpoints])
-    total = counted(sum(each.endpoints for each in walk.clusters), "endpoint")
     any_ready = any(each.ready for piece in walk.slices for each in piece.endpoints)
     none = "none is ready and has a usable address" if any_ready else "none is ready"
-    return f"{who} has {total}, but {none}: {where}"
+    return f"{_service(walk)} has {counted(total, 'endpoint')}, but {none}: {where}"
 
 
-_ONLY_ADDRESSES = "it only has their addresses, as its spec.ips is empty"
-
-
-def _about_missing_below(walk: Walk) -> Said:
-    shape = walk.shape
-    if shape.kind in (ShapeKind.PORT, ShapeKind.PROTOCOL):
-        return VerdictReason.NO_SUCH_PORT, _about_missing_port(walk)
-    if not walk.headless:
-        return (
-            VerdictReason.NO_SUCH_NAME,
-            f"{_service_text(walk)} has no names of endpoints: "
-            + (_ONLY_ADDRESSES if walk.from_slices else NOT_HEADLESS),
-        )
-    if shape.kind is not ShapeKind.ENDPOINT:
-        return (
-            VerdictReason.NO_SUCH_NAME,
-            f"{_service_text(walk)} has no such name; endpoints are <host>.<cluster>.<service>",
-        )
-    if walk.endpoint:
-        return VerdictReason.ENDPOINT_NOT_SERVED, _about_uncounted(walk, walk.endpoint)
-    return VerdictReason.NO_SUCH_ENDPOINT, _about_missing_endpoint(walk)
-
-
-def _about_uncounted(walk: Walk, endpoint: SliceEndpoint) -> str:
+def _endpoint_not_served(walk: Walk, endpoint: SliceEndpoint) -> str:
     text = f"endpoint {walk.shape.host} in cluster {walk.shape.cluster} is there, but "
     if endpoint.counts:
         return text + "its name would be over 255 octets in one of the zones"
-    facts = [
-        word
-        for word, is_so in (("terminating", endpoint.terminating), ("serving", endpoint.serving))
-        if is_so
-    ]
-    return text + endpoint.why_not + (f" ({listed(facts)})" if facts else "")
+    states = {"terminating": endpoint.terminating, "serving": endpoint.serving}
+    known = listed([state for state, is_so in states.items() if is_so])
+    return text + endpoint.why_not + (f" ({known})" if known else "")
 
 
-def _about_missing_endpoint(walk: Walk) -> str:
-    ids: list[str] = [each.id for each in walk.clusters if each.slices]
-    cluster = next((each for each in walk.clusters if each.id == walk.shape.cluster), None)
-    if cluster is None or not cluster.slices:
-        return (
-            f"{_service_text(walk)} has no EndpointSlice of cluster {walk.shape.cluster}, "
-            f"but of {listed(ids)}"
-        )
-    return (
-        f"no endpoint of {_service_text(walk)} in cluster {cluster.id} has host name "
-        f"{walk.shape.host} ({_endpoints_text(cluster)})"
-    )
+def _no_such_endpoint(walk: Walk) -> str:
+    host, cluster = walk.shape.host, walk.shape.cluster
+    present = {each.id: each for each in walk.clusters if each.slices}
+    if cluster not in present:
+        ids = listed(list(present))
+        return f"{_service(walk)} has no EndpointSlice of cluster {cluster}, but of {ids}"
+    counts = present[cluster]
+    number = f"{counted(counts.endpoints, 'endpoint')} there, {counts.counting} ready"
+    where = f"{_service(walk)} in cluster {cluster}"
+    return f"no endpoint of {where} has host name {host} ({number})"
 
 
-def _endpoints_text(cluster: ClusterCounts) -> str:
-    return f"{counted(cluster.endpoints, 'endpoint')} there, {cluster.counting} ready"
-
-
-def _about_missing_port(walk: Walk) -> str:
+def _no_such_port(walk: Walk, node: ServiceNode) -> str:
     shape = walk.shape
     wanted = f"{shape.port}/{shape.protocol}" if shape.port else f"of protocol {shape.protocol}"
-    ports = port_names(walk)
-    text = f"{_service_text(walk)} has no named port {wanted}"
+    owners = [names.labels_of(owner) for owner, each in node.names.items() if each.srv and owner]
+    ports = sorted("/".join(label_text(label[1:]) for label in labels) for labels in owners)
+    text = f"{_service(walk)} has no named port {wanted}"
     return text + (f", but {listed(ports)}" if ports else "; a port without a name has no SRV")
 
 
-def port_names(walk: Walk) -> list[str]:
-    """Return the named ports of the service that have records, as `http/tcp`."""
-    owners = walk.node.names if walk.node else {}
-    labels = [names.labels_of(owner) for owner, node in owners.items() if node.srv and owner]
-    return sorted("/".join(label_text(label[1:]) for label in each) for each in labels)
-
-
-def _service_text(walk: Walk) -> str:
+def _service(walk: Walk) -> str:
     kind = "headless service" if walk.headless else "ClusterSetIP service"
     return f"{kind} {walk.shape.namespace}/{walk.shape.service}"
-
-
-def _import_text(walk: Walk) -> str:
-    return f"ServiceImport {walk.shape.namespace}/{walk.shape.service}"
