@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.diagnostics.stub_config import where
 from mcsdns.diagnostics.stub_config.platforms import PLATFORMS
-from mcsdns.diagnostics.stub_config.render import render
+from mcsdns.diagnostics.stub_config.render import read_target, render
 
 FOLDER = Path(__file__).parent.parent / "corefile-examples"
 PAGE = FOLDER / "README.md"
@@ -18,7 +17,7 @@ HEAD = """\
 def files() -> Iterator[tuple[Path, str]]:
     """Iterate over the files and what is to stand in them."""
     for platform in PLATFORMS:
-        text = render(platform, where.read([platform.example_ip], []))
+        text = render(platform, read_target([platform.example_ip], []))
         yield FOLDER / platform.example_file, text
     yield PAGE, page()
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from mcsdns.diagnostics.stub_config import platforms, where
+from mcsdns.diagnostics.stub_config import platforms, render
 from mcsdns.errors import ConfigError
 
 
@@ -25,13 +25,13 @@ def add_stub(parser: argparse.ArgumentParser) -> None:
         "--zone",
         metavar="NAME",
         action="append",
-        help=f"the zone that mcsdns serves; repeat for several (default {where.DEFAULT_ZONE})",
+        help=f"the zone that mcsdns serves; repeat for several (default {render.DEFAULT_ZONE})",
     )
     parser.add_argument(
         "--port",
         metavar="N",
         type=int,
-        help=f"the port where mcsdns is asked (default {where.DNS_PORT})",
+        help=f"the port where mcsdns is asked (default {render.DNS_PORT})",
     )
     parser.set_defaults(run=_stub)
 
@@ -43,14 +43,13 @@ def _stub(flags: dict[str, Any]) -> int:
             raise ConfigError(f"PLATFORM is missing; name one of {', '.join(platforms.NAMES)}")
         sys.stdout.write(platforms.listing())
         return 0
-    from mcsdns.diagnostics.stub_config.render import render  # noqa: PLC0415 - of use to this command only
 
     platform = platforms.find(name)
-    given = where.read(
+    target = render.read_target(
         ips or (),
         zones or (),
-        where.DNS_PORT if port is None else port,
+        render.DNS_PORT if port is None else port,
         on_host=platform.on_host,
     )
-    sys.stdout.write(render(platform, given))
+    sys.stdout.write(render.render(platform, target))
     return 0

@@ -7,6 +7,7 @@ a suggestion that claims to resolve does. What would take two mistakes of differ
 looked for.
 """
 
+import contextlib
 import heapq
 import itertools
 from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ from mcsdns.errors import InvalidNameError
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
-from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
+from mcsdns.zone.records import ServiceNode, why_not_counted
 
 _MOST_SUGGESTED: Final = 5
 _MOST_TRIED: Final = 60
@@ -48,15 +49,25 @@ class Candidate(msgspec.Struct, frozen=True):
     """A name that may have been meant.
 
     Attributes:
-        names: to try in order; the last is the plainest.
+        variants: its labels below `zone`, to try in order; the last is the plainest.
         why: how it differs, for people.
         is_right: whether it stands for something that exists, or is right in form, so that it is
             suggested even without records.
     """
 
-    names: tuple[Name, ...]
+    zone: Name
+    variants: tuple[Labels, ...]
     why: str
     is_right: bool = False
+
+    @property
+    def names(self) -> list[Name]:
+        """The variants that are domain names; others are too long, or have an empty label."""
+        found: list[Name] = []
+        for labels in self.variants:
+            with contextlib.suppress(InvalidNameError):
+                found.append(names.from_labels((*labels, *names.labels_of(self.zone))))
+        return found
 
 
 def suggest(state: ZoneState, walk: Walk) -> tuple[Suggestion, ...]:
@@ -90,47 +101,32 @@ def _other_types(state: ZoneState, walk: Walk) -> Iterator[Suggestion]:
 
 def _try(state: ZoneState, candidate: Candidate, walk: Walk) -> Suggestion | None:
     """Take the first of the candidate's names that has records, preferably of the type asked."""
-    for name in candidate.names:
+    tried = candidate.names
+    for name in tried:
         for rtype in dict.fromkeys((walk.query.qtype, *_TYPES)):
             outcome = decide(state, name, rtype)[1].outcome
             if isinstance(outcome, Answer) and outcome.rrset.rtype == rtype:
                 return Suggestion(names.to_text(name), type_name(rtype), True, candidate.why)
-    plainest = candidate.names[-1]
-    if not candidate.is_right or walk.query.name == plainest:
+    if not candidate.is_right or not tried or tried[-1] == walk.query.name:
         return None
-    return Suggestion(names.to_text(plainest), type_name(walk.query.qtype), False, candidate.why)
+    return Suggestion(names.to_text(tried[-1]), type_name(walk.query.qtype), False, candidate.why)
 
 
 def _candidates(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
-    if walk.zone is None:
-        yield from _in_served_zones(state, walk.labels)
-        return
     match walk.name:
+        case None if walk.labels:
+            yield from _in_served_zones(state, walk.labels)
         case ServiceName(below=below):
             if walk.node is None:
-                yield from _other_services(state, walk.labels, walk.apex)
+                yield from _other_services(state, walk)
             elif below and walk.node.names:
                 yield from _below_service(state, walk, walk.node)
         case NamespaceName():
-            yield from _of_namespace(state, label_text(walk.labels[0]), walk.apex)
+            yield from _of_namespace(state, walk)
         case Fixed.ELSEWHERE:
-            yield from _with_svc(walk.labels, walk.apex)
+            yield from _with_svc(walk)
         case _:
             pass
-
-
-def _candidate(
-    zone: Name, variants: Iterable[Labels], why: str, *, is_right: bool = False
-) -> Iterator[Candidate]:
-    """Yield a candidate of those variants that are a domain name below a zone."""
-    found: list[Name] = []
-    for labels in variants:
-        try:
-            found.append(names.from_labels((*labels, *names.labels_of(zone))))
-        except InvalidNameError:
-            continue
-    if found:
-        yield Candidate(tuple(found), why, is_right)
 
 
 def _in_served_zones(state: ZoneState, labels: Labels) -> Iterator[Candidate]:
@@ -139,89 +135,79 @@ def _in_served_zones(state: ZoneState, labels: Labels) -> Iterator[Candidate]:
     A resolver tries a name without a dot at its end with each domain of its search list behind it
     (resolv.conf), so `<zone>.default.svc.cluster.local` was meant to end at the zone.
     """
-    zones = [zone.apex for zone in state.tree.zones]
-    for zone in zones:
-        zone_labels = names.labels_of(zone)
+    zones = [(zone.apex, names.labels_of(zone.apex)) for zone in state.tree.zones]
+    for apex, zone_labels in zones:
         for end in range(1, len(labels) - len(zone_labels)):
             if labels[end : end + len(zone_labels)] == zone_labels:
                 why = "what stands behind the zone is a search domain; end the name with a dot"
-                yield from _candidate(zone, [labels[:end]], why, is_right=True)
+                yield Candidate(apex, (labels[:end],), why, is_right=True)
     if _SVC in labels[2:]:
         end = len(labels) - labels[::-1].index(_SVC)
         why = "the same in the zone that is served"
         if labels[end:] == _CLUSTER_ZONE:
             why = "cluster.local is the cluster's own zone, this is the clusterset's"
-        for zone in zones:
-            yield from _candidate(zone, [labels[:end]], why, is_right=True)
-    for zone in zones:
-        depth = len(names.labels_of(zone))
-        above = ".".join(map(label_text, labels[-depth:]))
-        off = letters_off(above, shown(zone))
-        if off <= _LETTERS_OFF and len(labels) > depth:
-            kept = labels[:-depth]
-            yield from _candidate(zone, [kept, (*kept, _SVC)], f"the zone is {_off(off)}")
-        if labels:
-            yield from _candidate(zone, [labels, (*labels, _SVC)], "with the zone")
+        for apex, _ in zones:
+            yield Candidate(apex, (labels[:end],), why, is_right=True)
+    for apex, zone_labels in zones:
+        below, above = labels[: -len(zone_labels)], labels[-len(zone_labels) :]
+        off = letters_off(".".join(map(label_text, above)), shown(apex))
+        if below and off <= _LETTERS_OFF:
+            yield Candidate(apex, (below, (*below, _SVC)), f"the zone is {_off(off)}")
+        yield Candidate(apex, (labels, (*labels, _SVC)), "with the zone")
 
 
-def _with_svc(labels: Labels, zone: Name) -> Iterator[Candidate]:
+def _with_svc(walk: Walk) -> Iterator[Candidate]:
     """A name without the label `svc`, or with another word in its place."""
-    last = label_text(labels[-1])
-    if len(labels) > 2:  # noqa: PLR2004 - <svc>.<ns>.<not svc>
-        why = f"`svc` stands before the zone, not `{last}`"
-        yield from _candidate(zone, [(*labels[:-1], _SVC)], why)
-    if len(labels) > 1:
-        yield from _candidate(zone, [(*labels, _SVC)], "`svc` stands before the zone")
-    else:
-        for off, known in nearest(last, ("dns-version", "dns", "svc")):
-            yield from _candidate(zone, [(known.encode(),)], f"the label is {_off(off)}")
+    *below, last = walk.labels
+    if not below:
+        for off, known in nearest(label_text(last), ("dns-version", "dns", "svc")):
+            yield Candidate(walk.apex, ((known.encode(),),), f"the label is {_off(off)}")
+        return
+    if len(below) > 1:
+        why = f"`svc` stands before the zone, not `{label_text(last)}`"
+        yield Candidate(walk.apex, ((*below, _SVC),), why)
+    yield Candidate(walk.apex, ((*walk.labels, _SVC),), "`svc` stands before the zone")
 
 
-def _of_namespace(state: ZoneState, label: str, zone: Name) -> Iterator[Candidate]:
+def _of_namespace(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
     """`<ns>.svc`: services of that namespace or of one spelt nearly so, or of that name."""
     services = _services_by_namespace(state)
+    label = label_text(walk.labels[0])
     for service in sorted(services.get(label, ()))[:_MOST_OF_A_KIND]:
-        yield from _service(zone, (), label, service, f"a service of namespace {label}")
+        yield _service(walk, label, service, f"a service of namespace {label}")
     homes = sorted(each for each in services if label in services[each])
     for namespace in homes[:_MOST_OF_A_KIND]:
-        why = f"service {label} is in namespace {namespace}"
-        yield from _service(zone, (), namespace, label, why)
+        yield _service(walk, namespace, label, f"service {label} is in namespace {namespace}")
     for off, namespace in nearest(label, services):
         why = f"a service of namespace {namespace}, {_off(off)}"
-        yield from _service(zone, (), namespace, min(services[namespace]), why)
+        yield _service(walk, namespace, min(services[namespace]), why)
 
 
-def _other_services(state: ZoneState, labels: Labels, zone: Name) -> Iterator[Candidate]:
+def _other_services(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
     """`<svc>.<ns>.svc` of no ServiceImport: swapped, with labels too many, misspelt, elsewhere."""
     services = _services_by_namespace(state)
-    texts = [label_text(label) for label in labels[:-1]]
+    texts = [label_text(label) for label in walk.labels[:-1]]
     *_, service, namespace = texts
-    below = labels[:-3]
     if namespace in services.get(service, ()):
-        why = "service and namespace have changed places"
-        yield from _service(zone, below, service, namespace, why)
+        yield _service(walk, service, namespace, "service and namespace have changed places")
     for name, space in itertools.pairwise(texts[:-1]):
         if name in services.get(space, ()):
             why = "what stands between <service>.<namespace> and svc is too much"
-            yield from _service(zone, below, space, name, why)
-    homes = [each for each in services if service in services[each]]
+            yield _service(walk, space, name, why)
+    homes = sorted(each for each in services if service in services[each])
     near_homes = nearest(namespace, homes)
     for off, home in near_homes:
-        yield from _service(zone, below, home, service, f"the namespace is {_off(off)}")
+        yield _service(walk, home, service, f"the namespace is {_off(off)}")
     for off, name in nearest(service, services.get(namespace, ())):
-        yield from _service(zone, below, namespace, name, f"the service is {_off(off)}")
-    elsewhere = sorted(set(homes) - {home for _, home in near_homes})
-    for home in elsewhere[:_MOST_OF_A_KIND]:
-        why = f"service {service} is in namespace {home}"
-        yield from _service(zone, below, home, service, why)
+        yield _service(walk, namespace, name, f"the service is {_off(off)}")
+    for home in homes[: _MOST_OF_A_KIND + len(near_homes)]:  # each name is suggested once
+        yield _service(walk, home, service, f"service {service} is in namespace {home}")
 
 
-def _service(
-    zone: Name, below: Labels, namespace: str, service: str, why: str
-) -> Iterator[Candidate]:
+def _service(walk: Walk, namespace: str, service: str, why: str) -> Candidate:
     """Name a service that exists, first with the labels that stood below the one of the query."""
     own = (service.encode("ascii"), namespace.encode("ascii"), _SVC)
-    yield from _candidate(zone, dict.fromkeys([(*below, *own), own]), why, is_right=True)
+    return Candidate(walk.apex, ((*walk.labels[:-3], *own), own), why, is_right=True)
 
 
 def _services_by_namespace(state: ZoneState) -> dict[str, list[str]]:
@@ -233,20 +219,19 @@ def _services_by_namespace(state: ZoneState) -> dict[str, list[str]]:
 
 def _below_service(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[Candidate]:
     """Names of a service that are near to one that it does not have."""
-    labels = [label_text(label) for label in walk.labels[:-3]]
-    for below, why in _near_names(state, walk, node, labels):
-        variant = *(label.encode("ascii") for label in below.split(".") if label), *walk.labels[-3:]
-        yield from _candidate(walk.apex, [variant], why)
+    own = walk.labels[-3:]
+    for below, why in _near_names(state, walk, node):
+        labels = (label.encode("ascii") for label in below.split(".") if label)
+        yield Candidate(walk.apex, ((*labels, *own),), why)
 
 
-def _near_names(
-    state: ZoneState, walk: Walk, node: ServiceNode, labels: list[str]
-) -> Iterator[tuple[str, str]]:
+def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tuple[str, str]]:
     """Yield relative names of the service, and how they differ; the empty one is its own.
 
     A port is looked for among the named ports alone, those spelt most alike first. For an endpoint
     that is there but not served, others of its cluster are named: no spelling of its name is wrong.
     """
+    labels = [label_text(label) for label in walk.labels[:-3]]
     relative = ".".join(labels)
     known = [
         names.to_text(owner + b"\0")[:-1]
@@ -284,7 +269,7 @@ def _by_address(state: ZoneState, walk: Walk, label: str) -> Iterator[tuple[str,
             for packed in endpoint.addresses if not why_not_counted(endpoint) else ():
                 if endpoint.hostname and ip.to_label(packed) == label:
                     why = "an endpoint with a host name is not named by its address"
-                    yield f"{host_label(endpoint, packed)}.{piece.cluster}", why
+                    yield f"{endpoint.hostname}.{piece.cluster}", why
 
 
 def _off(letters: int) -> str:

@@ -1,14 +1,14 @@
 """An explanation as text for people: the verdict first, then the walk, then the reply.
 
-Only what `model` holds is written here. Lists are shortened, `--json` has them whole.
+Lists are shortened, `--json` has them whole.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.explain.model import Explanation, Import, Size, Slice, SliceEndpoint
+from mcsdns.diagnostics.explain.model import Explanation, Slice, SliceEndpoint
 from mcsdns.diagnostics.explain.present import counted, listed
 from mcsdns.dns.rdata import printable
 from mcsdns.objects import conditions
@@ -24,7 +24,7 @@ def to_text(explanation: Explanation) -> str:
     """Write the whole explanation, with a newline at its end."""
     sections = (
         ("zone", _zone(explanation)),
-        ("name", _shape(explanation)),
+        ("name", _name(explanation)),
         ("import", _import(explanation)),
         ("slices", _slices(explanation)),
         ("endpoints", _endpoints(explanation)),
@@ -33,7 +33,7 @@ def to_text(explanation: Explanation) -> str:
         ("size", _sizes(explanation)),
         ("reply", _reply(explanation)),
     )
-    lines = [_verdict(explanation), *_suggestions(explanation), ""]
+    lines = [*_verdict(explanation), ""]
     for title, section in sections:
         for number, line in enumerate(section):
             lines.append(f"{'' if number else title:{_MARGIN}}{line}".rstrip())
@@ -45,38 +45,28 @@ def to_json(explanation: Explanation) -> str:
     return msgspec.json.format(msgspec.json.encode(explanation), indent=2).decode() + "\n"
 
 
-def _verdict(explanation: Explanation) -> str:
-    verdict = explanation.verdict
+def _verdict(explanation: Explanation) -> Iterator[str]:
+    """The verdict with the one name that is suggested, or followed by a table of several.
+
+    Where only other types of the same name are suggested, the verdict has them already.
+    """
+    verdict, question = explanation.verdict, explanation.question
     text = f"{verdict.result}: {verdict.summary}"
-    if len(explanation.suggestions) == 1 and _other_names(explanation):
-        only = explanation.suggestions[0]
-        text += f"; did you mean {_name_and_type(explanation, only.name, only.type)}?"
-        text += "" if only.resolves else f" ({_NOT_NOW})"
-    return text
-
-
-def _suggestions(explanation: Explanation) -> Iterator[str]:
-    if len(explanation.suggestions) == 1 or not _other_names(explanation):
+    if all(each.name == question.name for each in explanation.suggestions):
+        yield text
         return
-    rows: list[Sequence[str]] = [
-        (
-            _name_and_type(explanation, each.name, each.type),
-            each.why if each.resolves else f"{each.why}; {_NOT_NOW}",
-        )
-        for each in explanation.suggestions
-    ]
+    rows: list[Sequence[str]] = []
+    for each in explanation.suggestions:
+        name = each.name.removesuffix(".")
+        name = name if each.type == question.type else f"{name} {each.type}"
+        if len(explanation.suggestions) == 1:
+            not_now = "" if each.resolves else f" ({_NOT_NOW})"
+            yield f"{text}; did you mean {name}?{not_now}"
+            return
+        rows.append((name, each.why if each.resolves else f"{each.why}; {_NOT_NOW}"))
+    yield text
     for number, row in enumerate(_table(rows)):
         yield f"{'' if number else 'try':{_MARGIN}}{row}"
-
-
-def _other_names(explanation: Explanation) -> bool:
-    """Whether other names are suggested, not only other types, which the verdict tells."""
-    return any(each.name != explanation.question.name for each in explanation.suggestions)
-
-
-def _name_and_type(explanation: Explanation, name: str, rtype: str) -> str:
-    plain = name.removesuffix(".")
-    return plain if rtype == explanation.question.type else f"{plain} {rtype}"
 
 
 def _zone(explanation: Explanation) -> Iterator[str]:
@@ -95,20 +85,20 @@ def _zone(explanation: Explanation) -> Iterator[str]:
         yield "stale: the source of objects is away"
 
 
-def _shape(explanation: Explanation) -> Iterator[str]:
+def _name(explanation: Explanation) -> Iterator[str]:
     shape = explanation.shape
-    parts = {
-        "host": shape.host,
-        "cluster": shape.cluster,
-        "port": shape.port,
-        "protocol": shape.protocol,
-        "service": shape.service,
-        "namespace": shape.namespace,
-    }
-    said = ", ".join(f"{part} {value}" for part, value in parts.items() if value is not None)
     yield shape.pattern
-    if said:
-        yield said
+    parts = (
+        ("host", shape.host),
+        ("cluster", shape.cluster),
+        ("port", shape.port),
+        ("protocol", shape.protocol),
+        ("service", shape.service),
+        ("namespace", shape.namespace),
+    )
+    text = ", ".join(f"{part} {value}" for part, value in parts if value is not None)
+    if text:
+        yield text
 
 
 def _import(explanation: Explanation) -> Iterator[str]:
@@ -118,26 +108,21 @@ def _import(explanation: Explanation) -> Iterator[str]:
             yield "none"
         return
     yield f"ServiceImport {found.namespace}/{found.name}, {found.type}, {found.api_version}"
-    yield _where(found.origin, found.resource_version)
+    yield _origin(found.origin, found.resource_version)
+    about = ""
+    if found.type != "ClusterSetIP":
+        about = " (a headless service has no use for them)"
+    elif found.addresses_from == "slices":
+        about = ", the slices have them (clusterset_ips)"
     if found.type == "ClusterSetIP" or found.ips:
-        yield f"ips {', '.join(found.ips) or 'none yet'}{_about_ips(found)}"
-    yield f"ports {_ports(found.ports)}"
+        yield f"ips {', '.join(found.ips) or 'none yet'}{about}"
+    yield f"ports {', '.join(map(_port, found.ports)) or 'none'}"
     yield from map(conditions.to_text, found.conditions)
 
 
-def _about_ips(found: Import) -> str:
-    if found.type != "ClusterSetIP":
-        return " (a headless service has no use for them)"
-    return ", the slices have them (clusterset_ips)" if found.addresses_from == "slices" else ""
-
-
-def _where(origin: str, resource_version: str) -> str:
+def _origin(origin: str, resource_version: str) -> str:
     version = f"resourceVersion {resource_version}" if resource_version else ""
     return ", ".join(filter(None, (origin, version))) or "origin unknown"
-
-
-def _ports(ports: Iterable[Port]) -> str:
-    return ", ".join(map(_port, ports)) or "none"
 
 
 def _port(port: Port) -> str:
@@ -157,7 +142,7 @@ def _slices(explanation: Explanation) -> Iterator[str]:
             piece.cluster or "(no cluster)",
             piece.name,
             piece.address_type,
-            _where(piece.origin, piece.resource_version),
+            _origin(piece.origin, piece.resource_version),
             _slice_state(piece, from_slices),
         )
         for piece in explanation.slices[:_MOST_ROWS]
@@ -188,18 +173,19 @@ def _is_from_slices(explanation: Explanation) -> bool:
 
 
 def _endpoints(explanation: Explanation) -> Iterator[str]:
-    """The endpoints of a service that has theirs: those asked for, then counting ones first."""
-    if not _is_from_slices(explanation):
-        return
+    """The endpoints of a service that is answered with them: first the one of the name, if any.
+
+    Those that count follow; of many, some that count and some that do not are written.
+    """
     found = [(piece, each) for piece in explanation.slices for each in piece.endpoints]
-    if not found:
+    if not found or not _is_from_slices(explanation):
         return
     name = explanation.question.name.lower()
     found.sort(key=lambda pair: (name not in pair[1].names, not pair[1].counts))
     left_out = sum(not each.counts for _, each in found)
     yield f"{len(found) - left_out} of {len(found)} count"
     shown = found
-    if len(found) > _MOST_ROWS:  # some of both
+    if len(found) > _MOST_ROWS:
         last = min(left_out, _MOST_ROWS // 2)
         shown = found[: _MOST_ROWS - last] + found[len(found) - last :]
     yield from _table([_endpoint(piece, each) for piece, each in shown])
@@ -207,23 +193,15 @@ def _endpoints(explanation: Explanation) -> Iterator[str]:
 
 
 def _endpoint(piece: Slice, endpoint: SliceEndpoint) -> Sequence[str]:
-    facts = [] if endpoint.counts else [f"not counted: {endpoint.why_not}"]
+    states = [] if endpoint.counts else [f"not counted: {endpoint.why_not}"]
     if endpoint.terminating:
-        facts.append("terminating")
+        states.append("terminating")
     if endpoint.serving is not None and endpoint.serving is not endpoint.ready:
-        facts.append("serving" if endpoint.serving else "not serving")
-    return (
-        piece.cluster,
-        endpoint.hostname or "(no host name)",
-        _addresses(endpoint.addresses),
-        ", ".join(facts),
-    )
-
-
-def _addresses(texts: Sequence[str]) -> str:
-    if len(texts) <= _MOST_ADDRESSES:
-        return " ".join(texts) or "(no address)"
-    return f"{' '.join(texts[:_MOST_ADDRESSES])} and {len(texts) - _MOST_ADDRESSES} more"
+        states.append("serving" if endpoint.serving else "not serving")
+    addresses = " ".join(endpoint.addresses[:_MOST_ADDRESSES]) or "(no address)"
+    if len(endpoint.addresses) > _MOST_ADDRESSES:
+        addresses += f" and {len(endpoint.addresses) - _MOST_ADDRESSES} more"
+    return piece.cluster, endpoint.hostname or "(no host name)", addresses, ", ".join(states)
 
 
 def _problems(explanation: Explanation) -> Iterator[str]:
@@ -241,37 +219,29 @@ def _problems(explanation: Explanation) -> Iterator[str]:
 
 def _records(explanation: Explanation) -> Iterator[str]:
     records = explanation.records
-    if records is None:
-        return
-    counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
-    said = ", ".join(f"{number} {rtype}" for rtype, number in counts.items() if number)
-    yield said or "none"
+    if records is not None:
+        counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
+        owned = [f"{number} {rtype}" for rtype, number in counts.items() if number]
+        yield ", ".join(owned) or "none"
 
 
 def _sizes(explanation: Explanation) -> Iterator[str]:
     """What clients get, where it is not everything."""
-    answers = len(explanation.reply.answer)
-    additionals = len(explanation.reply.additional)
-    wholes = [(each.answers, each.additionals) for each in explanation.sizes]
-    if all(whole == (answers, additionals) for whole in wholes):
+    whole = len(explanation.reply.answer), len(explanation.reply.additional)
+    if all((each.answers, each.additionals) == whole for each in explanation.sizes):
         return
+    answers, additionals = whole
     for each in explanation.sizes:
-        yield f"{_transport(each):28}{_fitting(each, answers, additionals)}"
-
-
-def _transport(size: Size) -> str:
-    if size.transport == "tcp":
-        return "TCP"
-    return f"UDP {'with' if size.edns else 'without'} EDNS, {size.limit}"
-
-
-def _fitting(size: Size, answers: int, additionals: int) -> str:
-    if size.answers < answers:
-        why = "TC is set" if size.truncated else "a subset that turns from TTL to TTL"
-        return f"{size.answers} of {answers} records fit, {why}"
-    if size.additionals < additionals:
-        return f"all {answers} records, {size.additionals} of {additionals} additional ones"
-    return f"all {counted(answers, 'record')}"
+        client = f"UDP {'with' if each.edns else 'without'} EDNS, {each.limit}"
+        if each.transport == "tcp":
+            client = "TCP"
+        fits = f"all {counted(answers, 'record')}"
+        if each.answers < answers:
+            why = "TC is set" if each.truncated else "a subset that turns from TTL to TTL"
+            fits = f"{each.answers} of {answers} records fit, {why}"
+        elif each.additionals < additionals:
+            fits = f"all {answers} records, {each.additionals} of {additionals} additional ones"
+        yield f"{client:28}{fits}"
 
 
 def _reply(explanation: Explanation) -> Iterator[str]:

@@ -1,46 +1,179 @@
-"""A platform's text with addresses and zones in it."""
+"""The addresses and zones of mcsdns as a user gives them, and the text of a platform with them."""
 
-import functools
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
 
-import jinja2
+import msgspec
 
 from mcsdns.diagnostics.stub_config.platforms import Platform
-from mcsdns.diagnostics.stub_config.where import DNS_PORT, Where
+from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 
+DEFAULT_ZONE: Final = "clusterset.local"
+DNS_PORT: Final = 53
+MAX_ADDRESSES: Final = 15
+"""What CoreDNS takes in one `forward`."""
 
-def render(platform: Platform, where: Where) -> str:
+_CLUSTER_DOMAIN: Final = "cluster.local"
+_MAX_PORT: Final = 65535
+_MAX_ZONE: Final = 253
+_THE_SERVICE: Final = "give the clusterIP of the mcsdns Service"
+
+
+class StubTarget(msgspec.Struct, frozen=True):
+    """Addresses and port of mcsdns, and zones to ask it for.
+
+    Attributes:
+        hosts: IP addresses in their short form.
+        zones: lower case, without a dot at the end.
+    """
+
+    hosts: tuple[str, ...]
+    zones: tuple[str, ...] = (DEFAULT_ZONE,)
+    port: int = DNS_PORT
+
+    @property
+    def targets(self) -> list[str]:
+        """The addresses as CoreDNS and Go have them: the port where it is not 53."""
+        if self.port == DNS_PORT:
+            return list(self.hosts)
+        return [
+            f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.hosts
+        ]
+
+    def targets_with(self, sign: str) -> list[str]:
+        """Return the addresses with a sign before the port: `@` for Unbound, `#` for dnsmasq."""
+        port = "" if self.port == DNS_PORT else f"{sign}{self.port}"
+        return [f"{host}{port}" for host in self.hosts]
+
+    @property
+    def stub_domains(self) -> dict[str, list[str]]:
+        """The addresses of each zone, as kube-dns has them."""
+        return dict.fromkeys(self.zones, self.targets)
+
+    @property
+    def flags(self) -> str:
+        """The flags of `mcsdns stub` that stand for this."""
+        words = [f"--ip {host}" for host in self.hosts]
+        if self.zones != (DEFAULT_ZONE,):
+            words += [f"--zone {zone}" for zone in self.zones]
+        if self.port != DNS_PORT:
+            words.append(f"--port {self.port}")
+        return " ".join(words)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether an address is of the host itself."""
+        return any(ipaddress.ip_address(host).is_loopback for host in self.hosts)
+
+
+def read_target(
+    hosts: Sequence[str], zones: Sequence[str], port: int = DNS_PORT, *, on_host: bool = False
+) -> StubTarget:
+    """Check what a user gave; what is given twice counts once.
+
+    Raises:
+        ConfigError: an address, zone or port that cannot be right, with what to give instead.
+    """
+    if not hosts:
+        raise ConfigError(f"--ip is missing; {_THE_SERVICE}")
+    if not 0 < port <= _MAX_PORT:
+        raise ConfigError(f"--port {port}: this is no port; 1 to {_MAX_PORT} are")
+    wanted = tuple(dict.fromkeys(_address(host, on_host=on_host) for host in hosts))
+    if len(wanted) > MAX_ADDRESSES:
+        raise ConfigError(f"--ip: {len(wanted)} addresses; CoreDNS takes {MAX_ADDRESSES}")
+    return StubTarget(wanted, tuple(dict.fromkeys(map(_zone, zones))) or (DEFAULT_ZONE,), port)
+
+
+def render(platform: Platform, target: StubTarget) -> str:
     """Return what is to be applied, comments included.
 
     Raises:
-        ConfigError: the platform cannot be told such addresses.
+        ConfigError: the platform cannot have such addresses.
     """
-    if platform.dnsmasq_reads and where.port != DNS_PORT:
-        _refuse_brackets(platform, where)
-    template = _templates().get_template(f"{platform.name}.{platform.suffix}.j2")
-    return template.render(
-        where=where,
-        zones=where.zones,
-        command=f"mcsdns stub {platform.name} {where.flags}",
-    )
+    import jinja2  # noqa: PLC0415 - of use to this command only, and takes 0.1 s
 
-
-def _refuse_brackets(platform: Platform, where: Where) -> None:
-    for host in where.hosts:
-        if ":" in host:
-            raise ConfigError(
-                f"--ip {host}: {platform.name} cannot be told an IPv6 address with a port; "
-                "have mcsdns answer on port 53, and leave out --port"
-            )
-
-
-@functools.cache
-def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    if platform.dnsmasq_reads and target.port != DNS_PORT:
+        for host in target.hosts:
+            if ":" in host:
+                raise ConfigError(
+                    f"--ip {host}: {platform.name} cannot be told an IPv6 address with a port; "
+                    "have mcsdns answer on port 53, and leave out --port"
+                )
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("mcsdns.diagnostics.stub_config"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # the texts are no HTML, and what is put in was read by `where`
+        autoescape=False,  # the texts are no HTML, and what is put in was checked by `read_target`
     )
+    return templates.get_template(f"{platform.name}.{platform.suffix}.j2").render(
+        target=target,
+        zones=target.zones,
+        command=f"mcsdns stub {platform.name} {target.flags}",
+    )
+
+
+def _address(text: str, *, on_host: bool) -> str:
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise ConfigError(f"--ip {text!r}: {_why_no_address(text)}") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if why := _why_no_server(address, on_host=on_host):
+        raise ConfigError(f"--ip {text!r}: {why}; {_THE_SERVICE}")
+    return str(address)
+
+
+def _why_no_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if port.isdigit() and _is_address(host.removeprefix("[").removesuffix("]")):
+        return f"the port has a flag of its own; write --ip {host.strip('[]')} --port {port}"
+    if "/" in text:
+        return f"this is a network; {_THE_SERVICE}"
+    if names.is_dns_label(text.lower().split(".")[-1]) and not text[-1:].isdigit():
+        return (
+            "this is a host name, and whoever resolved it would need the DNS that is set up here; "
+            + _THE_SERVICE
+        )
+    return f"this is no IP address; {_THE_SERVICE}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_no_server(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, *, on_host: bool
+) -> str | None:
+    if address.is_unspecified:
+        return "a server listens on this, and nobody can ask it there"
+    if address.is_multicast or str(address) == "255.255.255.255":
+        return "this is an address of many, none of one server"
+    if address.is_loopback and not on_host:
+        return "for the pods that read this text it is the pod itself"
+    if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.scope_id):
+        return "this address counts on one interface only"
+    return None
+
+
+def _zone(text: str) -> str:
+    zone = text.lower().removesuffix(".")
+    if not all(map(names.is_dns_label, zone.split("."))) or len(zone) > _MAX_ZONE:
+        raise ConfigError(
+            f"--zone {text!r}: this is no zone; write labels of letters, digits and hyphens, "
+            f"as {DEFAULT_ZONE}"
+        )
+    if f".{_CLUSTER_DOMAIN}".endswith(f".{zone}"):
+        raise ConfigError(
+            f"--zone {text!r}: this would take {_CLUSTER_DOMAIN} from the cluster DNS; "
+            "name the zone that mcsdns serves"
+        )
+    return zone

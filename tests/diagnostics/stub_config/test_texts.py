@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from mcsdns.cli import stub
-from mcsdns.diagnostics.stub_config import where
 from mcsdns.diagnostics.stub_config.platforms import NAMES, PLATFORMS, find
-from mcsdns.diagnostics.stub_config.render import render
+from mcsdns.diagnostics.stub_config.render import StubTarget, read_target, render
 from mcsdns.errors import ConfigError
 from tests.diagnostics.stub_config import texts
 
@@ -41,7 +40,7 @@ def test_command_without_a_platform_lists_them(run: Run) -> None:
 
 @pytest.mark.parametrize("platform", NAMES)
 def test_command_prints_the_text_and_nothing_else(platform: str, run: Run) -> None:
-    given = where.read(["10.1.2.3", "fd00::3"], ["multi.example"])
+    given = read_target(["10.1.2.3", "fd00::3"], ["multi.example"])
     printed = run(platform, "--ip", "10.1.2.3", "--ip", "fd00::3", "--zone", "multi.example")
     assert printed == render(find(platform), given)
 
@@ -110,7 +109,7 @@ def test_nearest_platform_is_suggested() -> None:
 )
 def test_address_that_is_none_of_a_service_is_refused(ip: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        where.read([ip], [])
+        read_target([ip], [])
     assert str(caught.value).startswith(f"--ip {ip!r}: ")
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -131,7 +130,7 @@ def test_address_that_is_none_of_a_service_is_refused(ip: str, why: str) -> None
 )
 def test_zone_that_is_none_is_refused(zone: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why) as caught:
-        where.read(["10.0.0.53"], [zone])
+        read_target(["10.0.0.53"], [zone])
     assert "\n" not in str(caught.value)
 
 
@@ -150,7 +149,7 @@ def test_missing_or_wrong_flags_are_refused(run: Run) -> None:
 def test_loopback_is_right_for_forwarders_of_a_host() -> None:
     for platform in PLATFORMS:
         if platform.on_host:
-            assert "127.0.0.1" in render(platform, where.read(["127.0.0.1"], [], on_host=True))
+            assert "127.0.0.1" in render(platform, read_target(["127.0.0.1"], [], on_host=True))
     assert "do-not-query-localhost" in texts.text("unbound", ["127.0.0.1"])
     assert "do-not-query-localhost" not in texts.text("unbound", ["10.0.0.53"])
 
@@ -163,9 +162,11 @@ def test_kube_dns_refuses_an_ipv6_address_with_a_port() -> None:
 
 
 def test_addresses_are_written_in_their_short_form_and_once() -> None:
-    given = where.read(["[FD00:0:0::53]", "fd00::53", "::ffff:10.0.0.53", "10.0.0.53"], ["A.Test."])
-    assert given == where.Where(("fd00::53", "10.0.0.53"), ("a.test",))
+    given = read_target(
+        ["[FD00:0:0::53]", "fd00::53", "::ffff:10.0.0.53", "10.0.0.53"], ["A.Test."]
+    )
+    assert given == StubTarget(("fd00::53", "10.0.0.53"), ("a.test",))
     assert given.targets == ["fd00::53", "10.0.0.53"]
-    other = where.read(["fd00::53", "10.0.0.53"], [], 5353)
+    other = read_target(["fd00::53", "10.0.0.53"], [], 5353)
     assert other.targets == ["[fd00::53]:5353", "10.0.0.53:5353"]
     assert other.targets_with("@") == ["fd00::53@5353", "10.0.0.53@5353"]

@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from mcsdns.diagnostics.stub_config import where
 from mcsdns.diagnostics.stub_config.platforms import find
-from mcsdns.diagnostics.stub_config.render import render
+from mcsdns.diagnostics.stub_config.render import read_target, render
 
 IPV4, IPV6, DEAD, PORT = "10.96.0.53", "fd00::53", "10.96.0.54", 5300
 _CLOSED = re.compile(
@@ -42,7 +41,7 @@ def text(
 ) -> str:
     """Return what `mcsdns stub` prints."""
     found = find(platform)
-    return render(found, where.read(ips, zones, port, on_host=found.on_host))
+    return render(found, read_target(ips, zones, port, on_host=found.on_host))
 
 
 def parsed(platform: str, **given: Any) -> dict[str, Any]:
