@@ -148,7 +148,8 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
         counter.add(piece)
         await timeslice.checkpoint()
     clusters = [msgspec.structs.replace(each, id=cut(each.id)) for each in counter.clusters()]
-    node = world.tree.service(labels_of_key(key))
+    labels = labels_of_key(key)
+    node = world.tree.service(labels)
     own = own_addresses(node)
     imported = service.imported
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
@@ -157,7 +158,7 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
     return ServiceRow(
         namespace=imported.namespace,
         name=imported.name,
-        fqdn=_fqdn(world, key),
+        fqdn=names.to_text(names.service_name(labels, world.tree.settings.zones[0])),
         asked="AAAA" if own and not own.a else "A",
         type=imported.type.value,
         api_version=cut(imported.api_version),
@@ -185,12 +186,6 @@ def _ports(service: Service) -> Sequence[model.Port]:
     if service.imported.type is not ImportType.HEADLESS:
         return own
     return list(dict.fromkeys(port for each in service.slices for port in each.ports)) or own
-
-
-def _fqdn(world: ZoneState, key: ServiceKey) -> str:
-    namespace, name = key
-    zone = world.tree.settings.zones[0]
-    return names.to_text(labels_of_key((namespace, name)) + b"\x03svc" + zone)
 
 
 def _shortened(condition: model.Condition) -> JudgedCondition:
