@@ -9,10 +9,9 @@ import pytest
 import yaml
 
 from mcsdns.diagnostics.cases import form
-from mcsdns.diagnostics.cases.compare import compare
 from mcsdns.diagnostics.cases.pattern import read_pattern
 from mcsdns.diagnostics.cases.report import failure_text
-from mcsdns.diagnostics.cases.run import Check, Result
+from mcsdns.diagnostics.cases.run import Check, Result, compare
 from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import Message, Opt, QuestionEntry, Record

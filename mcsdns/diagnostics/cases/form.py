@@ -7,13 +7,14 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from mcsdns import yaml_text
-from mcsdns.diagnostics.cases import schema
 from mcsdns.diagnostics.cases.pattern import Pattern, read_pattern
+from mcsdns.dns import MAX_UDP_BYTES
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import (
     class_number,
@@ -29,6 +30,70 @@ _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`")
 _RCODE_NUMBER = re.compile(r"RCODE([0-9]{1,4})")
 
 T = TypeVar("T")
+Octet = Annotated[int, Meta(ge=0, le=0xFF)]
+Uint16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
+FlagName = Literal["qr", "aa", "tc", "rd", "ra", "z", "ad", "cd"]
+
+
+class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An EDNS option to send: its code, and its content in hexadecimal digits."""
+
+    code: Uint16
+    hex: str = ""
+
+
+class With(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a question is asked; the fields are those of `Request`."""
+
+    edns: bool = True
+    size: Uint16 = MAX_UDP_BYTES
+    version: Octet = 0
+    do: bool = False
+    options: list[Option] = []
+    rd: bool = True
+    cd: bool = False
+    ad: bool = False
+
+
+class ExpectedEdns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The OPT record of the reply; what is left out is not compared, `options` are codes."""
+
+    size: Uint16 | None = None
+    version: Octet | None = None
+    do: bool | None = None
+    options: list[Uint16] | None = None
+
+
+class ExpectedEde(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Extended DNS Error of the reply; `text` is a part of its text."""
+
+    code: Uint16 | None = None
+    text: str | None = None
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One question and the reply it must get."""
+
+    ask: str
+    why: str = ""
+    spec: str = ""
+    asked_with: With = msgspec.field(name="with", default=With())
+    transport: Literal["udp", "tcp", "both"] = "both"
+    rcode: str = "NOERROR"
+    flags: list[FlagName] | None = None
+    answer: list[str] = []
+    authority: list[str] | None = None
+    additional: list[str] | None = None
+    edns: ExpectedEdns | Literal["none"] | None = None
+    ede: ExpectedEde | Literal["none"] | None = None
+
+
+class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole file."""
+
+    cases: list[Case]
+    manifests: list[str] = []
+    settings: dict[str, Any] = {}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +116,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     answer: tuple[Pattern, ...]
     authority: tuple[Pattern, ...] | None
     additional: tuple[Pattern, ...] | None
-    edns: schema.ExpectedEdns | str | None
-    ede: schema.ExpectedEde | str | None
+    edns: ExpectedEdns | str | None
+    ede: ExpectedEde | str | None
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -157,16 +222,16 @@ class _Place:
         return CasesError(f"{self.file}:{self.line(path)}: {path}: {why}")
 
     def read(self, below: str, read: Callable[[str], T], text: str) -> T:
-        """Read a text; what is wrong with it is told with its place."""
+        """Read a text; an error says where it stands."""
         try:
             return read(text)
         except (ValueError, InvalidNameError) as error:
             raise self.error(error, below) from None
 
 
-def _convert(place: _Place, plain: object) -> schema.CaseFile:
+def _convert(place: _Place, plain: object) -> CaseFile:
     try:
-        return msgspec.convert(plain, schema.CaseFile)
+        return msgspec.convert(plain, CaseFile)
     except msgspec.ValidationError as error:
         why, _, path = str(error).rpartition(" - at `")
         why, path = (why, path.rstrip("`")) if why else (str(error), "$")
@@ -182,17 +247,17 @@ def _keys_of(path: str) -> list[str]:
     """Return the keys that may stand in the mapping at a path."""
     last = path.rpartition(".")[2].partition("[")[0]
     structs: dict[str, type[msgspec.Struct]] = {
-        "$": schema.CaseFile,
-        "cases": schema.Case,
-        "with": schema.With,
-        "options": schema.Option,
-        "edns": schema.ExpectedEdns,
-        "ede": schema.ExpectedEde,
+        "$": CaseFile,
+        "cases": Case,
+        "with": With,
+        "options": Option,
+        "edns": ExpectedEdns,
+        "ede": ExpectedEde,
     }
-    return [field.encode_name for field in msgspec.structs.fields(structs.get(last, schema.Case))]
+    return [field.encode_name for field in msgspec.structs.fields(structs.get(last, Case))]
 
 
-def _row(case: schema.Case, place: _Place, line: int) -> Row:
+def _row(case: Case, place: _Place, line: int) -> Row:
     qname, qclass, qtype = place.read(".ask", read_ask, case.ask)
     sections = {
         section: None
@@ -225,24 +290,13 @@ def _row(case: schema.Case, place: _Place, line: int) -> Row:
     )
 
 
-def _request(how: schema.With, name: bytes, qclass: int, qtype: int, place: _Place) -> Request:
+def _request(how: With, name: bytes, qclass: int, qtype: int, place: _Place) -> Request:
     options = b""
     for number, option in enumerate(how.options):
         content = place.read(f".with.options[{number}].hex", bytes.fromhex, option.hex)
         options += option.code.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
-    return Request(
-        name=name,
-        qtype=qtype,
-        qclass=qclass,
-        rd=how.rd,
-        cd=how.cd,
-        ad=how.ad,
-        edns=how.edns,
-        size=how.size,
-        version=how.version,
-        do=how.do,
-        options=options,
-    )
+    fields = msgspec.structs.asdict(how) | {"options": options}
+    return Request(name=name, qtype=qtype, qclass=qclass, **fields)
 
 
 def read_ask(text: str) -> tuple[bytes, int, int]:

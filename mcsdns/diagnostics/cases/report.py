@@ -3,8 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mcsdns.diagnostics.cases.compare import Difference
-from mcsdns.diagnostics.cases.run import Check, Result
+from mcsdns.diagnostics.cases.run import Check, Difference, Result
 from mcsdns.dns.rdata import printable
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from junitparser import JUnitXml
 
-from mcsdns.diagnostics.cases.compare import Difference, compare
 from mcsdns.diagnostics.cases.form import Row, parse
 from mcsdns.diagnostics.cases.report import failure_text, summary_text, write_junit
-from mcsdns.diagnostics.cases.run import MAX_SILENT, Result, check, run
+from mcsdns.diagnostics.cases.run import MAX_SILENT, Difference, Result, check, compare, run
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import NoReplyError
