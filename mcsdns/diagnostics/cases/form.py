@@ -295,8 +295,9 @@ def _request(how: With, name: bytes, qclass: int, qtype: int, place: _Place) -> 
     for number, option in enumerate(how.options):
         content = place.read(f".with.options[{number}].hex", bytes.fromhex, option.hex)
         options += option.code.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
-    fields = msgspec.structs.asdict(how) | {"options": options}
-    return Request(name=name, qtype=qtype, qclass=qclass, **fields)
+    others = msgspec.structs.asdict(how)
+    del others["options"]
+    return Request(name=name, qtype=qtype, qclass=qclass, options=options, **others)
 
 
 def read_ask(text: str) -> tuple[bytes, int, int]:
