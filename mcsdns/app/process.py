@@ -25,7 +25,7 @@ from mcsdns.app import listeners, upstreams
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.config.schema import Switch
-from mcsdns.forward.told import WaitStatistics
+from mcsdns.forward.forwarder import LatencyStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects.events import Init, InitDone
 from mcsdns.objects.model import Kind
@@ -132,7 +132,7 @@ class Server:
         self.source = self._make_source()
         self.world.find_problems = self.source.problems
         self.counters = [ReplyCounters(transport) for transport in TRANSPORTS]
-        self._waits = WaitStatistics()
+        self._latency = LatencyStatistics()
         self.forwarding = self.make_forwarding(settings)
         self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
         self._listeners = listeners.bind_dns(settings, self.handlers)
@@ -245,7 +245,7 @@ class Server:
         Raises:
             ConfigError: an upstream or a network is not usable.
         """
-        return upstreams.make(settings, self.counters, self._waits)
+        return upstreams.make(settings, self.counters, self._latency)
 
     def exchange_forwarding(self, forwarding: Forwarding | None) -> None:
         """Forward another way from now on; the questions that wait in the old way are answered."""

@@ -11,9 +11,9 @@ import anyio
 from mcsdns.config import Settings
 from mcsdns.dns.name import ROOT, Name, to_text
 from mcsdns.forward.address import Address
-from mcsdns.forward.forwarder import Forwarder
+from mcsdns.forward.forwarder import Forwarder, LatencyStatistics
+from mcsdns.forward.network import AsyncioNetwork
 from mcsdns.forward.resolv_conf import ResolvConf, is_own
-from mcsdns.forward.told import WaitStatistics
 from mcsdns.server.acl import Acl, own_networks
 from mcsdns.server.forward_handler import ForwardHandler
 from mcsdns.stats import TRANSPORTS, ReplyCounters
@@ -26,17 +26,19 @@ _DRAIN_LOOK_S: Final = 0.01
 
 
 def make(
-    settings: Settings, tallies: Sequence[ReplyCounters] = (), told: WaitStatistics | None = None
+    settings: Settings,
+    tallies: Sequence[ReplyCounters] = (),
+    latency: LatencyStatistics | None = None,
 ) -> "Forwarding | None":
     """Make what forwards, if the settings name an upstream; `tallies` count for UDP and for TCP.
 
-    `told` counts what had to wait.
+    `latency` counts what had to wait.
 
     Raises:
         ConfigError: an upstream or a network is not usable.
     """
     zones = settings.upstreams()
-    return Forwarding(settings, zones, tallies, told) if zones else None
+    return Forwarding(settings, zones, tallies, latency) if zones else None
 
 
 class Forwarding:
@@ -47,7 +49,7 @@ class Forwarding:
         settings: Settings,
         zones: dict[Name, list[Address]],
         tallies: Sequence[ReplyCounters] = (),
-        told: WaitStatistics | None = None,
+        latency: LatencyStatistics | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -59,9 +61,10 @@ class Forwarding:
         self._resolv_conf: ResolvConf | None = None
         self._logged: set[str] = set()
         self._allowed = Acl(settings.allow or None, own_networks())
-        self.forwarder = Forwarder(
-            settings.forward_settings(), self._zones, time.monotonic, random.SystemRandom(), told
-        )
+        forward_settings, rng = settings.forward_settings(), random.SystemRandom()
+        self._network = AsyncioNetwork(forward_settings, rng)
+        self.forwarder = Forwarder(forward_settings, self._zones, self._network, rng, latency)
+        self._network.drive(self.forwarder)
         self._relays = [
             self._make_relay(tally, tcp=bool(is_tcp))
             for is_tcp, tally in enumerate(tallies or map(ReplyCounters, TRANSPORTS))
@@ -97,11 +100,11 @@ class Forwarding:
                     to_text(zone),
                 )
                 self._zones[zone] = others
-                self.forwarder.replace(zone, others)
+                self.forwarder.replace(zone, others, time.monotonic())
         if self._path:
             self._resolv_conf = ResolvConf(self._path, own)
             self.look()
-        self.forwarder.start()
+        self.forwarder.start(time.monotonic())
 
     async def run(self) -> None:
         """Follow the resolv.conf and our own networks until `close`."""
@@ -122,10 +125,11 @@ class Forwarding:
         if self._scope:
             self._scope.cancel()
         self.forwarder.close()
+        self._network.close()
 
     def look(self) -> None:
         """Take the servers of the resolv.conf, if they changed."""
         if self._resolv_conf is not None and self._resolv_conf.refresh():
             found = self._resolv_conf.addresses
             logger.info("upstreams: %s", ", ".join(each.text for each in found))
-            self.forwarder.replace(ROOT, [*self._zones[ROOT], *found])
+            self.forwarder.replace(ROOT, [*self._zones[ROOT], *found], time.monotonic())

@@ -1,60 +1,66 @@
 """Upstreams' replies by question: fresh ones, stale ones for when no upstream answers, failures.
 
-Replies stand in an LRU cache bounded by number and octets; failures in one of their own, so that
-a dead upstream asked for many names pushes out no reply. In front of both stands a plain dict of
-what was handed out in the last second: most hits end there, already rendered.
+What always holds:
+
+- A reply is found until its lifetime is over, the smallest of its TTLs (RFC 2181, 5.2), or of a
+  negative reply the smaller of the SOA's TTL and MINIMUM (RFC 2308, 5). Its TTLs count down in
+  whole seconds, once in a second at most: what `find` returns is right until `until_s`.
+- A lifetime of 0 is never cached, nor a negative reply without SOA, a truncated one, a referral, or
+  an rcode other than NOERROR and NXDOMAIN. SERVFAIL is cached as a failure.
+- A reply whose lifetime is over stays for `stale_s`: "If the data is unable to be authoritatively
+  refreshed when the TTL expires, the record MAY be used as though it is unexpired" (RFC 8767, 4),
+  with a TTL of 30 s and EDE 3 or 19. The forwarder says when that is (`find_stale`). After that
+  `find` returns the stale reply too for `recheck_s`, so that the name is not asked upstream
+  (RFC 8767, 5).
+- "Resolvers MUST cache resolution failures for at least 1 second" (RFC 9520, 3.2). A failure hides
+  no fresh reply, and a stale reply is better than a failure. The next reply of an upstream ends it.
+
+Replies and failures are two LRU caches, each bounded in number and octets, so that a dead upstream
+that is asked for many names pushes out no reply. Their order is refreshed once a second as well.
 
 Times are seconds of a monotonic clock that the caller reads.
-
-Spec: RFC 2308 (negative), 2181 5.2 and 8 (TTLs), 8767 (stale), 9520 (failures).
 """
 
 import bisect
 import sys
+from collections import OrderedDict
 from typing import Final
 
-import cachetools
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, Query
+from mcsdns.dns import Query
 from mcsdns.dns.types import EdeCode, Rcode
 from mcsdns.errors import ConfigError
-from mcsdns.forward.render import (
-    MAX_KINDS,
-    MAX_RENDERED_BYTES,
-    Fitted,
-    bounded,
-    write_error_option,
-)
+from mcsdns.forward.render import bound_ttls, cap_ttls, count_down, write_error_option
 from mcsdns.forward.reply import UpstreamReply, failed_reply, has_shared_offsets
 from mcsdns.stats import ReplyKind
 
 _SERVFAIL: Final = Rcode.SERVFAIL.value
-_CACHED_ERROR: Final = 13
+_CACHEABLE_RCODES: Final = (Rcode.NOERROR.value, Rcode.NXDOMAIN.value)
+_NXDOMAIN: Final = Rcode.NXDOMAIN.value
+_CACHED_ERROR: Final = write_error_option(13)
 _STALE_TTL_S: Final = 30
-_KEPT_OVERHEAD_BYTES: Final = 512
-"""What a kept reply costs besides its octets and key: slots of three dicts, structs, numbers."""
+_OVERHEAD_BYTES: Final = 512
+"""What a cached reply takes besides its octets and key: slots of a dict, structs, numbers."""
 _OFFSET_BYTES: Final = 8
 _NUMBER_BYTES: Final = 32
 _SHARED_NUMBERS: Final = 256
 """CPython has one object for each number up to this."""
-_RECENT_OVERHEAD_BYTES: Final = 768
 _MAX_FAILURE_S: Final = 300.0
 _FLAGS: Final = tuple(bytes((number,)) for number in range(8))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept, and for how long.
+    """What is cached, and for how long.
 
     Attributes:
-        max_entries: replies and failures kept; an eighth is for failures.
-        max_bytes: octets they may take, of which an eighth is for failures and an eighth for
-            octets already rendered.
-        least_ttl_s, most_ttl_s: bounds of TTLs; a TTL of 0 is never kept.
+        max_entries: replies and failures; an eighth is for failures.
+        max_bytes: octets they may take; an eighth is for failures.
+        least_ttl_s, most_ttl_s: bounds of TTLs; a TTL of 0 is never cached.
         most_negative_ttl_s: the same for NODATA and NXDOMAIN.
         stale_s: for how long after its end a reply serves when no upstream answers.
         recheck_s: how often at most an upstream is asked for what is stale (RFC 8767, 5).
-        failure_s: for how long a failure is kept (RFC 9520, 3.2: 1 s to 5 min).
+        failure_s: for how long a failure is cached (RFC 9520, 3.2: 1 s to 5 min).
         prefetch_share: the last share of a lifetime, in which a popular reply wants a refresh.
         prefetch_asked: popular is what was asked in this many different seconds.
     """
@@ -85,36 +91,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """A kept reply, as it is now.
+class CachedReply(msgspec.Struct, gc=False):
+    """A reply or a failure in the cache, as it is to be sent until `until_s`.
 
     Attributes:
-        fitted: renders it for a client. reply: what it renders, TTLs as they were at first.
-        age_s: how old it is. until_s: when `fitted` ends to be right.
-        stale: it is past its end, or a failure. wants_refresh: ask an upstream again now; said
-            once in a lifetime.
+        reply: with its TTLs counted down to `age_s`.
+        put_s: when it was put. lifetime_s: for how long it is fresh.
+        until_s: when it has to be looked at again.
+        kind: CACHED, STALE past its lifetime, FAILED for a failure.
+        errors: Extended DNS Error options of our own, to be sent with it.
+        asked: different seconds in which it was asked for. is_refreshing: a refresh was wanted.
+        stale_until_s: until when it is found although it is stale.
     """
 
-    fitted: Fitted
     reply: UpstreamReply
-    age_s: int
+    put_s: float
+    lifetime_s: float
+    size_bytes: int
     until_s: float
-    stale: bool = False
-    wants_refresh: bool = False
-
-    @property
-    def kind(self) -> ReplyKind:
-        """What it counts as."""
-        if not self.stale:
-            return ReplyKind.CACHED
-        return ReplyKind.FAILED if self.reply.rcode == _SERVFAIL else ReplyKind.STALE
+    kind: ReplyKind = ReplyKind.CACHED
+    errors: bytes = b""
+    age_s: int = 0
+    asked: int = 0
+    is_refreshing: bool = False
+    stale_until_s: float = 0.0
 
 
 class Statistics(msgspec.Struct, frozen=True):
     """An immutable snapshot.
 
     Attributes:
-        replies, failures: how many are kept. size_bytes: the octets they take.
+        replies, failures: how many are cached. size_bytes: the octets they take.
         hits: fresh replies found. failure_hits, stale_hits: failures and stale replies found.
         misses: nothing found. inserted: replies put. evicted: pushed out by the bounds.
         refreshes: how often a refresh was wanted.
@@ -132,51 +139,38 @@ class Statistics(msgspec.Struct, frozen=True):
     refreshes: int
 
 
-class _Kept(msgspec.Struct, gc=False):
-    """A reply or failure, since when, and what became of it."""
-
-    reply: UpstreamReply
-    put_s: float
-    lifetime_s: float
-    size_bytes: int
-    asked: int = 0
-    refreshing: bool = False
-    rested_until_s: float = 0.0
-
-
-class _Bounded(cachetools.LRUCache[bytes, _Kept]):
-    """An LRU cache with bounds on number and octets, which counts what it pushes out."""
+class _Lru(OrderedDict[bytes, CachedReply]):
+    """The least recently used goes first, past a bound on number or octets."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        super().__init__(max_bytes, getsizeof=lambda kept: kept.size_bytes)
-        self.evicted = 0
+        super().__init__()
+        self.size_bytes = self.evicted = 0
         self._max_entries = max_entries
+        self._max_bytes = max_bytes
 
-    def put(self, key: bytes, kept: _Kept) -> bool:
-        """Keep it, unless it alone is too large."""
-        self.drop(key)
-        if kept.size_bytes > self.maxsize or not self._max_entries:
+    def put(self, key: bytes, cached: CachedReply) -> bool:
+        """Add a reply under a key that has none, unless it alone is too large."""
+        size_bytes = cached.size_bytes
+        if size_bytes > self._max_bytes or not self._max_entries:
             return False
-        while len(self) >= self._max_entries:
-            self.popitem()
-        self[key] = kept
+        while len(self) >= self._max_entries or self.size_bytes + size_bytes > self._max_bytes:
+            self.size_bytes -= self.popitem(last=False)[1].size_bytes
+            self.evicted += 1
+        self[key] = cached
+        self.size_bytes += size_bytes
         return True
 
     def drop(self, key: bytes) -> None:
-        """Forget one, if it is there."""
-        if key in self:
-            del self[key]
-
-    def popitem(self) -> tuple[bytes, _Kept]:
-        """Push out what was not used for longest."""
-        self.evicted += 1
-        return super().popitem()
+        """Remove a reply, if it is there."""
+        cached = self.pop(key, None)
+        if cached is not None:
+            self.size_bytes -= cached.size_bytes
 
 
 def key_of(query: Query) -> bytes:
-    """Return what a reply is kept under: name in lower case, type, class, DO, CD and RD.
+    """Return what a reply is cached under: name in lower case, type, class, DO, CD and RD.
 
-    Whoever clears RD may get a referral or a refusal, which is no reply for all others.
+    A query without RD may get a referral or a refusal, which is no reply for all others.
     """
     edns = query.edns
     do = edns is not None and edns.do
@@ -188,115 +182,122 @@ class Cache:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        eighth, few = settings.max_bytes // 8, settings.max_entries // 8
-        self._replies = _Bounded(settings.max_entries - few, settings.max_bytes - 2 * eighth)
-        self._failures = _Bounded(few, eighth)
-        self._recent: dict[bytes, Found] = {}
-        self._recent_bytes = 0
-        self._max_recent_bytes = eighth
+        failures, failures_bytes = settings.max_entries // 8, settings.max_bytes // 8
+        self._replies = _Lru(settings.max_entries - failures, settings.max_bytes - failures_bytes)
+        self._failures = _Lru(failures, failures_bytes)
         self._hits = self._stale_hits = self._failure_hits = 0
         self._misses = self._inserted = self._refreshes = 0
 
-    def find(self, key: bytes, now_s: float) -> Found | None:
-        """Return a reply that is fresh; what is stale or a failure while no upstream is asked."""
-        found = self._recent.get(key)
-        if found is None or now_s >= found.until_s:
-            found = self._find_kept(key, now_s)
+    def find(self, key: bytes, now_s: float) -> CachedReply | None:
+        """Return a reply that is fresh; a stale one or a failure while no upstream is asked."""
+        found = self._replies.get(key)
+        if found is None or (now_s >= found.until_s and not self._renew(key, found, now_s)):
+            found = self._failures.get(key)
+            if found is not None and now_s >= found.until_s:
+                self._failures.drop(key)
+                found = None
             if found is None:
                 self._misses += 1
                 return None
-        if not found.stale:
+        if found.kind is ReplyKind.CACHED:
             self._hits += 1
-        elif found.reply.rcode == Rcode.SERVFAIL:
+        elif found.kind is ReplyKind.FAILED:
             self._failure_hits += 1
         else:
             self._stale_hits += 1
         return found
 
-    def find_stale(self, key: bytes, now_s: float) -> Found | None:
-        """Return the reply to send when no upstream answered; it rests for `recheck_s` then.
+    def find_stale(self, key: bytes, now_s: float) -> CachedReply | None:
+        """Return the reply to send when no upstream answered.
 
-        Until then `find` returns it too, so that the name is not asked upstream.
+        For `recheck_s` from now `find` returns it too.
         """
-        kept = self._replies.get(key)
-        if kept is None:
+        cached = self._replies.get(key)
+        if cached is None:
             return None
-        if now_s < kept.put_s + kept.lifetime_s:
+        if now_s < cached.put_s + cached.lifetime_s:
             return self.find(key, now_s)
-        kept.rested_until_s = now_s + self._settings.recheck_s
-        found = self._stale(key, kept, now_s)
-        if found is not None:
-            self._stale_hits += 1
-        return found
+        cached.stale_until_s = now_s + self._settings.recheck_s
+        if not self._make_stale(key, cached, now_s):
+            return None
+        self._stale_hits += 1
+        return cached
 
-    def grown(self, key: bytes, reply: UpstreamReply, now_s: float) -> int | None:
-        """Return the age of a reply that `find` returned; None where `find` has to look again.
+    def wants_refresh(self, found: CachedReply) -> bool:
+        """Return whether to ask an upstream again for what `find` returned; once in a lifetime."""
+        if (
+            found.asked < self._settings.prefetch_asked
+            or found.is_refreshing
+            or found.kind is not ReplyKind.CACHED
+            or not self._ends_soon(found, found.age_s)
+        ):
+            return False
+        found.is_refreshing = True
+        self._refreshes += 1
+        return True
 
-        It is no hit here: who has it ready counts it.
+    def age_of(self, key: bytes, found: CachedReply, now_s: float) -> int | None:
+        """Return the age of what `find` returned; None where `find` has to look again.
 
-        That is where the reply is not kept any more, has ended, or is soon to be refreshed.
+        That is where the reply is not in the cache any more, has ended, or is soon to be refreshed.
+        It is no hit here: a caller that has the reply's octets counts it.
         """
-        kept = self._replies.get(key)
-        if kept is None or kept.reply is not reply:
+        if self._replies.get(key) is not found:
             return None
-        age_s = int(now_s - kept.put_s)
-        if age_s >= kept.lifetime_s or (not kept.refreshing and self._ends_soon(kept, age_s)):
+        age_s = int(now_s - found.put_s)
+        if age_s >= found.lifetime_s or (not found.is_refreshing and self._ends_soon(found, age_s)):
             return None
-        kept.asked += 1
+        self._replies.move_to_end(key)
+        found.asked += 1
         return age_s
 
-    def _ends_soon(self, kept: _Kept, age_s: int) -> bool:
-        """Say whether a reply is in the last share of its life.
-
-        A second is the grain: of a lifetime of 5 s the last tenth begins within the last second.
-        """
-        return age_s + 1 > kept.lifetime_s * (1 - self._settings.prefetch_share)
-
     def put(self, key: bytes, reply: UpstreamReply, now_s: float) -> UpstreamReply:
-        """Keep a reply if it may be kept; return it as it is to be sent, TTLs within bounds.
+        """Cache a reply if it may be; return it as it is to be sent, TTLs within bounds.
 
-        Never kept: what is truncated, other rcodes, a lifetime of 0, and with it what denies
-        without SOA, and referrals. A reply that may not be kept still ends an older one.
+        A reply that may not be cached still ends an older one.
         """
-        if reply.truncated or reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
-            if reply.rcode == Rcode.SERVFAIL and not reply.truncated:
+        if reply.truncated or reply.rcode not in _CACHEABLE_RCODES:
+            if reply.rcode == _SERVFAIL and not reply.truncated:
                 self.put_failure(key, now_s, reply.errors)
             return reply
         self._failures.drop(key)
-        self._forget_recent(key)
         self._replies.drop(key)
         if reply.lifetime_s:
             reply = self._bounded(reply)
-        if reply.lifetime_s:
-            kept = _Kept(reply, now_s, reply.lifetime_s, _size_bytes(key, reply))
-            self._inserted += self._replies.put(key, kept)
+        if lifetime_s := reply.lifetime_s:
+            size_bytes = _size_bytes(key, reply)
+            cached = CachedReply(reply, now_s, lifetime_s, size_bytes, until_s=now_s)
+            self._inserted += self._replies.put(key, cached)
         return reply
 
     def put_failure(
         self, key: bytes, now_s: float, errors: bytes = b"", most_s: float | None = None
     ) -> None:
-        """Keep that no upstream could answer; an older reply stays for who takes it stale.
+        """Cache that no upstream could answer; an older reply stays, to be used while it is stale.
 
-        For `most_s` seconds, where it is given: what was told at once may be over at once.
+        For `most_s` seconds, where that is given.
         """
         reply = failed_reply(errors)
         failure_s = self._settings.failure_s if most_s is None else most_s
-        kept = _Kept(reply, now_s, failure_s, _size_bytes(key, reply))
-        self._failures.put(key, kept)
+        self._failures.drop(key)
+        failure = CachedReply(
+            reply, now_s, failure_s, _size_bytes(key, reply), now_s + failure_s, ReplyKind.FAILED
+        )
+        failure.errors = _CACHED_ERROR
+        self._failures.put(key, failure)
 
     def clear(self) -> None:
-        """Forget everything but the counts."""
-        self._replies.clear()
-        self._failures.clear()
-        self._recent.clear()
-        self._recent_bytes = 0
+        """Remove everything but the counts."""
+        for each in (self._replies, self._failures):
+            each.clear()
+            each.size_bytes = 0
 
     def statistics(self) -> Statistics:
-        """Return how much is kept and what was found."""
+        """Return how much is cached and what was found."""
         return Statistics(
             len(self._replies),
             len(self._failures),
-            int(self._replies.currsize + self._failures.currsize) + self._recent_bytes,
+            self._replies.size_bytes + self._failures.size_bytes,
             self._hits,
             self._stale_hits,
             self._failure_hits,
@@ -316,94 +317,58 @@ class Cache:
         most_s = settings.most_ttl_s
         if reply.negative:
             most_s = min(settings.most_negative_ttl_s, max(reply.lifetime_s, settings.least_ttl_s))
-        return bounded(reply, settings.least_ttl_s, most_s)
+        return bound_ttls(reply, settings.least_ttl_s, most_s)
 
-    def _find_kept(self, key: bytes, now_s: float) -> Found | None:
-        """Look behind what is recent; this refreshes the order, once a second at most."""
-        kept = self._replies.get(key)
-        if kept is not None:
-            age_s = int(now_s - kept.put_s)
-            if age_s < kept.lifetime_s:
-                return self._fresh(key, kept, age_s)
-            rested_until_s = max(kept.rested_until_s, self._failing_until_s(key))
-            if now_s < rested_until_s:
-                kept.rested_until_s = rested_until_s
-                return self._stale(key, kept, now_s) or self._find_failure(key, now_s)
-        return self._find_failure(key, now_s)
+    def _renew(self, key: bytes, cached: CachedReply, now_s: float) -> bool:
+        """Make a reply right for another second; returns whether it is to be sent at all.
 
-    def _failing_until_s(self, key: bytes) -> float:
-        """Return until when a failure is kept; what is stale is better than it (RFC 8767, 5)."""
+        No TTL of a fresh reply reaches 0, for none is below its lifetime.
+        """
+        age_s = int(now_s - cached.put_s)
+        if age_s < cached.lifetime_s:
+            self._replies.move_to_end(key)
+            cached.asked += 1
+            if age_s > cached.age_s:
+                cached.reply = count_down(cached.reply, age_s - cached.age_s)
+                cached.age_s = age_s
+            cached.until_s = cached.put_s + age_s + 1
+            return True
         failure = self._failures.get(key)
-        return 0.0 if failure is None else failure.put_s + failure.lifetime_s
+        if failure is not None and failure.until_s > cached.stale_until_s:
+            cached.stale_until_s = failure.until_s
+        return now_s < cached.stale_until_s and self._make_stale(key, cached, now_s)
 
-    def _fresh(self, key: bytes, kept: _Kept, age_s: int) -> Found:
-        kept.asked += 1
-        reply = kept.reply
-        found = Found(Fitted(reply, age_s), reply, age_s, kept.put_s + age_s + 1)
-        self._remember(key, found)
-        is_popular = kept.asked >= self._settings.prefetch_asked
-        if kept.refreshing or not is_popular or not self._ends_soon(kept, age_s):
-            return found
-        kept.refreshing = True
-        self._refreshes += 1
-        return msgspec.structs.replace(found, wants_refresh=True)
+    def _make_stale(self, key: bytes, cached: CachedReply, now_s: float) -> bool:
+        """Have a reply past its lifetime say so; returns False where it is too old, and removes it.
 
-    def _stale(self, key: bytes, kept: _Kept, now_s: float) -> Found | None:
-        """Return what is past its end, with the error that says so (RFC 8767, 4; RFC 8914, 4.4)."""
-        last_s = kept.put_s + kept.lifetime_s + self._settings.stale_s
+        Its TTLs count from what they were at first, 30 s at most (RFC 8767, 4; RFC 8914, 4.4).
+        """
+        last_s = cached.put_s + cached.lifetime_s + self._settings.stale_s
         if now_s >= last_s:
-            del self._replies[key]
-            return None
-        reply = kept.reply
-        denied = reply.rcode == Rcode.NXDOMAIN
-        code = EdeCode.STALE_NXDOMAIN if denied else EdeCode.STALE_ANSWER
-        fitted = Fitted(reply, 0, _STALE_TTL_S, write_error_option(code))
-        age_s = int(now_s - kept.put_s)
-        found = Found(fitted, reply, age_s, min(kept.rested_until_s, last_s), stale=True)
-        self._remember(key, found)
-        return found
+            self._replies.drop(key)
+            return False
+        if cached.kind is ReplyKind.CACHED:
+            cached.kind = ReplyKind.STALE
+            is_denial = cached.reply.rcode == _NXDOMAIN
+            code = EdeCode.STALE_NXDOMAIN if is_denial else EdeCode.STALE_ANSWER
+            cached.errors = write_error_option(code)
+            cached.reply = cap_ttls(count_down(cached.reply, -cached.age_s), _STALE_TTL_S)
+        cached.until_s = min(cached.stale_until_s, last_s)
+        return True
 
-    def _find_failure(self, key: bytes, now_s: float) -> Found | None:
-        kept = self._failures.get(key)
-        if kept is None:
-            return None
-        until_s = kept.put_s + kept.lifetime_s
-        if now_s >= until_s:
-            del self._failures[key]
-            return None
-        fitted = Fitted(kept.reply, errors=write_error_option(_CACHED_ERROR))
-        found = Found(fitted, kept.reply, int(now_s - kept.put_s), until_s, stale=True)
-        self._remember(key, found)
-        return found
+    def _ends_soon(self, cached: CachedReply, age_s: int) -> bool:
+        """Return whether a reply is in the last share of its lifetime.
 
-    def _remember(self, key: bytes, found: Found) -> None:
-        """Keep what is handed out for the second in which it is right; all go where it is much."""
-        self._forget_recent(key)
-        size_bytes = _recent_bytes(key, found.reply)
-        if self._recent_bytes + size_bytes > self._max_recent_bytes:
-            self._recent.clear()
-            self._recent_bytes = 0
-        if size_bytes <= self._max_recent_bytes:
-            self._recent_bytes += size_bytes
-            self._recent[key] = found
-
-    def _forget_recent(self, key: bytes) -> None:
-        found = self._recent.pop(key, None)
-        if found is not None:
-            self._recent_bytes -= _recent_bytes(key, found.reply)
+        A second is the grain: of a lifetime of 5 s the last tenth begins within the last second.
+        """
+        return age_s + 1 > cached.lifetime_s * (1 - self._settings.prefetch_share)
 
 
 def _size_bytes(key: bytes, reply: UpstreamReply) -> int:
-    """Return what a kept reply takes, close to what Python has allocated for it."""
+    """Return what a cached reply takes, close to what Python has allocated for it."""
     octets = sys.getsizeof(key) + len(reply.records) + len(reply.errors)
     if has_shared_offsets(reply):
-        return _KEPT_OVERHEAD_BYTES + octets
+        return _OVERHEAD_BYTES + octets
     numbers = len(reply.ttls) - bisect.bisect_right(reply.ttls, _SHARED_NUMBERS)
     offsets = _OFFSET_BYTES * len(reply.ttls) + _NUMBER_BYTES * numbers
-    return _KEPT_OVERHEAD_BYTES + octets + offsets
-
-
-def _recent_bytes(key: bytes, reply: UpstreamReply) -> int:
-    """Return the most that a recent reply takes: its records by age, and all it is rendered to."""
-    whole = HEADER_BYTES + len(key) + len(reply.records) + len(reply.errors)
-    return _RECENT_OVERHEAD_BYTES + len(reply.records) + MAX_KINDS * min(whole, MAX_RENDERED_BYTES)
+    return _OVERHEAD_BYTES + octets + offsets

@@ -1,88 +1,92 @@
-"""What is in flight: a question, who waits for it, its tries and when they have waited enough.
+"""What is in flight: a query, the clients that wait for its reply, its tries and their deadlines.
 
-State only: `forward` decides. The parts of a question know each other in circles while it is in
-flight, and the collector does not look at them (it took a tenth of a miss): whoever ends a
-question cuts the circles with `Pending.cut`.
+State only: `forwarder` decides. The parts of a pending query refer to each other in circles, and
+the garbage collector does not look at them (it took a tenth of a forwarded miss): whoever ends a
+query breaks the circles with `PendingQuery.end`.
 """
 
-import random
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
 from mcsdns.dns import Query
 from mcsdns.dns.name import Name
-from mcsdns.forward import health, stream_pool
-from mcsdns.forward import udp_pool as ports
-from mcsdns.forward.address import Address, Protocol
+from mcsdns.forward import health, stream_pool, udp_pool
+from mcsdns.forward.address import Address
 from mcsdns.forward.health import Health
 from mcsdns.forward.reply import UpstreamReply
-from mcsdns.forward.stream_pool import StreamPool, StreamPoolSettings, StreamQuestion
-from mcsdns.forward.udp_pool import Handle, UdpPool, UdpPoolSettings
+from mcsdns.forward.stream_pool import StreamPool, StreamQuery
+from mcsdns.forward.udp_pool import Sockets, UdpPool, UdpSocket
 
 TICK_S: Final = 0.02
+"""The grain of deadlines."""
 
-Deliver: TypeAlias = Callable[["Try", bytes], bool]
-Fail: TypeAlias = Callable[["Try", str], None]
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of one upstream; `ports` is None where it is not asked over UDP."""
-
-    health: health.Statistics
-    stream: stream_pool.Statistics
-    ports: ports.Statistics | None
+Deliver: TypeAlias = Callable[["Attempt", bytes, float], bool]
+Fail: TypeAlias = Callable[["Attempt", str, float], None]
 
 
-class Upstream:
-    """One upstream with its two ways to be asked.
+class Network(Sockets, Protocol):
+    """What opens sockets and connections, and calls the forwarder when it is time."""
 
-    Attributes:
-        no_edns_until_s: until when it is asked without EDNS. probed_s: when a loop was last
-            looked for. told_s: when it was last logged that it is down. is_told: whether the log
-        says so still.
-    """
-
-    def __init__(
-        self,
-        address: Address,
-        deliver: Deliver,
-        fail: Fail,
-        settings: tuple[UdpPoolSettings, StreamPoolSettings],
-        rng: random.Random,
-    ) -> None:
-        """Open nothing yet.
+    def stream_pool(self, address: Address, deliver: Deliver, fail: Fail) -> "StreamPool[Attempt]":
+        """Make the connections to an upstream; nothing is opened before the first query.
 
         Raises:
             ConfigError: as `StreamPool`.
         """
+        ...
+
+    def wake(self) -> None:
+        """Look at `Forwarder.next_deadline` again: it may be earlier than it was."""
+        ...
+
+
+class UpstreamStatistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of one upstream; `udp` is None where it is not asked over UDP."""
+
+    health: health.Statistics
+    stream: stream_pool.Statistics
+    udp: udp_pool.Statistics | None
+
+
+class Upstream:
+    """One upstream of one zone, with its two ways to be asked.
+
+    Attributes:
+        udp: None where it is asked over TCP or TLS alone.
+        no_edns_until_s: until when it is asked without EDNS.
+        loops_until_s: until when what is sent to it for its zone is held to come back,
+            0 where it is not. loop_logged_s: when that was last logged.
+        logged_s: when it was last logged that it is down. is_logged: whether the log says so still.
+    """
+
+    def __init__(
+        self,
+        zone: Name,
+        address: Address,
+        stream: "StreamPool[Attempt]",
+        udp: "UdpPool[Attempt] | None",
+    ) -> None:
+        self.zone = zone
         self.address = address
         self.health = Health(address)
-        self.no_edns_until_s = self.probed_s = self.told_s = float("-inf")
-        self.is_told = False
-        self.stream: StreamPool[Try] = StreamPool(address, deliver, fail, settings[1], rng)
-        self.ports: UdpPool[Try] | None = None
-        if address.protocol is Protocol.UDP:
-            self.ports = UdpPool(address, deliver, fail, settings[0], rng)
-
-    def forget(self, attempt: "Try") -> None:
-        """Await no reply to a try."""
-        if attempt.question is not None:
-            self.stream.forget(attempt.question)
-        elif attempt.handle is not None and self.ports is not None:
-            self.ports.forget(attempt.handle)
+        self.stream = stream
+        self.udp = udp
+        self.no_edns_until_s = self.logged_s = self.loop_logged_s = float("-inf")
+        self.loops_until_s = 0.0
+        self.is_logged = False
 
     def close(self) -> None:
         """Close all sockets."""
         self.stream.close()
-        if self.ports is not None:
-            self.ports.close()
+        if self.udp is not None:
+            self.udp.close()
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> UpstreamStatistics:
         """Return the counters."""
-        over_udp = self.ports.statistics() if self.ports else None
-        return Statistics(self.health.statistics(), self.stream.statistics(), over_udp)
+        udp = self.udp.statistics() if self.udp else None
+        return UpstreamStatistics(self.health.statistics(), self.stream.statistics(), udp)
 
 
 class UpstreamGroup:
@@ -101,7 +105,7 @@ class UpstreamGroup:
 
 
 class Waiter(msgspec.Struct, gc=False):
-    """Who is to get the reply: for which request, in how many octets, how, and since when."""
+    """A client that waits: its query, the octets that its reply may have, and since when."""
 
     query: Query
     limit: int
@@ -110,129 +114,147 @@ class Waiter(msgspec.Struct, gc=False):
     asked_s: float
 
 
-class Pending(msgspec.Struct, gc=False, eq=False):
-    """A question in flight.
+class PendingQuery(msgspec.Struct, gc=False, eq=False):
+    """A query in flight.
 
     Attributes:
-        key: what its reply is kept under; empty where nobody waits for it, and it is tried once.
-        flight_key: what others find it under, to share its reply. mark: what it has passed.
+        key: what its reply is cached under; empty where no client waits for it, and it is tried
+            once.
+        pending_key: what the same query finds it under, to share its reply.
+        loop_tag: the instances it has passed. came_back: it came in again, with our tag.
         order: upstreams by turn. step: how many turns were had.
         fallback: a poor reply, for when no better one comes.
     """
 
     key: bytes
-    flight_key: bytes
+    pending_key: bytes
     query: Query
-    mark: bytes
+    loop_tag: bytes
     group: UpstreamGroup
     until_s: float
     order: Sequence[int] = ()
     step: int = 0
     waiters: list[Waiter] = []
-    tries: "list[Try]" = []
-    current: "Try | None" = None
+    attempts: "list[Attempt]" = []
+    current: "Attempt | None" = None
     fallback: UpstreamReply | None = None
     is_done: bool = False
+    came_back: bool = False
 
     @property
     def is_aside(self) -> bool:
-        """Whether nobody waits for it."""
+        """Whether no client waits for it."""
         return not self.key
 
     def awaits_another(self, upstream: Upstream) -> bool:
-        """Say whether another upstream still has time to reply."""
+        """Return whether another upstream still has time to reply."""
         return any(
             not (each.is_over or each.has_failed) and each.upstream is not upstream
-            for each in self.tries
+            for each in self.attempts
         )
 
     def may_hear_from_another(self, upstream: Upstream) -> bool:
-        """Say whether a reply of another upstream may come, be it late."""
-        return any(not each.is_over and each.upstream is not upstream for each in self.tries)
+        """Return whether a reply of another upstream may come, be it late."""
+        return any(not each.is_over and each.upstream is not upstream for each in self.attempts)
 
     def has_another_up(self) -> bool:
-        """Say whether the next turn is one's that was not asked yet, and is not down."""
+        """Return whether the next turn is one's that was not asked yet, and is not down."""
         order, step = self.order, self.step
         return step < len(order) and not self.group.healths[order[step]].is_down
 
-    def cut(self) -> list[Waiter]:
-        """End it; returns who is to get the reply, each once."""
+    def end(self) -> list[Waiter]:
+        """Await nothing more; returns the clients that wait, each once."""
         self.is_done = True
-        for attempt in self.tries:
+        for attempt in self.attempts:
             if not attempt.is_over:
-                attempt.upstream.forget(attempt)
-                attempt.end()
-        waiters, self.waiters, self.tries, self.current = self.waiters, [], [], None
+                attempt.forget()
+        waiters, self.waiters, self.attempts, self.current = self.waiters, [], [], None
         return waiters
 
 
-class Try(msgspec.Struct, gc=False, eq=False):
-    """A question as it was sent to one upstream.
+class Attempt(msgspec.Struct, gc=False, eq=False):
+    """A query as it was sent to one upstream: one try.
 
     Attributes:
         is_streamed: over TCP or TLS. has_edns: with an OPT record.
-        has_failed: counted as a failure of the upstream, though a late reply may come. is_over:
-        answered or failed, so that nothing more is to be learned from it.
+        has_failed: counted as a failure of the upstream, though a late reply may come.
+        is_over: answered or failed, so that nothing more is to be learned from it.
+        error: why it could not even be sent.
+        socket, message_id: what awaits its reply over UDP. stream_query: the same over a stream.
     """
 
-    pending: Pending
+    pending: PendingQuery
     upstream: Upstream
     sent_s: float
     is_streamed: bool
     has_edns: bool
     has_failed: bool = False
     is_over: bool = False
-    handle: "Handle[Try] | None" = None
-    question: "StreamQuestion[Try] | None" = None
-
-    def end(self) -> None:
-        """Note that nothing more will be learned, and break the circle: no collector sees it."""
-        self.is_over = True
-        self.handle = self.question = None
+    error: str = ""
+    socket: "UdpSocket[Attempt] | None" = None
+    message_id: bytes = b""
+    stream_query: "StreamQuery[Attempt] | None" = None
 
     @property
     def tells_health(self) -> bool:
-        """Whether its fate says how the upstream is: TCP after a cut reply tells only of TCP."""
-        return not self.is_streamed or self.upstream.ports is None
+        """Whether it says how the upstream is: TCP after a truncated reply says it of TCP only."""
+        return not self.is_streamed or self.upstream.udp is None
+
+    def forget(self) -> None:
+        """Await no reply any longer, and break the circle."""
+        self.is_over = True
+        if self.stream_query is not None:
+            self.upstream.stream.forget(self.stream_query)
+            self.stream_query = None
+        elif self.socket is not None:
+            self.socket.awaited[self.message_id] = None
+            self.socket = None
 
 
 class Deadlines:
-    """Tries by the tick in which they have waited enough: cheaper than a heap, and exact enough."""
+    """Attempts by the tick in which they have waited enough: cheaper than a heap.
+
+    An attempt stays until its tick, whatever becomes of it: nothing has to be found and removed.
+
+    Attributes:
+        first_s: the earliest deadline, infinite where there is none.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[Try]] = {}
+        self._ticks: dict[int, list[Attempt]] = {}
+        self.first_s = float("inf")
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._slots)
+    def add(self, at_s: float, attempt: Attempt) -> None:
+        """Note when an attempt has waited enough."""
+        tick = int(at_s / TICK_S) + 1
+        attempts = self._ticks.get(tick)
+        if attempts is not None:
+            attempts.append(attempt)
+            return
+        self._ticks[tick] = [attempt]
+        if tick * TICK_S < self.first_s:
+            self.first_s = tick * TICK_S
 
-    def add(self, at_s: float, attempt: Try) -> None:
-        """Note when a try has waited enough."""
-        slot = int(at_s / TICK_S) + 1
-        tries = self._slots.get(slot)
-        if tries is None:
-            self._slots[slot] = [attempt]
-        else:
-            tries.append(attempt)
-
-    def due(self, now_s: float, most: int) -> list[Try]:
-        """Return tries whose time is over, those of the earliest first, and forget them."""
+    def due(self, now_s: float, most: int) -> list[Attempt]:
+        """Return attempts whose time is over, those of the earliest first, and remove them."""
+        due: list[Attempt] = []
         last = int(now_s / TICK_S)
-        due: list[Try] = []
-        for slot in sorted(slot for slot in self._slots if slot <= last):
-            tries = self._slots[slot]
-            room = most - len(due)
-            due += tries[-room:]
-            del tries[-room:]
-            if tries:
-                break
-            del self._slots[slot]
+        for tick in sorted(tick for tick in self._ticks if tick <= last):
             if len(due) == most:
                 break
+            attempts = self._ticks[tick]
+            room = most - len(due)
+            due += attempts[-room:]
+            del attempts[-room:]
+            if attempts:
+                break
+            del self._ticks[tick]
+        self.first_s = min(self._ticks) * TICK_S if self._ticks else float("inf")
         return due
 
-    def clear(self) -> list[Try]:
-        """Forget all, and return them."""
-        tries = [each for slot in self._slots.values() for each in slot]
-        self._slots.clear()
-        return tries
+    def clear(self) -> list[Attempt]:
+        """Remove all, and return them."""
+        attempts = [each for tick in self._ticks.values() for each in tick]
+        self._ticks.clear()
+        self.first_s = float("inf")
+        return attempts

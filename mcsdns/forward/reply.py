@@ -186,10 +186,10 @@ def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
 
 
 def has_shared_offsets(reply: UpstreamReply) -> bool:
-    """Say whether the numbers in `ttls` are one object for many replies, so that they take none."""
+    """Return whether `ttls` is one object for many replies, so that it takes no memory."""
     count = len(reply.ttls)
-    return count < _MOST_ADDRESSES and any(
-        offsets[count] is reply.ttls for offsets in _TTLS_AT.values()
+    return count < _MOST_ADDRESSES and (
+        reply.ttls is _TTLS_AT[16][count] or reply.ttls is _TTLS_AT[28][count]
     )
 
 

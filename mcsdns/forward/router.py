@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Router(Generic[T]):
-    """Stub zones and what stands for the rest."""
+    """Stub zones, and what serves all other names."""
 
     def __init__(self, zones: Mapping[Name, T], default: T | None = None) -> None:
         """Take what serves each zone and the names below it; the root zone may be one.
@@ -24,7 +24,7 @@ class Router(Generic[T]):
     def find(self, name: Name, labels: tuple[int, ...]) -> T | None:
         """Return what serves a name.
 
-        `labels` holds where each label of `name` begins, as `wire.Query` has it: only there can a
+        `labels` has where each label of `name` begins, as `dns.Query` has it: only there can a
         zone begin. Costs one look-up for each number of labels that zones have.
         """
         count = len(labels)

@@ -1,8 +1,8 @@
-"""Questions to one upstream over TCP or TLS: few connections, kept open and pipelined (RFC 7766).
+"""Queries to one upstream over TCP or TLS: few connections, kept open and pipelined (RFC 7766).
 
-A question waits for its reply on one connection. What breaks the connection fails all that wait
+A query waits for its reply on one connection. What breaks the connection fails all that wait
 there, with one exception: a server may close a connection that it holds idle, at the moment in
-which we ask; such questions go on to another connection, once (RFC 7766, 6.2.4).
+which we ask; such queries go on to another connection, once (RFC 7766, 6.2.4).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import msgspec
 
 from mcsdns.errors import ConfigError
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.counts import Counts, text_of
+from mcsdns.forward.udp_pool import TransportStatistics
 
 T = TypeVar("T")
 
@@ -43,12 +43,12 @@ class StreamPoolSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         connections: at most so many. most_awaited: replies that one connection may owe; past it
-            the next one is opened, and past all of them questions fail at once.
-        idle_s: seconds without a question after which a connection is closed.
+            the next one is opened, and past all of them queries fail at once.
+        idle_s: seconds without a query after which a connection is closed.
         connect_s: seconds that a connection may take to come about, TLS included.
         most_wrong: replies of one connection to what was never asked, before it is broken off.
-        most_silent: questions forgotten in a row while not an octet came, after which a
-            connection is asked no more.
+        most_silent: queries forgotten in a row while not an octet came, after which a
+            connection is used no more.
         ca_file: certificates of the authorities to trust; None for the system's.
     """
 
@@ -61,11 +61,11 @@ class StreamPoolSettings(msgspec.Struct, frozen=True):
     ca_file: str | None = None
 
 
-class Statistics(Counts, frozen=True):
+class Statistics(TransportStatistics, frozen=True):
     """An immutable snapshot of one upstream's connections.
 
     Attributes:
-        errors: connections that could not be had or were broken. retried: questions that went
+        errors: connections that could not be had or were broken. retried: queries that went
             on to another connection. connected: connections ever. open: connections now, with
             those that are being made.
     """
@@ -75,32 +75,32 @@ class Statistics(Counts, frozen=True):
     open: int
 
 
-class StreamQuestion(Generic[T]):
-    """One question that waits for its reply; what `send` returns and `forget` takes."""
+class StreamQuery(Generic[T]):
+    """One query that waits for its reply; what `send` returns and `forget` takes."""
 
-    __slots__ = ("connection", "is_awaited", "is_retried", "key", "message", "token")
+    __slots__ = ("connection", "is_awaited", "is_retried", "message", "message_id", "token")
 
     def __init__(self, token: T, message: bytes) -> None:
         self.token = token
         self.message = message
-        self.key = b""
+        self.message_id = b""
         self.is_awaited = True
         self.is_retried = False
         self.connection: _Connection[T] | None = None
 
 
 class StreamPool(Generic[T]):
-    """Sends questions to one upstream and tells what becomes of each."""
+    """Sends queries to one upstream and says what becomes of each."""
 
     def __init__(
         self,
         address: Address,
-        deliver: Callable[[T, bytes], bool],
-        fail: Callable[[T, str], None],
+        deliver: Callable[[T, bytes, float], bool],
+        fail: Callable[[T, str, float], None],
         settings: StreamPoolSettings,
         rng: random.Random,
     ) -> None:
-        """Take who is told, as `ports.Ports` does; nothing is opened before the first question.
+        """Take whom to call, as `UdpPool` does; nothing is opened before the first query.
 
         Raises:
             ConfigError: the file of authorities cannot be read.
@@ -111,30 +111,30 @@ class StreamPool(Generic[T]):
         self._address = address
         self._fail = fail
         self._rng = rng
-        self._pool = b""
-        self._at = 0
+        self._random = b""
+        self._random_at = 0
         self._tls = tls_context(settings.ca_file) if address.protocol is Protocol.TLS else None
         self._connections: list[_Connection[T]] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sent = self._errors = self._retried = 0
 
-    def send(self, token: T, message: bytes) -> StreamQuestion[T]:
-        """Send a question with an id of our own in place of its first two octets."""
+    def send(self, token: T, message: bytes) -> StreamQuery[T]:
+        """Send a query with an id of our own in place of its first two octets."""
         self._sent += 1
-        question = StreamQuestion(token, message)
-        self._place(question)
-        return question
+        query = StreamQuery(token, message)
+        self._place(query)
+        return query
 
-    def forget(self, question: StreamQuestion[T]) -> None:
-        """Await no reply to a question any longer."""
-        if question.is_awaited:
-            question.is_awaited = False
-            if question.connection is not None:
-                question.connection.forget(question)
+    def forget(self, query: StreamQuery[T]) -> None:
+        """Await no reply to a query any longer."""
+        if query.is_awaited:
+            query.is_awaited = False
+            if query.connection is not None:
+                query.connection.forget(query)
 
     def close(self) -> None:
-        """Close all connections; nobody is told what was awaited."""
+        """Close all connections; what was awaited does not fail."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -145,7 +145,7 @@ class StreamPool(Generic[T]):
         self._connections = []
 
     def close_idle(self, now: float) -> None:
-        """Close connections that nobody used for a while.
+        """Close connections that were not used for a while.
 
         Called once a second by a timer of its own; `now` is the time of the loop.
         """
@@ -167,49 +167,49 @@ class StreamPool(Generic[T]):
             len(self._connections),
         )
 
-    def random_key(self) -> bytes:
+    def random_id(self) -> bytes:
         """Return a random id."""
-        at = self._at
-        if at >= len(self._pool):
-            self._pool = self._rng.randbytes(_RANDOM_BYTES)
+        at = self._random_at
+        if at >= len(self._random):
+            self._random = self._rng.randbytes(_RANDOM_BYTES)
             at = 0
-        self._at = at + 2
-        return self._pool[at : at + 2]
+        self._random_at = at + 2
+        return self._random[at : at + 2]
 
     def left(self, connection: "_Connection[T]") -> None:
         """Leave a connection that ended."""
         if connection in self._connections:
             self._connections.remove(connection)
 
-    def broken(self, questions: "list[StreamQuestion[T]]", why: str) -> None:
-        """Tell that a connection broke while questions waited there, or was not to be had."""
+    def broken(self, queries: "list[StreamQuery[T]]", why: str) -> None:
+        """Fail queries: their connection broke, or was not to be had."""
         self._errors += 1
-        for question in questions:
-            self._tell(question, why)
+        for query in queries:
+            self._fail_query(query, why)
 
-    def again(self, questions: "list[StreamQuestion[T]]") -> None:
-        """Ask on another connection what a server left unanswered when it closed one."""
-        for question in questions:
+    def again(self, queries: "list[StreamQuery[T]]") -> None:
+        """Send on another connection what a server left unanswered when it closed one."""
+        for query in queries:
             self._retried += 1
-            question.is_retried = True
-            self._place(question)
+            query.is_retried = True
+            self._place(query)
 
-    def _place(self, question: StreamQuestion[T]) -> None:
+    def _place(self, query: StreamQuery[T]) -> None:
         for connection in self._connections:
             if connection.has_room():
-                connection.ask(question)
+                connection.ask(query)
                 return
         if len(self._connections) < self.settings.connections:
-            self._connect().ask(question)
+            self._connect().ask(query)
             return
         why = f"{len(self._connections)} connections are full of questions without a reply"
-        asyncio.get_running_loop().call_soon(self._tell, question, why)
+        asyncio.get_running_loop().call_soon(self._fail_query, query, why)
 
-    def _tell(self, question: StreamQuestion[T], why: str) -> None:
-        """Tell that a question failed, unless it was forgotten meanwhile."""
-        if question.is_awaited:
-            question.is_awaited = False
-            self._fail(question.token, why)
+    def _fail_query(self, query: StreamQuery[T], why: str) -> None:
+        """Fail a query, unless it was forgotten meanwhile."""
+        if query.is_awaited:
+            query.is_awaited = False
+            self._fail(query.token, why, asyncio.get_running_loop().time())
 
     def _connect(self) -> "_Connection[T]":
         loop = asyncio.get_running_loop()
@@ -261,15 +261,15 @@ class StreamPool(Generic[T]):
 
 
 class _Connection(asyncio.Protocol, Generic[T]):
-    """One connection, from the first attempt on; questions wait until it is there."""
+    """One connection, from the first attempt on; queries wait until it is there."""
 
-    def __init__(self, stream: StreamPool[T], loop: asyncio.AbstractEventLoop) -> None:
-        self._stream = stream
+    def __init__(self, pool: StreamPool[T], loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._awaited: dict[bytes, StreamQuestion[T]] = {}
+        self._awaited: dict[bytes, StreamQuery[T]] = {}
         self._late: set[bytes] = set()
-        self._unsent: list[StreamQuestion[T]] = []
+        self._unsent: list[StreamQuery[T]] = []
         self._buffer = b""
         self._wrong = self._silent = 0
         self._used_at = loop.time()
@@ -277,60 +277,60 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._is_scheduled = self._is_proven = self._is_retired = self._is_over = False
 
     def has_room(self) -> bool:
-        """Say whether one more question may be asked here; late replies are owed as well."""
+        """Return whether one more query may be sent here; late replies are owed as well."""
         owed = len(self._awaited) + len(self._late)
         return (
-            owed < self._stream.settings.most_awaited
+            owed < self._pool.settings.most_awaited
             and self._is_writable
             and not self._is_retired
             and not self._is_over
         )
 
-    def ask(self, question: StreamQuestion[T]) -> None:
-        """Send a question, with all others of this turn of the loop."""
-        key = self._stream.random_key()
-        while key in self._awaited or key in self._late:
-            key = self._stream.random_key()
-        question.key = key
-        question.connection = self
-        self._awaited[key] = question
-        self._unsent.append(question)
+    def ask(self, query: StreamQuery[T]) -> None:
+        """Send a query, with all others of this turn of the loop."""
+        message_id = self._pool.random_id()
+        while message_id in self._awaited or message_id in self._late:
+            message_id = self._pool.random_id()
+        query.message_id = message_id
+        query.connection = self
+        self._awaited[message_id] = query
+        self._unsent.append(query)
         self._is_active = True
         if self._transport is not None and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._flush)
 
-    def forget(self, question: StreamQuestion[T]) -> None:
-        """Await no reply any longer; a connection on which none comes is asked no more."""
-        if self._awaited.get(question.key) is not question:
+    def forget(self, query: StreamQuery[T]) -> None:
+        """Await no reply any longer; a connection on which none comes is used no more."""
+        if self._awaited.get(query.message_id) is not query:
             return
-        del self._awaited[question.key]
+        del self._awaited[query.message_id]
         if self._transport is None:
             return
-        self._late.add(question.key)
+        self._late.add(query.message_id)
         self._silent += 1
-        settings = self._stream.settings
+        settings = self._pool.settings
         if self._silent >= settings.most_silent or 2 * len(self._late) > settings.most_awaited:
             self._is_retired = True
         self._end_if_retired()
 
     def is_idle(self, now: float) -> bool:
-        """Say whether nothing was asked for long; notes the time of use at each look."""
+        """Return whether nothing was sent for long; notes the time of use at each look."""
         if self._awaited or self._is_active or self._transport is None:
             self._is_active = False
             self._used_at = now
             return False
-        return now - self._used_at >= self._stream.settings.idle_s
+        return now - self._used_at >= self._pool.settings.idle_s
 
     def end(self) -> None:
         """Close properly."""
         self._is_over = True
-        self._stream.left(self)
+        self._pool.left(self)
         if self._transport is not None:
             self._transport.close()
 
     def drop(self) -> None:
-        """Close at once; nobody is told."""
+        """Close at once."""
         self._is_over = True
         self._awaited.clear()
         if self._transport is not None:
@@ -342,8 +342,8 @@ class _Connection(asyncio.Protocol, Generic[T]):
             return
         waiting = list(self._awaited.values())
         self.drop()
-        self._stream.left(self)
-        self._stream.broken(waiting, why)
+        self._pool.left(self)
+        self._pool.broken(waiting, why)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -352,11 +352,11 @@ class _Connection(asyncio.Protocol, Generic[T]):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
-        self._stream.connected += 1
+        self._pool.connected += 1
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed(text_of(exc) if isinstance(exc, OSError) else "")
+        self._closed(error_text(exc) if isinstance(exc, OSError) else "")
 
     def eof_received(self) -> None:
         self._closed("")
@@ -384,26 +384,26 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._buffer = buffer[at:]
 
     def _take(self, message: bytes) -> None:
-        key = message[:2]
-        question = self._awaited.get(key)
-        stream = self._stream
-        if question is not None:
-            if stream.deliver(question.token, message):
-                stream.received += 1
-                question.is_awaited = False
-                self._awaited.pop(key, None)
+        message_id = message[:2]
+        query = self._awaited.get(message_id)
+        pool = self._pool
+        if query is not None:
+            if pool.deliver(query.token, message, self._loop.time()):
+                pool.received += 1
+                query.is_awaited = False
+                self._awaited.pop(message_id, None)
                 self._is_proven = True
                 self._end_if_retired()
                 return
-            stream.refused += 1
-        elif key in self._late:
-            self._late.discard(key)
-            stream.late += 1
+            pool.refused += 1
+        elif message_id in self._late:
+            self._late.discard(message_id)
+            pool.late += 1
             return
         else:
-            stream.wrong += 1
+            pool.wrong += 1
         self._wrong += 1
-        if self._wrong >= stream.settings.most_wrong:
+        if self._wrong >= pool.settings.most_wrong:
             self.fail(f"it sent {self._wrong} replies to what it was not asked")
 
     def _flush(self) -> None:
@@ -412,10 +412,10 @@ class _Connection(asyncio.Protocol, Generic[T]):
         if self._transport is None or self._is_over:
             return
         frames: list[bytes] = []
-        for question in unsent:
-            if question.is_awaited:
-                message = question.message
-                frames += (len(message).to_bytes(2, "big"), question.key, message[2:])
+        for query in unsent:
+            if query.is_awaited:
+                message = query.message
+                frames += (len(message).to_bytes(2, "big"), query.message_id, message[2:])
         if frames:
             self._transport.write(b"".join(frames))
 
@@ -424,23 +424,28 @@ class _Connection(asyncio.Protocol, Generic[T]):
             self.end()
 
     def _closed(self, why: str) -> None:
-        """Sort what waited: to ask elsewhere, or failed."""
+        """Sort what waited: to be sent elsewhere, or failed."""
         if self._is_over:
             return
         waiting = list(self._awaited.values())
         is_cut, self._buffer = bool(self._buffer), b""
         self.drop()
-        self._stream.left(self)
+        self._pool.left(self)
         if not waiting:
             return
         if is_cut or not self._is_proven:
             where = "in the middle of a message" if is_cut else "before any reply"
-            self._stream.broken(waiting, why or f"it closed the connection {where}")
+            self._pool.broken(waiting, why or f"it closed the connection {where}")
             return
-        failed = [question for question in waiting if question.is_retried]
-        self._stream.again([question for question in waiting if not question.is_retried])
+        failed = [query for query in waiting if query.is_retried]
+        self._pool.again([query for query in waiting if not query.is_retried])
         if failed:
-            self._stream.broken(failed, why or "it closed the connection twice without a reply")
+            self._pool.broken(failed, why or "it closed the connection twice without a reply")
+
+
+def error_text(error: OSError) -> str:
+    """Return what an error says, without its number."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
@@ -452,7 +457,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else text_of(error)
+        why = "it holds no certificates" if isinstance(error, ssl.SSLError) else error_text(error)
         raise ConfigError(
             f"--upstream-ca {ca_file}: {why}; name a PEM file with the certificates of authorities"
         ) from None
@@ -466,7 +471,7 @@ def _why_no_connection(error: OSError) -> str:
         return _why_untrusted(error)
     if isinstance(error, ssl.SSLError):
         return f"no TLS with it ({error.reason}); does DNS over TLS listen on this port?"
-    return text_of(error)
+    return error_text(error)
 
 
 def _why_untrusted(error: ssl.SSLCertVerificationError) -> str:

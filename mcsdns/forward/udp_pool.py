@@ -1,44 +1,39 @@
-"""Questions to one upstream over UDP: many sockets with random ports, each for a while only.
+"""Queries to one upstream over UDP: many sockets with random ports, each for a while only.
 
-What makes a forged reply improbable (RFC 5452, 9.2 and 10): a random one of 64 source ports, a
-random id that no other question of that socket has or had, a peer that the kernel checks
-(connected sockets), and a socket that is closed when too much arrives that nobody asked for.
+Nothing is sent or read here, and no clock is read: `Sockets` sends, the caller says the time.
 
-No task and no timer belongs to a question: who asks says when it gives up (`forget`).
+RFC 5452 makes a forged reply improbable. "A resolver implementation MUST match responses to all of
+the following attributes of the query": addresses, destination port, query ID, name, class and type
+(9.1). It must "use an unpredictable source port" and "an unpredictable query ID" (9.2). So:
+
+- A query goes out on a random one of 64 sockets. These are bound to random ports, and connected, so
+  that the kernel drops what other addresses send.
+- Its ID is random, and no other query of that socket has or had it: a late reply cannot meet
+  another query, and a reply counts on the very socket that asked.
+- The caller compares the question octet by octet (`deliver`). What is no reply to a query leaves it
+  awaited.
+- A socket on which too much arrives that was not asked for is closed: an attacker who guesses IDs
+  has that many guesses, then port and IDs are new.
+- Sockets are renewed after some hundred queries or half a minute, whichever is first.
 """
 
-import asyncio
-import errno
 import random
-import socket
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Final, Generic, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from mcsdns.forward.address import Address
-from mcsdns.forward.counts import Counts, text_of
-from mcsdns.forward.readers import Readers
 
 T = TypeVar("T")
 
 _RANDOM_BYTES: Final = 4096
 _RANDOM_LAST: Final = _RANDOM_BYTES - 3
-"""A question takes three octets: one for the socket, two for the id."""
+"""A query takes three octets: one for the socket, two for the ID."""
 _MOST_SOCKETS: Final = 256
 _MOST_IDS: Final = 16384
-"""Ids that may have been used on a socket where no other can be opened."""
-_DATAGRAM_BYTES: Final = 4096
-"""More than we offer; what is longer is cut and then read as malformed."""
-_BATCH: Final = 16
-"""Datagrams of one socket per turn of the loop, and that many only where they are unwanted."""
-_SWEEP_S: Final = 1.0
-_BIND_TRIES: Final = 16
-_PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
-_DEFAULT_RANGE: Final = (32768, 60999)
+"""IDs that may have been used on a socket where no other can be opened."""
+_GUESSING: Final = "too many wrong replies came to one port, someone may be guessing"
 
 
 class UdpPoolSettings(msgspec.Struct, frozen=True):
@@ -46,10 +41,10 @@ class UdpPoolSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         sockets: how many are asked from, 1 to 256; each is opened when chance first chooses it.
-        queries: questions after which a socket is renewed. renew_s: the same in seconds. Both
+        queries: queries after which a socket is renewed. renew_s: the same in seconds. Both
             vary by a quarter.
-        most_wrong: datagrams that answer no question ever asked from a socket, after which it is
-            closed: whoever guesses ids has that many guesses.
+        most_wrong: datagrams that answer no query ever sent from a socket, after which it is
+            closed.
     """
 
     sockets: int = 64
@@ -58,7 +53,30 @@ class UdpPoolSettings(msgspec.Struct, frozen=True):
     most_wrong: int = 32
 
 
-class Statistics(Counts, frozen=True):
+class TransportStatistics(msgspec.Struct, frozen=True):
+    """An immutable snapshot of what came of queries to one upstream, over one transport.
+
+    Attributes:
+        sent: queries. received: replies that were taken.
+        late: replies to what was answered or forgotten before. wrong: IDs never sent.
+        refused: the ID was right, but it was no reply to the question.
+        errors: what failed below DNS.
+    """
+
+    sent: int
+    received: int
+    late: int
+    wrong: int
+    refused: int
+    errors: int
+
+    @property
+    def dropped(self) -> int:
+        """How many replies were not believed."""
+        return self.late + self.wrong + self.refused
+
+
+class Statistics(TransportStatistics, frozen=True):
     """An immutable snapshot of one upstream's sockets.
 
     Attributes:
@@ -70,135 +88,189 @@ class Statistics(Counts, frozen=True):
     open: int
 
 
-class _Port(Generic[T]):
-    """One socket and every id that was asked from it; None where that is no longer awaited.
+class UdpSocket(Generic[T]):
+    """One socket and every ID that was sent from it.
 
-    An id is never used twice on a socket, so that a late reply cannot meet another question.
+    Attributes:
+        pool: whose it is.
+        awaited: by ID what awaits a reply; None where it is no longer awaited.
+        left: queries until it is renewed. expires_s: when it is renewed.
+        wrong: how much arrived that was not asked for.
     """
 
-    __slots__ = ("asked", "expires", "left", "recv", "send", "sock", "wrong")
+    __slots__ = ("awaited", "expires_s", "left", "pool", "wrong")
 
-    def __init__(self, sock: socket.socket, left: int, expires: float) -> None:
-        self.sock = sock
-        self.send: Callable[[bytes], int] = sock.send
-        self.recv: Callable[[int], bytes] = sock.recv
-        self.asked: dict[bytes, Handle[T] | None] = {}
+    def __init__(self, pool: "UdpPool[T]", left: int, expires_s: float) -> None:
+        self.pool = pool
+        self.awaited: dict[bytes, T | None] = {}
         self.left = left
-        self.expires = expires
+        self.expires_s = expires_s
         self.wrong = 0
 
-    def awaited(self) -> "list[Handle[T]]":
-        return [handle for handle in self.asked.values() if handle is not None]
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether any query sent from it awaits a reply."""
+        return any(each is not None for each in self.awaited.values())
 
 
-Handle: TypeAlias = tuple[_Port[T], bytes, T]
-"""One question that was sent; a tuple because it is made for each."""
+class Sockets(Protocol):
+    """What opens, sends and closes; it calls `receive` and `fail` of the socket's pool."""
+
+    def open_udp(self, udp_socket: UdpSocket[T], address: Address) -> None:
+        """Open a socket on a random port, connected to an upstream.
+
+        Raises:
+            OSError: there is no way there, or no descriptor left.
+        """
+        ...
+
+    def send_udp(self, udp_socket: UdpSocket[T], datagram: bytes) -> None:
+        """Send a datagram, with all others of this turn; what fails is told later."""
+        ...
+
+    def close_udp(self, udp_socket: UdpSocket[T]) -> None:
+        """Close a socket at once."""
+        ...
 
 
 class UdpPool(Generic[T]):
-    """Sends questions to one upstream and tells what becomes of each."""
+    """Sends queries to one upstream and says what becomes of each.
+
+    Attributes:
+        address: the upstream. has_open: whether any socket is open, so that `renew` has to be
+            called once a second.
+    """
 
     def __init__(
         self,
         address: Address,
-        deliver: Callable[[T, bytes], bool],
-        fail: Callable[[T, str], None],
+        deliver: Callable[[T, bytes, float], bool],
+        fail: Callable[[T, str, float], None],
         settings: UdpPoolSettings,
+        sockets: Sockets,
         rng: random.Random,
     ) -> None:
-        """Take who is told; nothing is opened before the first question.
+        """Take whom to call; nothing is opened before the first query.
 
-        `deliver` says whether the message is a reply to the question; if not, it stays awaited.
-        `fail` is told what will not be answered, never from within `send`. `rng` must not be
-        predictable: `random.SystemRandom()`.
+        `deliver` returns whether a message is the reply to a query; if not, it stays awaited.
+        `fail` is called with what will not be answered, never from within `send`. `rng` must not
+        be predictable: `random.SystemRandom()`.
         """
         assert 0 < settings.sockets <= _MOST_SOCKETS
         assert 0 < settings.queries < _MOST_IDS
-        self._address = address
+        self.address = address
         self._deliver = deliver
         self._fail = fail
         self._settings = settings
+        self._sockets = sockets
         self._rng = rng
-        self._pool = b""
-        self._at = _RANDOM_LAST + 1
-        self._none: _Port[T] = _Port(_closed_socket(), 0, 0.0)
+        self._random = b""
+        self._random_at = _RANDOM_LAST + 1
+        self._none = UdpSocket(self, 0, 0.0)
         self._slots = [self._none] * settings.sockets
-        self._count = settings.sockets
-        self._retired: list[_Port[T]] = []
-        self._readers = Readers()
-        self._outgoing: list[tuple[Callable[[bytes], int], bytes, Handle[T]]] = []
-        self._source_ports = source_ports()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._retired: list[UdpSocket[T]] = []
         self._sent = self._received = self._late = self._wrong = self._refused = 0
         self._errors = self._abandoned = 0
 
-    def send(self, token: T, message: bytes) -> Handle[T]:
-        """Send a question with an id of our own in place of its first two octets."""
-        at = self._at
+    @property
+    def has_open(self) -> bool:
+        """Whether any socket is open."""
+        return bool(self._retired) or any(each is not self._none for each in self._slots)
+
+    def send(self, token: T, body: bytes, now_s: float) -> tuple[UdpSocket[T], bytes]:
+        """Send a query, given behind its ID; returns the socket and the ID.
+
+        Raises:
+            OSError: no socket can be had.
+        """
+        at = self._random_at
         if at > _RANDOM_LAST:
-            self._pool = self._rng.randbytes(_RANDOM_BYTES)
+            self._random = self._rng.randbytes(_RANDOM_BYTES)
             at = 0
-        self._at = at + 3
-        pool = self._pool
-        slot = pool[at] % self._count
-        port = self._slots[slot]
-        if port.left <= 0:
-            port = self._renewed(slot)
-        key = pool[at + 1 : at + 3]
-        asked = port.asked
-        while key in asked:
-            key = self._rng.randbytes(2)
-        asked[key] = handle = (port, key, token)
-        port.left -= 1
+        self._random_at = at + 3
+        slot = self._random[at] % len(self._slots)
+        socket = self._slots[slot]
+        if socket.left <= 0:
+            socket = self._renewed(slot, now_s)
+        message_id = self._random[at + 1 : at + 3]
+        awaited = socket.awaited
+        while message_id in awaited:
+            message_id = self._rng.randbytes(2)
+        awaited[message_id] = token
+        socket.left -= 1
         self._sent += 1
-        if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._send_all)
-        self._outgoing.append((port.send, key + message[2:], handle))
-        return handle
+        self._sockets.send_udp(socket, message_id + body)
+        return socket, message_id
 
-    def _send_all(self) -> None:
-        """Send what was asked in this turn of the loop, in one go.
+    def receive(self, socket: UdpSocket[T], datagram: bytes, now_s: float) -> bool:
+        """Take a datagram; returns whether it was what the socket's reader waits for.
 
-        Each system call that finds the upstream asleep wakes it, which cost more than the rest of
-        the call (8 us in a virtual machine); of a row of them only the first one does.
+        False where it is unwanted: it is to be read away, so that a reply behind it is found in
+        time. A socket that was closed for it needs no further reading: True.
         """
-        outgoing, self._outgoing = self._outgoing, []
-        for send, message, handle in outgoing:
-            try:
-                send(message)
-            except OSError as error:
-                self._not_sent(handle, message, error)
+        message_id = datagram[:2]
+        awaited = socket.awaited
+        token = awaited.get(message_id)
+        if token is not None:
+            if self._deliver(token, datagram, now_s):
+                self._received += 1
+                awaited[message_id] = None
+                return True
+            self._refused += 1
+        elif message_id in awaited:
+            self._late += 1
+            return False
+        else:
+            self._wrong += 1
+        socket.wrong += 1
+        if socket.wrong < self._settings.most_wrong:
+            return False
+        self._abandoned += 1
+        if socket in self._retired:
+            self._retired.remove(socket)
+        else:
+            self._slots = [self._none if each is socket else each for each in self._slots]
+        self._sockets.close_udp(socket)
+        self._fail_awaited(socket, list(awaited), _GUESSING, now_s)
+        return True
 
-    def forget(self, handle: Handle[T]) -> None:
-        """Await no reply to a question any longer."""
-        port, key, _ = handle
-        port.asked[key] = None
+    def fail_socket(
+        self, socket: UdpSocket[T], why: str, now_s: float, *, besides: bytes = b""
+    ) -> None:
+        """Fail what was sent from a socket, for the kernel says that the upstream is not there.
 
-    def renew(self, now: float) -> None:
-        """Retire sockets that are old, and close retired ones where nothing is awaited.
-
-        Called once a second by a timer of its own; `now` is the time of the loop.
+        All but the datagram with the ID `besides`: a failing `send` may have said it of an earlier
+        one (ip(7), SO_ERROR).
         """
-        for slot, port in enumerate(self._slots):
-            if port is not self._none and port.expires <= now:
+        self._errors += 1
+        self._fail_awaited(socket, [each for each in socket.awaited if each != besides], why, now_s)
+
+    def fail_datagram(
+        self, socket: UdpSocket[T], message_id: bytes, why: str, now_s: float
+    ) -> None:
+        """Fail what could not be sent."""
+        self._errors += 1
+        self._fail_awaited(socket, [message_id], why, now_s)
+
+    def renew(self, now_s: float) -> None:
+        """Retire sockets that are old, and close retired ones where nothing is awaited."""
+        for slot, socket in enumerate(self._slots):
+            if socket is not self._none and socket.expires_s <= now_s:
                 self._slots[slot] = self._none
-                self._retired.append(port)
+                self._retired.append(socket)
         retired, self._retired = self._retired, []
-        for port in retired:
-            if any(port.asked.values()):
-                self._retired.append(port)
+        for socket in retired:
+            if socket.is_awaiting:
+                self._retired.append(socket)
             else:
-                self._close(port)
+                self._sockets.close_udp(socket)
 
     def close(self) -> None:
         """Close all sockets; nobody is told what was awaited."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-        for port in self._all():
-            port.asked.clear()
-            self._close(port)
-        self._slots = [self._none] * self._count
+        for socket in self._open():
+            socket.awaited.clear()
+            self._sockets.close_udp(socket)
+        self._slots = [self._none] * len(self._slots)
         self._retired = []
 
     def statistics(self) -> Statistics:
@@ -211,179 +283,39 @@ class UdpPool(Generic[T]):
             self._refused,
             self._errors,
             self._abandoned,
-            len(self._all()),
+            len(self._open()),
         )
 
-    def _all(self) -> list[_Port[T]]:
-        return [port for port in self._slots if port is not self._none] + self._retired
+    def _open(self) -> list[UdpSocket[T]]:
+        return [each for each in self._slots if each is not self._none] + self._retired
 
-    def _read(self, port: _Port[T]) -> None:
-        """Take one reply; the loop calls again where more wait, which is cheaper than to look.
+    def _fail_awaited(
+        self, socket: UdpSocket[T], message_ids: list[bytes], why: str, now_s: float
+    ) -> None:
+        """Fail each query that is still awaited when its turn comes."""
+        for message_id in message_ids:
+            token = socket.awaited.get(message_id)
+            if token is not None:
+                socket.awaited[message_id] = None
+                self._fail(token, why, now_s)
 
-        What is unwanted is read away, so that a reply behind it is found in time.
-        """
-        asked = port.asked
-        for _ in range(_BATCH):
-            try:
-                message = port.recv(_DATAGRAM_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._failed(port, error)
-                return
-            key = message[:2]
-            handle = asked.get(key)
-            if handle is not None:
-                if self._deliver(handle[2], message):
-                    self._received += 1
-                    asked[key] = None
-                    return
-                self._refused += 1
-            elif key in asked:
-                self._late += 1
-                continue
-            else:
-                self._wrong += 1
-            port.wrong += 1
-            if port.wrong >= self._settings.most_wrong:
-                self._abandon(port)
-                return
-
-    def _failed(self, port: _Port[T], error: OSError) -> None:
-        """Tell what the kernel knows: nobody listens there, or there is no way there."""
-        self._errors += 1
-        self._tell(port.awaited(), text_of(error))
-
-    def _abandon(self, port: _Port[T]) -> None:
-        self._abandoned += 1
-        if port in self._retired:
-            self._retired.remove(port)
-        else:
-            self._slots = [self._none if each is port else each for each in self._slots]
-        self._close(port)
-        self._tell(
-            port.awaited(), "too many wrong replies came to one port, someone may be guessing"
-        )
-
-    def _tell(self, handles: list[Handle[T]], why: str) -> None:
-        for handle in handles:
-            port, key, token = handle
-            if port.asked.get(key) is handle:
-                port.asked[key] = None
-                self._fail(token, why)
-
-    def _not_sent(self, handle: Handle[T], message: bytes, error: OSError) -> None:
-        """Try again: the kernel may have told of an earlier question (ip(7), SO_ERROR)."""
-        self._errors += 1
-        port = handle[0]
-        try:
-            port.send(message)
-        except OSError:
-            failed = [handle]
-        else:
-            failed = [each for each in port.awaited() if each is not handle]
-        self._tell(failed, text_of(error))
-
-    def _renewed(self, slot: int) -> _Port[T]:
+    def _renewed(self, slot: int, now_s: float) -> UdpSocket[T]:
         """Open a socket in place of one that was used up, or never there.
 
         Where none can be had (the limit of open files) another one serves a while longer.
         """
+        vary = self._rng.uniform(0.75, 1.25)
+        left = max(1, int(self._settings.queries * vary))
+        socket = UdpSocket(self, left, now_s + self._settings.renew_s * vary)
         try:
-            port = self._opened()
-        except OSError as error:
-            return self._substitute(error)
+            self._sockets.open_udp(socket, self.address)
+        except OSError:
+            self._errors += 1
+            for other in self._slots:
+                if other is not self._none and len(other.awaited) < _MOST_IDS:
+                    return other
+            raise
         if (old := self._slots[slot]) is not self._none:
             self._retired.append(old)
-        self._slots[slot] = port
-        return port
-
-    def _substitute(self, error: OSError) -> _Port[T]:
-        for port in self._slots:
-            if port is not self._none and len(port.asked) < _MOST_IDS:
-                self._errors += 1
-                return port
-        port = _Port[T](self._none.sock, 1, 0.0)
-        port.send = _raising(error)
-        return port
-
-    def _opened(self) -> _Port[T]:
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(self._address.family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            self._bind(sock)
-            sock.connect(self._address.socket_address())
-        except BaseException:
-            sock.close()
-            raise
-        vary = self._rng.uniform(0.75, 1.25)
-        settings = self._settings
-        port: _Port[T] = _Port(
-            sock, max(1, int(settings.queries * vary)), loop.time() + settings.renew_s * vary
-        )
-        self._readers.add(sock.fileno(), partial(self._read, port))
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop)
-        return port
-
-    def _bind(self, sock: socket.socket) -> None:
-        """Bind to a random port that is free; the last try leaves the choice to the kernel."""
-        host = "0.0.0.0"  # noqa: S104 - the kernel takes replies from the peer alone
-        if sock.family == socket.AF_INET6:
-            host = "::"
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        low, high, reserved = self._source_ports
-        for _ in range(_BIND_TRIES):
-            port = self._rng.randint(low, high)
-            if port in reserved:
-                continue
-            try:
-                sock.bind((host, port))
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
-                    raise
-            else:
-                return
-        sock.bind((host, 0))
-
-    def _close(self, port: _Port[T]) -> None:
-        self._readers.remove(port.sock.fileno())
-        port.sock.close()
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.renew(loop.time())
-        self._sweeper = loop.call_later(_SWEEP_S, self._sweep, loop) if self._all() else None
-
-
-def source_ports() -> tuple[int, int, frozenset[int]]:
-    """Return the ports that this system gives to those who ask: first, last, the reserved ones.
-
-    RFC 5452, 9.2 wants the range to be "as large as possible and practicable": outside of the
-    kernel's range we might sit on the port of a neighbour that is about to start (VXLAN, mDNS).
-    """
-    try:
-        low, high = map(int, _PORT_RANGE.read_text().split())
-        reserved = _RESERVED_PORTS.read_text().strip()
-        return low, high, frozenset(_numbers(reserved))
-    except (OSError, ValueError):  # a system that does not tell; bind finds out what is taken
-        return *_DEFAULT_RANGE, frozenset[int]()
-
-
-def _numbers(text: str) -> Iterator[int]:
-    """Read `8080,9000-9002`."""
-    for part in text.split(",") if text else ():
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def _closed_socket() -> socket.socket:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        return sock
-
-
-def _raising(error: OSError) -> Callable[[bytes], int]:
-    def send(_: bytes) -> int:
-        raise error
-
-    return send
+        self._slots[slot] = socket
+        return socket

@@ -267,7 +267,7 @@ def _forwarding(snapshot: Snapshot) -> Values:
         yield catalog.UPSTREAM_REQUESTS_TOTAL, (name,), health.asked
         yield catalog.UPSTREAM_FAILURES_TOTAL, (name,), health.failed
         yield catalog.UPSTREAM_CONNECTIONS, (name,), upstream.stream.open
-        for way in (upstream.stream, upstream.ports):
+        for way in (upstream.stream, upstream.udp):
             if way is not None:
                 yield catalog.UPSTREAM_DROPPED_REPLIES_TOTAL, (name, "late"), way.late
                 yield catalog.UPSTREAM_DROPPED_REPLIES_TOTAL, (name, "wrong"), way.wrong

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import dnslib
+import msgspec
 
 from mcsdns import dns
 from mcsdns.dns import Query
+from mcsdns.forward.render import cap_ttls, count_down, render
+from mcsdns.forward.reply import UpstreamReply
 
 EDE = 15
 
@@ -63,6 +66,22 @@ def client_query(
     query = dns.read_query(request)
     assert query is not None
     return query
+
+
+def fit(
+    reply: UpstreamReply,
+    query: Query,
+    limit: int,
+    *,
+    tcp: bool,
+    age_s: int = 0,
+    ttl: int | None = None,
+    errors: bytes = b"",
+    ad: bool = False,
+) -> bytes:
+    """Render a reply that is so old, or with no TTL above `ttl`, for a query with or without AD."""
+    reply = count_down(reply, age_s) if ttl is None else cap_ttls(reply, ttl)
+    return render(reply, msgspec.structs.replace(query, ad=ad), limit, errors, tcp=tcp)
 
 
 def parsed(message: bytes) -> dnslib.DNSRecord:

@@ -1,4 +1,4 @@
-"""Who asks over `Ports` and `Stream`, and what is asked."""
+"""What calls a pool, and what is asked."""
 
 import asyncio
 import random
@@ -16,14 +16,14 @@ class Caller:
         self.failed: list[tuple[int, str]] = []
         self.then: Callable[[], object] = lambda: None
 
-    def deliver(self, token: int, message: bytes) -> bool:
+    def deliver(self, token: int, message: bytes, now_s: float) -> bool:
         if message[12:] != QUESTION[12:]:
             return False
         self.replies.append((token, message))
         self.then()
         return True
 
-    def fail(self, token: int, why: str) -> None:
+    def fail(self, token: int, why: str, now_s: float) -> None:
         self.failed.append((token, why))
         self.then()
 

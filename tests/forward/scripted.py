@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import dnslib
 
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import Rcode
-from mcsdns.forward import pending
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.loops import OPTION_CODE
+from mcsdns.forward.network import AsyncioNetwork
+from mcsdns.forward.pending import Attempt, Deliver, Fail
+from mcsdns.forward.stream_pool import StreamPool
+from mcsdns.forward.udp_pool import UdpSocket
 from tests.forward.callers import RNG, until
 
 EDE = 15
@@ -45,15 +50,18 @@ def request(name: str, qtype: int = A, *, edns: bool = True, **more: bool) -> by
     return dns.write_query(7, names.wire_from_text(name), qtype, opt=opt, **more)
 
 
-def ask(forwarder: Forwarder, message: bytes, *, tcp: bool = False) -> Asker:
+def ask(
+    forwarder: Forwarder, message: bytes, *, tcp: bool = False, now_s: float | None = None
+) -> Asker:
     """Ask; what is answered at once is among the replies as well."""
     asker = Asker()
     query = dns.read_query(message)
     assert query is not None
     limit = dns.MAX_TCP_BYTES if tcp else query.udp_limit()
-    group = forwarder.find(query)
+    group = forwarder.router.find(query.name, query.labels)
     assert group is not None
-    answered = forwarder.ask(group, query, message, asker, limit, tcp=tcp)
+    now_s = time.monotonic() if now_s is None else now_s
+    answered = forwarder.ask(group, query, message, asker.detach, limit, now_s, tcp=tcp)
     if answered is not None:
         assert not asker.detached
         asker.replies.append(answered.octets)
@@ -129,7 +137,7 @@ def without_options(message: bytes) -> bytes:
     return message[:10] + b"\0\1" + message[12:end] + dns.write_opt(1232)
 
 
-def has_mark(message: bytes) -> bool:
+def has_loop_tag(message: bytes) -> bool:
     return OPTION_CODE in [code for code, _ in options(message)]
 
 
@@ -144,48 +152,109 @@ class Clock:
 
 
 class Transport:
-    """Stands for `Ports` and `Stream`: keeps what is sent, and what is to become of it."""
+    """What was sent to one upstream over UDP or a stream, and what is to become of it."""
 
-    def __init__(
-        self,
-        address: Address,
-        deliver: Callable[[pending.Try, bytes], bool],
-        fail: Callable[[pending.Try, str], None],
-        settings: object,
-        rng: object,
-    ) -> None:
-        self.sent: list[tuple[pending.Try, bytes]] = []
-        self.forgotten: list[pending.Try] = []
-        self.is_closed = False
-        self._deliver, self._fail = deliver, fail
-
-    def send(self, token: pending.Try, message: bytes) -> pending.Try:
-        assert not self.is_closed
-        self.sent.append((token, message))
-        return token
-
-    def forget(self, handle: pending.Try) -> None:
-        self.forgotten.append(handle)
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def statistics(self) -> None:
-        return None
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.sent: list[tuple[Attempt, bytes]] = []
+        self._clock = clock
 
     def answer(self, at: int = -1, **reply: object) -> bool:
         message = self.sent[at][1]
         return self.say(answer(message, **reply), at)  # type: ignore[arg-type]
 
     def say(self, message: bytes, at: int = -1) -> bool:
-        return self._deliver(self.sent[at][0], message)
-
-    def fail(self, at: int = -1) -> None:
-        self._fail(self.sent[at][0], "Connection refused")
+        """Let a message arrive as if it were the reply to what was sent."""
+        raise NotImplementedError
 
     @property
     def requests(self) -> list[bytes]:
         return [message for _, message in self.sent]
+
+
+class ScriptedStream(Transport):
+    """Stands for a `StreamPool`."""
+
+    def __init__(self, clock: Callable[[], float], deliver: Deliver, fail: Fail) -> None:
+        super().__init__(clock)
+        self._deliver, self._fail = deliver, fail
+
+    def say(self, message: bytes, at: int = -1) -> bool:
+        return self._deliver(self.sent[at][0], message, self._clock())
+
+    def fail(self, at: int = -1) -> None:
+        self._fail(self.sent[at][0], "Connection refused", self._clock())
+
+    def send(self, token: Attempt, message: bytes) -> Attempt:
+        self.sent.append((token, message))
+        return token
+
+    def forget(self, handle: Attempt) -> None:
+        """Nothing more is awaited."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def statistics(self) -> None:
+        return None
+
+
+class ScriptedUdp(Transport):
+    """Stands for the sockets of one upstream, behind the `UdpPool` of the forwarder.
+
+    What a test says arrives on the socket that asked, with the ID that was sent.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.sockets: set[UdpSocket[Attempt]] = set()
+        self._sent_from: list[UdpSocket[Attempt]] = []
+
+    def take(self, socket: UdpSocket[Attempt], datagram: bytes) -> None:
+        attempt = socket.awaited[datagram[:2]]
+        assert attempt is not None
+        assert socket in self.sockets
+        self.sent.append((attempt, datagram))
+        self._sent_from.append(socket)
+
+    def say(self, message: bytes, at: int = -1) -> bool:
+        socket, message_id = self._sent_from[at], self.requests[at][:2]
+        return socket.pool.receive(socket, message_id + message[2:], self._clock())
+
+    def fail(self, at: int = -1) -> None:
+        socket, message_id = self._sent_from[at], self.requests[at][:2]
+        socket.pool.fail_datagram(socket, message_id, "Connection refused", self._clock())
+
+    @property
+    def awaited(self) -> int:
+        """How many of the queries sent await a reply."""
+        sent = zip(self._sent_from, self.requests, strict=True)
+        return sum(socket.awaited.get(request[:2]) is not None for socket, request in sent)
+
+
+class ScriptedNetwork:
+    """A network without sockets: upstreams by their address."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.udp: dict[Address, ScriptedUdp] = {}
+        self.streams: dict[Address, ScriptedStream] = {}
+        self._clock = clock
+
+    def stream_pool(self, address: Address, deliver: Deliver, fail: Fail) -> StreamPool[Attempt]:
+        self.udp[address] = ScriptedUdp(self._clock)
+        self.streams[address] = made = ScriptedStream(self._clock, deliver, fail)
+        return cast("StreamPool[Attempt]", made)
+
+    def wake(self) -> None:
+        """The test calls `expire` itself."""
+
+    def open_udp(self, socket: UdpSocket[Attempt], address: Address) -> None:
+        self.udp[address].sockets.add(socket)
+
+    def send_udp(self, socket: UdpSocket[Attempt], datagram: bytes) -> None:
+        self.udp[socket.pool.address].take(socket, datagram)
+
+    def close_udp(self, socket: UdpSocket[Attempt]) -> None:
+        self.udp[socket.pool.address].sockets.remove(socket)
 
 
 class Server:
@@ -292,14 +361,21 @@ def framed(message: bytes) -> bytes:
 
 
 def forwarder_of(
-    clock: Callable[[], float],
     upstreams: Sequence[Address],
     zones: dict[str, Sequence[Address]] | None = None,
     settings: Settings | None = None,
+    network: ScriptedNetwork | None = None,
 ) -> Forwarder:
+    """A forwarder on real sockets in the running loop, or on a scripted network."""
+    settings = settings or Settings()
     every = {names.ROOT: upstreams} if upstreams else {}
     every |= {names.from_text(zone): each for zone, each in (zones or {}).items()}
-    return Forwarder(settings or Settings(), every, clock, RNG)
+    if network is not None:
+        return Forwarder(settings, every, network, RNG)
+    real = AsyncioNetwork(settings, RNG)
+    forwarder = Forwarder(settings, every, real, RNG)
+    real.drive(forwarder)
+    return forwarder
 
 
 SERVFAIL, REFUSED, NXDOMAIN = Rcode.SERVFAIL, Rcode.REFUSED, Rcode.NXDOMAIN

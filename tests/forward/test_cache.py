@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.errors import ConfigError
-from mcsdns.forward.cache import Cache, Found, Settings, key_of
+from mcsdns.forward.cache import Cache, CachedReply, Settings, key_of
+from mcsdns.forward.render import render
 from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
+from mcsdns.stats import ReplyKind
 from tests.forward import client_query, errors_of, parsed, question, upstream_message
 
 KEY = key_of(client_query())
@@ -40,14 +42,18 @@ def cache(**settings: float) -> Cache:
     return Cache(msgspec.convert(settings, Settings))
 
 
-def rendered(found: Found | None) -> bytes:
+def rendered(found: CachedReply | None) -> bytes:
     assert found is not None
-    return found.fitted.fit(client_query(), 1232, tcp=False)
+    return render(found.reply, client_query(), 1232, found.errors, tcp=False)
 
 
-def ttls(found: Found | None) -> list[int]:
+def ttls(found: CachedReply | None) -> list[int]:
     seen = parsed(rendered(found))
     return [each.ttl for each in [*seen.rr, *seen.auth]]
+
+
+def is_stale(found: CachedReply) -> bool:
+    return found.kind is ReplyKind.STALE
 
 
 def test_key_folds_the_name_and_tells_type_do_cd_and_rd_apart() -> None:
@@ -74,8 +80,8 @@ def test_nothing_is_found_before_it_is_put() -> None:
 def test_ttl_counts_down_until_the_reply_ends(put_s: float) -> None:
     kept = cache()
     kept.put(KEY, reply_of(3), put_s)
-    seen = [(at, kept.find(KEY, put_s + at)) for at in (0.0, 0.5, 1.25, 1.5, 2.9)]
-    assert [(at, ttls(found)) for at, found in seen] == [
+    seen = [(at, ttls(kept.find(KEY, put_s + at))) for at in (0.0, 0.5, 1.25, 1.5, 2.9)]
+    assert seen == [
         (0.0, [3]),
         (0.5, [3]),
         (1.25, [2]),
@@ -85,16 +91,18 @@ def test_ttl_counts_down_until_the_reply_ends(put_s: float) -> None:
     assert kept.find(KEY, put_s + 3.0) is None
 
 
-def test_hits_within_one_second_are_rendered_once() -> None:
+def test_ttls_are_counted_down_once_a_second() -> None:
     kept = cache()
     kept.put(KEY, reply_of(), 0.0)
-    first = kept.find(KEY, 5.1)
-    assert first is not None
-    assert kept.find(KEY, 5.9) is first
-    later = kept.find(KEY, 6.0)
-    assert later is not None
-    assert later is not first
-    assert (first.age_s, later.age_s, later.until_s) == (5, 6, 7.0)
+    found = kept.find(KEY, 5.1)
+    assert found is not None
+    assert (found.age_s, found.until_s) == (5, 6.0)
+    first = found.reply
+    assert kept.find(KEY, 5.9) is found
+    assert found.reply is first
+    assert kept.find(KEY, 6.0) is found
+    assert (found.age_s, found.until_s) == (6, 7.0)
+    assert ttls(found) == [54]
 
 
 NEVER = {
@@ -192,7 +200,7 @@ def test_stale_reply_has_a_ttl_of_30_and_says_so(reply: UpstreamReply, code: int
     assert ttls(found) == [30]
     assert errors_of(rendered(found)) == [(code, b"")]
     assert found is not None
-    assert found.stale
+    assert is_stale(found)
     assert kept.find_stale(KEY, 159.9)
     assert kept.find_stale(KEY, 160.0) is None
 
@@ -204,21 +212,11 @@ def test_stale_name_is_asked_upstream_every_5_seconds_at_most() -> None:
     for now_s in (100.0, 101.0, 104.9):
         found = kept.find(KEY, now_s)
         assert found is not None
-        assert found.stale
+        assert is_stale(found)
         assert ttls(found) == [30]
     assert kept.find(KEY, 105.0) is None
     assert kept.find_stale(KEY, 105.0)
     assert kept.find(KEY, 109.9)
-
-
-def test_stale_name_rests_even_where_what_is_recent_was_pushed_out() -> None:
-    kept = cache()
-    kept.put(KEY, reply_of(), 0.0)
-    kept.find_stale(KEY, 100.0)
-    kept._recent.clear()
-    kept._recent_bytes = 0
-    assert kept.find(KEY, 104.0)
-    assert kept.find(KEY, 105.0) is None
 
 
 def test_fresh_reply_ends_staleness_at_once() -> None:
@@ -229,7 +227,7 @@ def test_fresh_reply_ends_staleness_at_once() -> None:
     found = kept.find(KEY, 101.0)
     assert ttls(found) == [20]
     assert found is not None
-    assert not found.stale
+    assert not is_stale(found)
 
 
 def test_what_is_still_fresh_is_not_told_stale() -> None:
@@ -247,7 +245,7 @@ def test_failure_is_kept_briefly_and_says_so() -> None:
     assert parsed(rendered(found)).header.rcode == 2
     assert errors_of(rendered(found)) == [(23, b""), (CACHED_ERROR, b"")]
     assert kept.find(KEY, 12.0) is None
-    assert kept.statistics().size_bytes == kept._recent_bytes
+    assert kept.statistics().size_bytes == 0
 
 
 def test_servfail_of_an_upstream_is_a_failure_with_its_errors() -> None:
@@ -293,13 +291,13 @@ def test_popular_reply_wants_a_refresh_once_before_its_end(ttl: int, begins_s: i
     for tenth in range(10 * ttl):
         found = kept.find(KEY, tenth / 10)
         assert found is not None
-        wanted += [tenth / 10] * found.wants_refresh
+        wanted += [tenth / 10] * kept.wants_refresh(found)
     assert wanted == [begins_s]
     kept.put(KEY, reply_of(ttl), float(ttl))
     kept.find(KEY, 2.0 * ttl - 1.5)
     again = kept.find(KEY, 2.0 * ttl - 0.5)
     assert again is not None
-    assert again.wants_refresh
+    assert kept.wants_refresh(again)
     assert kept.statistics().refreshes == 2
 
 
@@ -309,7 +307,7 @@ def test_unpopular_reply_wants_no_refresh() -> None:
     for now_s in (1.0, 1.1, 1.2, 1.3, 59.0, 59.5):
         found = kept.find(KEY, now_s)
         assert found is not None
-        assert not found.wants_refresh
+        assert not kept.wants_refresh(found)
 
 
 def test_what_was_not_used_for_longest_is_pushed_out() -> None:
@@ -429,7 +427,7 @@ def test_bounds_hold_and_nothing_is_found_past_its_end(
 
 
 def check_found(
-    found: Found,
+    found: CachedReply,
     key: bytes,
     now_s: float,
     last: dict[bytes, tuple[UpstreamReply, float]],
@@ -440,9 +438,9 @@ def check_found(
         assert now_s < failed[key] + 1
         return
     reply, put_s = last[key]
-    assert found.reply == reply
+    assert msgspec.structs.replace(found.reply, records=reply.records) == reply
     left_s = put_s + reply.lifetime_s - now_s
-    if found.stale:
+    if is_stale(found):
         assert -3 < left_s <= 0
     else:
         assert left_s > 0
@@ -453,5 +451,5 @@ def check_bounds(kept: Cache, max_entries: int, max_bytes: int) -> None:
     seen = kept.statistics()
     assert seen.replies + seen.failures <= max_entries
     assert 0 <= seen.size_bytes <= max_bytes
-    if not kept._recent:
-        assert kept._recent_bytes == 0
+    if not seen.replies + seen.failures:
+        assert seen.size_bytes == 0

@@ -15,111 +15,153 @@ from mcsdns.dns import name as names
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.health import Policy
-from mcsdns.forward.loops import Loops, zones_of, zones_to_probe
+from mcsdns.forward.loops import Loops
 from tests.forward.callers import until
 from tests.forward.scripted import (
+    SERVFAIL,
+    Asker,
+    Clock,
+    ScriptedNetwork,
     Server,
     addresses,
     answer,
     ask,
     error_text,
     forwarder_of,
-    has_mark,
+    has_loop_tag,
     rcode,
     replied,
     request,
     without_options,
 )
 
-UPSTREAM = Address(Protocol.UDP, "192.0.2.1", 53)
 ZONE = names.from_text("corp.example")
 
 
-def loops() -> Loops:
-    return Loops(random.Random(1))
+def loops(seed: int = 1) -> Loops[str]:
+    return Loops(random.Random(seed))
 
 
-def marked(option: bytes) -> bytes:
+def tagged(option: bytes) -> bytes:
     return dns.write_query(
         1, names.wire_from_text("a.b"), 1, opt=dns.write_opt(1232, options=option)
     )
 
 
-def test_our_own_mark_is_a_loop() -> None:
+def test_our_own_tag_is_a_loop() -> None:
     ours = loops()
-    mark = ours.mark_of(marked(ours.option))
-    assert ours.is_loop(mark)
-    assert ours.is_own(mark)
+    tag = ours.tag_of(tagged(ours.option))
+    assert ours.passed_before_us(tag) == b""
 
 
-def test_a_mark_of_another_is_no_loop_and_stays_in_what_we_send() -> None:
-    ours, other = loops(), Loops(random.Random(2))
-    mark = ours.mark_of(marked(other.option))
-    assert mark
-    assert not ours.is_loop(mark)
-    passed = other.mark_of(marked(ours.option_after(mark)))
-    assert other.is_loop(passed)
-    assert ours.is_loop(passed)
+def test_a_tag_of_another_is_no_loop_and_stays_in_what_we_send() -> None:
+    ours, other = loops(), loops(2)
+    tag = ours.tag_of(tagged(other.option))
+    assert tag
+    assert ours.passed_before_us(tag) is None
+    assert not ours.is_too_long(tag)
+    passed = other.tag_of(tagged(ours.option_after(tag)))
+    assert other.passed_before_us(passed) == b""
+    assert ours.passed_before_us(passed) == tag
 
 
 def test_a_long_way_is_a_loop() -> None:
     ours = loops()
-    mark = bytes(range(64))
-    assert ours.is_loop(mark)
-    assert not ours.is_own(mark)
-    assert not ours.is_loop(mark[:56])
+    tag = bytes(range(64))
+    assert ours.is_too_long(tag)
+    assert ours.passed_before_us(tag) is None
+    assert not ours.is_too_long(tag[:56])
 
 
 @pytest.mark.parametrize(
     "option", [b"", b"\xff\x98\0\0", b"\xff\x98\0\5abcde", b"\xff\x99\0\x08abcdefgh"]
 )
-def test_what_is_no_mark_is_none(option: bytes) -> None:
-    assert loops().mark_of(marked(option)) == b""
-    assert loops().mark_of(marked(b"\xff\x98\0\x08abcdefgh")[:-1]) == b""
+def test_what_is_no_tag_is_none(option: bytes) -> None:
+    assert loops().tag_of(tagged(option)) == b""
+    assert loops().tag_of(tagged(b"\xff\x98\0\x08abcdefgh")[:-1]) == b""
 
 
 def test_a_probe_is_known_by_its_name_for_a_few_seconds() -> None:
     ours = loops()
-    name = ours.new_probe(ZONE, UPSTREAM, 10.0)
-    probe = ours.probe_of(name, 11.0)
-    assert probe is not None
-    assert (probe.zone, probe.upstream) == (ZONE, UPSTREAM)
-    assert ours.probe_of(name, 15.0) is None
-    assert ours.probe_of(names.from_text("www.corp.example"), 11.0) is None
-    assert Loops(random.Random(2)).probe_of(name, 11.0) is None
+    name = ours.new_probe(ZONE, "upstream", 10.0)
+    assert name.endswith(ZONE)
+    assert ours.probed(name, 11.0) == "upstream"
+    assert ours.probed(names.from_text("www.corp.example"), 11.0) is None
+    assert loops(2).probed(name, 11.0) is None
+    assert ours.probed(name, 15.0) is None
+    assert not ours.probes
 
 
-def test_a_loop_holds_for_its_zone_and_upstream_and_ends_by_itself() -> None:
+def test_no_number_of_probes_takes_memory_without_end() -> None:
     ours = loops()
-    probe = ours.probe_of(ours.new_probe(ZONE, UPSTREAM, 0.0), 0.0)
-    assert probe is not None
-    assert ours.note(probe, 0.0)
-    assert not ours.note(probe, 1.0)
-    name = names.from_text("www.corp.example")
-    assert ours.holds(UPSTREAM, name, 30.0)
-    assert not ours.holds(UPSTREAM, names.from_text("www.example"), 30.0)
-    assert not ours.holds(Address(Protocol.UDP, "192.0.2.2", 53), name, 30.0)
-    assert not ours.holds(UPSTREAM, name, 31.0)
-    assert not ours.any
-    assert not ours.note(probe, 40.0)  # it was told not long ago
-    assert ours.note(probe, 1000.0)
+    for _ in range(2000):
+        ours.new_probe(ZONE, "upstream", 0.0)
+    assert len(ours.probes) == 64
 
 
-def test_no_number_of_loops_takes_memory_without_end() -> None:
-    ours = loops()
-    for number in range(2000):
-        ours.new_probe(ZONE, UPSTREAM, 0.0)
-        ours.note_return(names.from_text(f"{number}.example"), 0.0)
-    assert len(ours._probes) == 64
-    assert len(ours._came_back) == 256
+class Scripted:
+    """A forwarder whose upstreams are scripted, one for all names and one for a stub zone."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.network = ScriptedNetwork(self.clock)
+        settings = Settings(policy=Policy.SEQUENTIAL)
+        stub = {"corp.example": [CORP]}
+        self.forwarder = forwarder_of([ALL], stub, settings, self.network)
+
+    def ask(self, message: bytes) -> Asker:
+        return ask(self.forwarder, message, now_s=self.clock.now_s)
+
+    def sent(self, upstream: Address) -> list[bytes]:
+        return self.network.udp[upstream].requests
 
 
-def test_the_widest_zones_are_probed_first_but_none_wider_than_asked_for() -> None:
-    name = names.from_text("a.b.corp.example")
-    assert zones_of(name)[-1] == names.ROOT
-    assert zones_to_probe(name, ZONE) == [ZONE, names.from_text("b.corp.example"), name]
-    deep = names.from_text(".".join("x" * 60 for _ in range(4)))
-    assert all(len(zone) < 200 for zone in zones_to_probe(deep, names.ROOT))
+ALL, CORP = (Address(Protocol.UDP, f"192.0.2.{last}", 53) for last in (1, 2))
+
+
+def test_a_loop_holds_for_its_zone_and_upstream_and_is_probed_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = Scripted()
+    world.forwarder.start(world.clock.now_s)
+    (probe,) = world.sent(CORP)
+    assert "forwarding loop" in error_text(world.ask(probe))
+    assert "forwarding loop" in error_text(world.ask(request("www.corp.example")))
+    assert len(world.sent(CORP)) == 1
+    world.ask(request("www.example"))
+    assert len(world.sent(ALL)) == 2  # its probe, and this
+    world.clock.now_s += 31
+    world.ask(request("www.corp.example"))
+    again = world.sent(CORP)[1]
+    assert b"loop-check" in again
+    assert len(world.sent(CORP)) == 3
+    world.ask(again)
+    assert "forwarding loop" in error_text(world.ask(request("other.corp.example")))
+    (line,) = [each.message for each in caplog.records if "loop" in each.message]
+    assert line.startswith(
+        "forwarding loop: what is sent to 192.0.2.2:53 for corp.example. comes back to us; take"
+    )
+    assert world.forwarder.statistics().looped == 5
+
+
+def test_an_upstream_that_stops_answering_is_probed_for_a_loop() -> None:
+    world = Scripted()
+    for number in range(3):
+        world.ask(request(f"{number}.corp.example"))
+        world.network.udp[CORP].fail()
+        world.network.udp[CORP].fail()
+    (probe,) = [each for each in world.sent(CORP) if b"loop-check" in each]
+    assert "forwarding loop" in error_text(world.ask(probe))
+    assert "forwarding loop" in error_text(world.ask(request("www.corp.example")))
+
+
+def test_a_query_that_comes_back_says_so_in_the_reply_to_its_client() -> None:
+    world = Scripted()
+    client = world.ask(request("www.example"))
+    back = world.ask(world.sent(ALL)[0])
+    assert "forwarding loop" in error_text(back)
+    world.network.udp[ALL].answer(rdatas=(), rcode=SERVFAIL)
+    assert "forwarding loop" in error_text(client)
 
 
 class Front:
@@ -137,7 +179,7 @@ class Front:
 
     def point_at(self, *upstreams: Address, policy: Policy = Policy.SEQUENTIAL) -> None:
         settings = Settings(policy=policy)
-        self.forwarder = forwarder_of(time.monotonic, upstreams, settings=settings)
+        self.forwarder = forwarder_of(upstreams, settings=settings)
 
     def detach(self) -> Callable[[bytes], None]:
         client = self._client
@@ -155,9 +197,11 @@ class Front:
                 query = dns.read_query(message)
                 assert query is not None
                 assert self.forwarder is not None
-                group = self.forwarder.find(query)
+                group = self.forwarder.router.find(query.name, query.labels)
                 assert group is not None
-                answered = self.forwarder.ask(group, query, message, self, 1232, tcp=False)
+                answered = self.forwarder.ask(
+                    group, query, message, self.detach, 1232, time.monotonic(), tcp=False
+                )
                 if answered is not None:
                     self._send(answered.octets, self._client)
 
@@ -268,7 +312,7 @@ async def test_through_one_that_keeps_options(
     await replied(*askers)
     assert {rcode(asker) for asker in askers} == {"SERVFAIL"}
     assert all("forwarding loop" in error_text(asker) for asker in askers)
-    assert has_mark(other.server.requests[0])
+    assert has_loop_tag(other.server.requests[0])
     assert us.received == 20
     lines = [each.message for each in caplog.records if "loop" in each.message]
     assert len(lines) == 1
@@ -279,26 +323,19 @@ async def test_through_one_that_keeps_options(
     assert addresses(fine) == ["10.0.0.1"]
 
 
-async def test_through_one_that_strips_options(
-    opened: Opened, caplog: pytest.LogCaptureFixture
+async def test_a_zone_below_ours_through_one_that_strips_options_ends_in_time(
+    opened: Opened,
 ) -> None:
+    """It is not found, for our own zone does not loop; but nothing goes round."""
     us = front(opened)
     other = await plain(opened, us.address, "corp.example", strips=True)
     us.point_at(other.server.address)
     assert us.forwarder
-    us.forwarder.start()
+    us.forwarder.start(time.monotonic())
     asker = ask(us.forwarder, request("www.corp.example"))
     await replied(asker)
     assert rcode(asker) == "SERVFAIL"
-    assert "forwarding loop" in error_text(asker)
-    lines = [each.message for each in caplog.records if "loop" in each.message]
-    assert len(lines) == 1
-    assert "corp.example" in lines[0]
     assert us.received < 20
-    received = us.received
-    later = ask(us.forwarder, request("other.corp.example"))
-    assert "forwarding loop" in error_text(later)
-    assert us.received == received
     fine = ask(us.forwarder, request("www.example"))
     await replied(fine)
     assert addresses(fine) == ["10.0.0.1"]
@@ -312,7 +349,7 @@ async def test_one_that_sends_all_back_is_found_at_the_start(
     other = await plain(opened, us.address, strips=strips)
     us.point_at(other.server.address)
     assert us.forwarder
-    us.forwarder.start()
+    us.forwarder.start(time.monotonic())
     await until(lambda: caplog.records)
     assert "what is sent to" in caplog.text
     asker = ask(us.forwarder, request("www.example"))
@@ -341,14 +378,13 @@ async def test_honest_retries_are_no_loop(opened: Opened, caplog: pytest.LogCapt
     us.point_at(slow.address)
     assert us.forwarder
     askers = [ask(us.forwarder, request("www.corp.example")) for _ in range(20)]
-    await until(lambda: len(waiting) > 4)  # a second try, and probes
+    await until(lambda: len(waiting) > 1)  # a second try
     for message, send in waiting:
         send(answer(message))
     await replied(*askers)
     assert {rcode(asker) for asker in askers} == {"NOERROR"}
     assert us.forwarder.statistics().looped == 0
     assert not caplog.records
-    assert not us.forwarder._loops.any
 
 
 async def test_a_question_that_passed_others_of_our_kind_is_answered(opened: Opened) -> None:

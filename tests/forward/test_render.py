@@ -7,17 +7,12 @@ from hypothesis import strategies as st
 
 from mcsdns.dns.types import Rcode
 from mcsdns.errors import ReplyError
-from mcsdns.forward.render import (
-    MAX_KINDS,
-    Fitted,
-    bounded,
-    fit,
-    write_error_option,
-)
+from mcsdns.forward.render import bound_ttls, write_error_option
 from mcsdns.forward.reply import UpstreamReply, read_upstream_reply
 from tests.forward import (
     client_query,
     errors_of,
+    fit,
     opt_of,
     parsed,
     question,
@@ -134,7 +129,7 @@ def test_errors_of_the_upstream_and_ours_are_told() -> None:
         (0, 0, [0, 0]),
     ],
 )
-def test_ttls_are_counted_down_or_bounded(age_s: int, ttl: int | None, left: list[int]) -> None:
+def test_ttls_are_counted_down_or_bound_ttls(age_s: int, ttl: int | None, left: list[int]) -> None:
     reply = reply_of(["www.example 300 CNAME a.example", "a.example 20 A 1.2.3.4"])
     message = fit(reply, client_query(), 1232, tcp=False, age_s=age_s, ttl=ttl)
     assert ttls(message) == left
@@ -244,8 +239,8 @@ def test_what_the_upstream_truncated_stays_truncated() -> None:
 
 def test_bounded_reply_is_itself_where_nothing_changes() -> None:
     reply = reply_of()
-    assert bounded(reply, 0, 60) is reply
-    assert bounded(reply, 60, 86400) is reply
+    assert bound_ttls(reply, 0, 60) is reply
+    assert bound_ttls(reply, 60, 86400) is reply
 
 
 @pytest.mark.parametrize(
@@ -256,41 +251,9 @@ def test_bounds_hold_for_ttls_and_lifetime(
     least: int, most: int, left: list[int], lifetime_s: int
 ) -> None:
     reply = reply_of(["www.example 300 CNAME a.example", "a.example 20 A 1.2.3.4"])
-    within = bounded(reply, least, most)
+    within = bound_ttls(reply, least, most)
     assert ttls(fit(within, client_query(), 1232, tcp=False)) == left
     assert within.lifetime_s == lifetime_s
-
-
-def kinds() -> list[tuple[bool, bool, bool | None, int, bool, bool]]:
-    return [
-        (rd, ad, do, size, tcp, mixed)
-        for rd in (False, True)
-        for ad in (False, True)
-        for do in (None, False, True)
-        for size, tcp in ((512, False), (1232, False), (1232, True))
-        for mixed in (False, True)
-    ]
-
-
-@pytest.mark.parametrize("records", [1, 40, 100, 300])
-def test_rendered_once_is_as_rendered_each_time(records: int) -> None:
-    reply = reply_of(addresses(records), bits=AD, errors=[b"\0\x06bogus"])
-    for start in range(0, len(kinds()), 5):
-        fitted = Fitted(reply, 7, None, BLOCKED)
-        for rd, ad, do, size, tcp, mixed in [*kinds()[start:], *kinds()[start : start + 20]]:
-            name = "wWw.Example" if mixed else "www.example"
-            query = client_query(name, rd=rd, do=do, size=size)
-            limit = 65535 if tcp else query.udp_limit()
-            anew = fit(reply, query, limit, tcp=tcp, age_s=7, errors=BLOCKED, ad=ad)
-            assert fitted.fit(query, limit, tcp=tcp, ad=ad) == anew
-
-
-def test_kinds_kept_of_one_reply_are_bounded() -> None:
-    fitted = Fitted(reply_of())
-    for size in range(512, 1232):
-        query = client_query(size=size)
-        fitted.fit(query, query.udp_limit(), tcp=False)
-    assert len(fitted._rendered) == MAX_KINDS
 
 
 NAMES = st.sampled_from(["www.example", "a.example", "b.a.example", "x.net", "Www.eXample"])

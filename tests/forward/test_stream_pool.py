@@ -189,7 +189,7 @@ async def test_a_message_of_64_kb_arrives_whole(world: World) -> None:
 
     stream = world.stream(await world.peer(serve))
     taken: list[bytes] = []
-    stream.deliver = lambda _, message: not taken.append(message)  # type: ignore[func-returns-value]
+    stream.deliver = lambda _, message, __: not taken.append(message)  # type: ignore[func-returns-value]
     stream.send(1, QUESTION)
     await until(lambda: taken)
     assert taken[0][2:] == big

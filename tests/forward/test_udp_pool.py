@@ -1,460 +1,248 @@
-"""Questions over UDP, to small peers on loopback."""
+"""Which socket and which ID a query gets, and which datagrams are its reply: without sockets."""
 
-import asyncio
-import contextlib
 import errno
 import random
-import socket
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from mcsdns.forward import udp_pool
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings
-from tests.forward.callers import QUESTION, RNG, Caller, until
+from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings, UdpSocket
+from tests.forward.callers import QUESTION, RNG, Caller
 
-Reply = Callable[["Peer", bytes, tuple[str, int]], None]
-
-
-class Peer:
-    """A server in the test's loop; does with each question what the test says."""
-
-    def __init__(self, reply: Reply, host: str = "127.0.0.1") -> None:
-        self.sock = socket.socket(
-            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
-        )
-        self.sock.setblocking(False)
-        self.sock.bind((host, 0))
-        self.address = Address(Protocol.UDP, host, self.sock.getsockname()[1])
-        self.questions: list[tuple[bytes, tuple[str, int]]] = []
-        self._reply = reply
-        asyncio.get_running_loop().add_reader(self.sock, self._read)
-
-    def _read(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                message, client = self.sock.recvfrom(4096)
-                self.questions.append((message, client))
-                self._reply(self, message, client)
-
-    def close(self) -> None:
-        if self.sock.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self.sock)
-            self.sock.close()
+UPSTREAM = Address(Protocol.UDP, "192.0.2.1", 53)
+Sent = tuple[UdpSocket[int], bytes]
 
 
-def echo(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-    peer.sock.sendto(message[:2] + b"\x81\x80" + message[4:], client)
+class Sockets:
+    """Keeps what is sent."""
 
+    def __init__(self) -> None:
+        self.open: list[UdpSocket[int]] = []
+        self.ever: list[UdpSocket[int]] = []
+        self.sent: list[Sent] = []
+        self.most = 1000
 
-def silence(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-    """Say nothing."""
+    def open_udp(self, socket: UdpSocket[int], address: Address) -> None:
+        if len(self.open) >= self.most:
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.open.append(socket)
+        self.ever.append(socket)
+
+    def send_udp(self, socket: UdpSocket[int], datagram: bytes) -> None:
+        assert socket in self.open
+        self.sent.append((socket, datagram))
+
+    def close_udp(self, socket: UdpSocket[int]) -> None:
+        self.open.remove(socket)
 
 
 class World:
-    """One upstream, one caller; whatever was opened is closed at the end."""
+    """A pool, its sockets, and the caller; time is the test's."""
 
-    def __init__(self) -> None:
-        self.caller = Caller()
-        self._open: list[Peer | UdpPool[int]] = []
-
-    def peer(self, reply: Reply, host: str = "127.0.0.1") -> Peer:
-        peer = Peer(reply, host)
-        self._open.append(peer)
-        return peer
-
-    def udp_pool(
-        self, peer: Peer | Address, rng: random.Random = RNG, **settings: float
-    ) -> UdpPool[int]:
-        address = peer.address if isinstance(peer, Peer) else peer
-        upstream: UdpPool[int] = UdpPool(
-            address,
+    def __init__(self, rng: random.Random = RNG, **settings: float) -> None:
+        self.sockets, self.caller = Sockets(), Caller()
+        self.now_s = 1000.0
+        self.pool: UdpPool[int] = UdpPool(
+            UPSTREAM,
             self.caller.deliver,
             self.caller.fail,
             UdpPoolSettings(**settings),  # type: ignore[arg-type]
+            self.sockets,
             rng,
         )
-        self._open.append(upstream)
-        return upstream
 
-    def close(self) -> None:
-        for each in reversed(self._open):
-            each.close()
+    def ask(self, token: int) -> Sent:
+        self.pool.send(token, QUESTION[2:], self.now_s)
+        return self.sockets.sent[-1]
 
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
-    yield made
-    made.close()
+    def arrive(
+        self, sent: Sent, change: Callable[[bytes], bytes] = lambda message: message
+    ) -> bool:
+        """Let a datagram arrive where a query left; by default it is that query's reply."""
+        socket, message = sent
+        return self.pool.receive(socket, change(message), self.now_s)
 
 
-async def marked(upstream: UdpPool[int], caller: Caller) -> None:
-    """Wait until a question asked now is answered: whatever was sent before has arrived."""
-    upstream.send(-1, QUESTION)
-    await until(lambda: -1 in caller.tokens)
+def with_id(distance: int) -> Callable[[bytes], bytes]:
+    """Guess an ID that is so far from the right one."""
+
+    def changed(message: bytes) -> bytes:
+        right = int.from_bytes(message[:2], "big")
+        return (right + distance & 0xFFFF).to_bytes(2, "big") + message[2:]
+
+    return changed
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_each_question_gets_its_own_reply(world: World, host: str) -> None:
-    upstream = world.udp_pool(peer := world.peer(echo, host))
-    for token in range(100):
-        upstream.send(token, QUESTION)
-    await until(lambda: len(world.caller.replies) == 100)
-    assert world.caller.tokens == list(range(100))
-    assert {message[2:] for message, _ in peer.questions} == {QUESTION[2:]}
-    statistics = upstream.statistics()
-    assert (statistics.sent, statistics.received, statistics.dropped) == (100, 100, 0)
+def forget(sent: Sent) -> None:
+    socket, message = sent
+    socket.awaited[message[:2]] = None
 
 
-async def test_questions_come_from_64_ports_with_random_ids(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(echo))
+def test_sockets_are_opened_when_they_are_needed() -> None:
+    world = World()
+    assert world.pool.statistics().open == 0
+    world.ask(1)
+    assert world.pool.statistics().open == 1
+
+
+def test_queries_come_from_64_sockets_with_random_ids() -> None:
+    world = World()
     for token in range(2000):
-        upstream.send(token, QUESTION)
-        if token % 100 == 99:
-            await until(lambda: len(world.caller.replies) == token + 1)  # noqa: B023
-    assert len({client for _, client in peer.questions}) == 64
-    assert upstream.statistics().open == 64
-    ids = [int.from_bytes(message[:2], "big") for message, _ in peer.questions]
+        assert world.arrive(world.ask(token))
+    assert len(world.sockets.ever) == 64
+    ids = [int.from_bytes(message[:2], "big") for _, message in world.sockets.sent]
     assert len(set(ids)) > 1900
     for bit in range(16):
         assert 700 < sum(number >> bit & 1 for number in ids) < 1300
-    low, high, reserved = udp_pool.source_ports()
-    assert all(low <= port <= high and port not in reserved for port in ids_ports(peer))
-    assert max(ids_ports(peer)) - min(ids_ports(peer)) > (high - low) // 4
+    assert {message[2:] for _, message in world.sockets.sent} == {QUESTION[2:]}
 
 
-def ids_ports(peer: Peer) -> set[int]:
-    return {client[1] for _, client in peer.questions}
-
-
-async def test_sockets_are_opened_when_they_are_needed(world: World) -> None:
-    upstream = world.udp_pool(world.peer(echo))
-    assert upstream.statistics().open == 0
-    upstream.send(1, QUESTION)
-    assert upstream.statistics().open == 1
-
-
-async def test_ids_of_one_socket_are_never_repeated(world: World) -> None:
+def test_ids_of_one_socket_are_never_repeated() -> None:
     class Stuck(random.Random):
         """Gives few different octets first."""
 
         def randbytes(self, n: int) -> bytes:
             return b"\0\1\2" * (n // 3 + 1) if n > 2 else RNG.randbytes(n)
 
-    upstream = world.udp_pool(peer := world.peer(echo), rng=Stuck(), sockets=1, queries=200)
+    world = World(Stuck(), sockets=1, queries=200)
     for token in range(100):
-        upstream.send(token, QUESTION)
-    await until(lambda: len(world.caller.replies) == 100)
-    assert len({message[:2] for message, _ in peer.questions}) == 100
+        world.arrive(world.ask(token))
+    assert world.caller.tokens == list(range(100))
+    assert len({message[:2] for _, message in world.sockets.sent}) == 100
 
 
-async def test_a_socket_is_renewed_after_so_many_questions(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(echo), sockets=1, queries=10)
+def test_a_socket_is_renewed_after_so_many_queries() -> None:
+    world = World(sockets=1, queries=10)
     for token in range(100):
-        upstream.send(token, QUESTION)
-        await until(lambda: len(world.caller.replies) == token + 1)  # noqa: B023
-    assert 100 / 13 <= len(ids_ports(peer)) <= 100 / 7
-    upstream.renew(0.0)
-    assert upstream.statistics().open == 1
+        world.arrive(world.ask(token))
+    assert 100 / 13 <= len(world.sockets.ever) <= 100 / 7
+    world.pool.renew(0.0)
+    assert world.pool.statistics().open == 1
 
 
-async def test_a_socket_is_renewed_after_a_time_and_idle_ones_are_closed(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(echo), sockets=1, renew_s=30)
-    await marked(upstream, world.caller)
-    now = asyncio.get_running_loop().time()
-    upstream.renew(now + 20)
-    assert upstream.statistics().open == 1
-    upstream.renew(now + 40)
-    assert upstream.statistics().open == 0
-    upstream.send(2, QUESTION)
-    await until(lambda: 2 in world.caller.tokens)
-    assert len(ids_ports(peer)) == 2
+def test_a_socket_is_renewed_after_a_time_and_idle_ones_are_closed() -> None:
+    world = World(sockets=1, renew_s=30)
+    world.arrive(world.ask(1))
+    world.pool.renew(world.now_s + 20)
+    assert world.pool.statistics().open == 1
+    assert world.pool.has_open
+    world.pool.renew(world.now_s + 40)
+    assert world.pool.statistics().open == 0
+    assert not world.pool.has_open
+    world.arrive(world.ask(2))
+    assert world.caller.tokens == [1, 2]
+    assert len(world.sockets.ever) == 2
 
 
-async def test_the_timer_renews_by_itself(world: World) -> None:
-    upstream = world.udp_pool(world.peer(echo), renew_s=0.01)
-    await marked(upstream, world.caller)
-    await until(lambda: upstream.statistics().open == 0)
+def test_a_renewed_socket_lives_until_nothing_is_awaited_there() -> None:
+    world = World(sockets=1, renew_s=30)
+    first, second = world.ask(1), world.ask(2)
+    later = world.now_s + 60
+    world.pool.renew(later)
+    assert world.pool.statistics().open == 1
+    world.arrive(second)
+    assert world.caller.tokens == [2]
+    world.pool.renew(later)
+    assert world.pool.statistics().open == 1
+    forget(first)
+    world.pool.renew(later)
+    assert world.pool.statistics().open == 0
 
 
-async def test_a_renewed_socket_lives_until_nothing_is_awaited_there(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(silence), sockets=1, renew_s=30)
-    handle = upstream.send(1, QUESTION)
-    upstream.send(2, QUESTION)
-    later = asyncio.get_running_loop().time() + 60
-    upstream.renew(later)
-    assert upstream.statistics().open == 1
-    await until(lambda: len(peer.questions) == 2)
-    echo(peer, *peer.questions[1])
-    await until(lambda: world.caller.tokens == [2])
-    upstream.renew(later)
-    assert upstream.statistics().open == 1
-    upstream.forget(handle)
-    upstream.renew(later)
-    assert upstream.statistics().open == 0
+def test_a_reply_counts_on_the_socket_that_asked_only() -> None:
+    """RFC 5452, 9.1: the destination port must match, too."""
+    world = World()
+    sent, other = world.ask(1), world.ask(2)
+    while other[0] is sent[0]:
+        other = world.ask(3)
+    assert not world.pool.receive(other[0], sent[1], world.now_s)
+    assert world.caller.replies == []
+    assert world.pool.statistics().wrong == 1
+    assert world.arrive(sent)
+    assert world.caller.tokens == [1]
 
 
-async def test_silence_is_told_by_nobody(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(silence))
-    handle = upstream.send(1, QUESTION)
-    await until(lambda: peer.questions)
-    upstream.forget(handle)
+def test_silence_is_told_by_nobody() -> None:
+    world = World()
+    forget(world.ask(1))
+    world.pool.renew(world.now_s + 100)
     assert world.caller.replies == world.caller.failed == []
 
 
-async def test_a_reply_after_the_question_was_forgotten_is_late(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
-    handle = upstream.send(1, QUESTION)
-    await until(lambda: peer.questions)
-    upstream.forget(handle)
-    echo(peer, *peer.questions[0])
-    await until(lambda: upstream.statistics().late == 1)
+def test_a_reply_after_the_query_was_forgotten_is_late() -> None:
+    world = World(sockets=1)
+    sent = world.ask(1)
+    forget(sent)
+    assert not world.arrive(sent)
     assert world.caller.replies == []
-    assert upstream.statistics().dropped == 1
+    assert world.pool.statistics().late == 1
+    assert world.pool.statistics().dropped == 1
 
 
-async def test_a_second_reply_is_dropped(world: World) -> None:
-    def twice(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        echo(peer, message, client)
-        echo(peer, message, client)
-
-    upstream = world.udp_pool(world.peer(twice), most_wrong=1)
+def test_a_second_reply_is_dropped() -> None:
+    world = World(most_wrong=1)
     for token in range(50):
-        upstream.send(token, QUESTION)
-    await until(lambda: upstream.statistics().late == 50)
+        sent = world.ask(token)
+        assert world.arrive(sent)
+        assert not world.arrive(sent)
     assert world.caller.tokens == list(range(50))
-    assert upstream.statistics().received == 50
-    assert upstream.statistics().abandoned == 0
+    statistics = world.pool.statistics()
+    assert (statistics.received, statistics.late, statistics.abandoned) == (50, 50, 0)
 
 
-async def test_a_reply_from_another_port_never_arrives(world: World) -> None:
-    def elsewhere(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.sendto(message, client)
-        if client in asked:
-            echo(peer, message, client)
-        asked.add(client)
-
-    asked: set[tuple[str, int]] = set()
-    upstream = world.udp_pool(peer := world.peer(elsewhere), sockets=1)
-    upstream.send(1, QUESTION)
-    await until(lambda: peer.questions)
-    await marked(upstream, world.caller)
-    assert world.caller.tokens == [-1]
-    assert upstream.statistics().dropped == 0
-
-
-async def test_what_the_caller_refuses_stays_awaited(world: World) -> None:
-    def other_first(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        peer.sock.sendto(message[:12] + b"\1x\0\0\1\0\1", client)
-        echo(peer, message, client)
-
-    upstream = world.udp_pool(world.peer(other_first))
-    upstream.send(1, QUESTION)
-    await until(lambda: world.caller.replies)
+def test_what_the_caller_refuses_stays_awaited() -> None:
+    world = World()
+    sent = world.ask(1)
+    assert not world.arrive(sent, lambda message: message[:12] + b"\1x\0\0\1\0\1")
+    assert world.pool.statistics().refused == 1
+    assert world.arrive(sent)
     assert world.caller.tokens == [1]
-    assert upstream.statistics().refused == 1
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\0", b"\0\0", b"x" * 5000])
-async def test_garbage_is_dropped_and_the_reply_behind_it_found(
-    world: World, garbage: bytes
-) -> None:
-    def garbled(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        wrong = bytes((message[0] ^ 1,)) + message[1:2] + garbage if garbage else b""
-        peer.sock.sendto(wrong, client)
-        echo(peer, message, client)
-
-    upstream = world.udp_pool(world.peer(garbled))
-    upstream.send(1, QUESTION)
-    await until(lambda: world.caller.replies)
-    assert upstream.statistics().wrong == 1
+@pytest.mark.parametrize("datagram", [b"", b"\0", bytes(5000)])
+def test_garbage_is_wrong(datagram: bytes) -> None:
+    world = World()
+    sent = world.ask(1)
+    garbage = bytes((sent[1][0] ^ 1,)) + sent[1][1:2] + datagram if datagram else b""
+    assert not world.arrive(sent, lambda _: garbage)
+    assert world.pool.statistics().wrong == 1
+    assert world.arrive(sent)
 
 
-async def test_a_flood_of_wrong_ids_is_not_accepted_and_ends_at_a_closed_socket(
-    world: World,
-) -> None:
-    def flood(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        right = int.from_bytes(message[:2], "big")
-        for distance in range(1, 101):
-            wrong = (right + distance & 0xFFFF).to_bytes(2, "big")
-            peer.sock.sendto(wrong + message[2:], client)
-
-    upstream = world.udp_pool(peer := world.peer(flood), most_wrong=32)
-    upstream.send(1, QUESTION)
-    await until(lambda: world.caller.failed)
+def test_a_flood_of_wrong_ids_is_not_accepted_and_ends_at_a_closed_socket() -> None:
+    world = World(most_wrong=32)
+    sent = world.ask(1)
+    reads = [world.arrive(sent, with_id(distance)) for distance in range(1, 33)]
+    assert reads == [False] * 31 + [True]
     assert world.caller.replies == []
     assert "someone may be guessing" in world.caller.failed[0][1]
-    statistics = upstream.statistics()
+    statistics = world.pool.statistics()
     assert (statistics.wrong, statistics.abandoned, statistics.open) == (32, 1, 0)
-    upstream.send(2, QUESTION)
-    await until(lambda: world.caller.failed_tokens == [1, 2])
-    assert len(ids_ports(peer)) == 2
+    world.ask(2)
+    assert len(world.sockets.ever) == 2
 
 
-async def test_a_flood_is_read_in_parts_so_that_others_have_their_turn(world: World) -> None:
-    def flood(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
-        for _ in range(100):
-            peer.sock.sendto(b"\0\0" + message[2:], client)
-
-    upstream = world.udp_pool(peer := world.peer(flood), most_wrong=1000)
-    upstream.send(1, QUESTION)
-    most = seen = 0
-    while seen < 100:
-        await asyncio.sleep(0)
-        now = upstream.statistics().dropped
-        most = max(most, now - seen)
-        seen = now
-    assert 0 < most <= 16
-    assert len(peer.questions) == 1
+def test_an_error_of_a_socket_fails_what_is_awaited_there() -> None:
+    world = World(sockets=1)
+    sent = [world.ask(token) for token in range(4)]
+    forget(sent[3])
+    socket, message = sent[1]
+    world.pool.fail_socket(socket, "Connection refused", world.now_s, besides=message[:2])
+    assert world.caller.failed == [(0, "Connection refused"), (2, "Connection refused")]
+    world.pool.fail_datagram(socket, message[:2], "No route", world.now_s)
+    assert world.caller.failed[2:] == [(1, "No route")]
+    assert world.pool.statistics().errors == 2
 
 
-async def test_a_closed_port_is_told_at_once(world: World) -> None:
-    peer = world.peer(silence)
-    peer.close()
-    upstream = world.udp_pool(peer)
-    upstream.send(1, QUESTION)
-    await until(lambda: world.caller.failed)
-    assert world.caller.failed == [(1, "Connection refused")]
-    assert upstream.statistics().errors == 1
-
-
-async def test_a_port_that_is_closed_fails_all_that_wait_on_its_socket(world: World) -> None:
-    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
-    for token in range(3):
-        upstream.send(token, QUESTION)
-    forgotten = upstream.send(3, QUESTION)
-    await until(lambda: len(peer.questions) == 4)
-    upstream.forget(forgotten)
-    peer.close()
-    upstream.send(4, QUESTION)
-    await until(lambda: len(world.caller.failed) == 4)
-    assert world.caller.failed_tokens == [0, 1, 2, 4]
-
-
-async def test_an_error_of_an_earlier_question_does_not_stop_the_next(world: World) -> None:
-    """The kernel tells of the first question when the second is sent."""
-    upstream = world.udp_pool(peer := world.peer(silence), sockets=1)
-    port = peer.address.port
-    peer.close()
-    upstream.send(1, QUESTION)
-    await asyncio.sleep(0)  # it is sent behind what this turn of the loop asks
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", port))
-        upstream.send(2, QUESTION)
-        assert world.caller.failed == [], "nobody is told from within send"
-        await until(lambda: world.caller.failed)
-        sock.settimeout(10)
-        message, client = sock.recvfrom(4096)
-        sock.sendto(message, client)
-        await until(lambda: world.caller.replies)
-    assert world.caller.failed_tokens == [1]
-    assert world.caller.tokens == [2]
-
-
-async def test_whoever_is_told_may_ask_again_at_once(world: World) -> None:
-    peer = world.peer(silence)
-    peer.close()
-    upstream = world.udp_pool(peer, sockets=1)
-    world.caller.then = lambda: (
-        upstream.send(2, QUESTION) if len(world.caller.failed) < 50 else None
-    )
-    upstream.send(1, QUESTION)
-    await until(lambda: len(world.caller.failed) == 50)
-
-
-async def test_where_there_is_no_way_the_question_fails(world: World) -> None:
-    upstream = world.udp_pool(Address(Protocol.UDP, "fe80::1%nowhere0", 53))
-    handle = upstream.send(1, QUESTION)
-    forgotten = upstream.send(2, QUESTION)
-    upstream.forget(forgotten)
-    assert world.caller.failed == []
-    await until(lambda: world.caller.failed)
-    assert world.caller.failed_tokens == [1]
-    upstream.forget(handle)
-    assert upstream.statistics().open == 0
-
-
-async def test_where_no_socket_can_be_opened_another_serves_longer(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upstream = world.udp_pool(peer := world.peer(echo), sockets=2, queries=3)
-    await marked(upstream, world.caller)
-
-    def refuse(self: UdpPool[int]) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(UdpPool, "_opened", refuse)
+def test_where_no_socket_can_be_opened_another_serves_longer() -> None:
+    world = World(sockets=2, queries=3)
+    world.ask(0)
+    world.sockets.most = 0
     for token in range(50):
-        upstream.send(token, QUESTION)
-    await until(lambda: len(world.caller.replies) == 51)
-    assert len(ids_ports(peer)) == 1
-    upstream.close()
-    upstream.send(99, QUESTION)
-    await until(lambda: world.caller.failed)
-    assert world.caller.failed == [(99, "Too many open files")]
-
-
-async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    peer = world.peer(echo)
-    taken = peer.address.port
-    monkeypatch.setattr(udp_pool, "source_ports", lambda: (taken, taken, frozenset()))
-    upstream = world.udp_pool(peer)
-    await marked(upstream, world.caller)
-    assert peer.questions[0][1][1] != taken
-
-
-def test_the_ports_of_the_system_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "range").write_text("2000\t3000\n")
-    (tmp_path / "reserved").write_text("2000,2004-2006\n")
-    monkeypatch.setattr(udp_pool, "_PORT_RANGE", tmp_path / "range")
-    monkeypatch.setattr(udp_pool, "_RESERVED_PORTS", tmp_path / "reserved")
-    assert udp_pool.source_ports() == (2000, 3000, frozenset({2000, 2004, 2005, 2006}))
-    (tmp_path / "reserved").write_text("\n")
-    assert udp_pool.source_ports() == (2000, 3000, frozenset())
-    (tmp_path / "range").unlink()
-    assert udp_pool.source_ports() == (32768, 60999, frozenset())
-
-
-async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
-    peer = world.peer(echo)
-    address = peer.address
-    upstream = world.udp_pool(address, sockets=4)
-    peer.close()
-    for round_number in range(100):
-        upstream.send(round_number, QUESTION)
-        await until(lambda: len(world.caller.failed) == round_number + 1)  # noqa: B023
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind((address.host, address.port))
-            sock.settimeout(10)
-            upstream.send(1000 + round_number, QUESTION)
-            await asyncio.sleep(0)
-            sock.sendto(*sock.recvfrom(4096))
-            await until(lambda: len(world.caller.replies) == round_number + 1)  # noqa: B023
-    assert world.caller.failed_tokens == list(range(100))
-    assert world.caller.tokens == list(range(1000, 1100))
-    assert upstream.statistics().open <= 4
-
-
-async def test_after_close_nobody_is_told(world: World) -> None:
-    peer = world.peer(silence)
-    upstream = world.udp_pool(peer)
-    peer.close()
-    handle = upstream.send(1, QUESTION)
-    upstream.close()
-    upstream.forget(handle)
-    await asyncio.sleep(0)
-    assert world.caller.failed == []
-    assert upstream.statistics().open == 0
-
-
-async def test_it_may_be_closed_by_who_is_told(world: World) -> None:
-    upstream = world.udp_pool(world.peer(echo), sockets=1)
-    world.caller.then = upstream.close
-    upstream.send(1, QUESTION)
-    upstream.send(2, QUESTION)
-    await until(lambda: world.caller.replies)
-    assert world.caller.tokens == [1]
+        world.arrive(world.ask(token))
+    assert len(world.sockets.ever) == 1
+    world.pool.close()
+    with pytest.raises(OSError, match="Too many open files"):
+        world.ask(99)
+    assert world.pool.statistics().open == 0

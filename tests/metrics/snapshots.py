@@ -73,16 +73,18 @@ def watch(kind: Kind, **fields: Any) -> watcher.Statistics:
     return msgspec.structs.replace(some, **fields)
 
 
-def upstream(name: str, *, rtt_s: float | None = 0.01, is_down: bool = False) -> pending.Statistics:
+def upstream(
+    name: str, *, rtt_s: float | None = 0.01, is_down: bool = False
+) -> pending.UpstreamStatistics:
     """An upstream that was asked seven times."""
-    return pending.Statistics(
+    return pending.UpstreamStatistics(
         health.Statistics(name, rtt_s, 7, 6, 1, is_down),
         stream_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1, 1),
         udp_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1),
     )
 
 
-def forwarder(*upstreams: pending.Statistics) -> forward.Statistics:
+def forwarder(*upstreams: pending.UpstreamStatistics) -> forward.Statistics:
     """A forwarder with these upstreams."""
     kept = cache.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     waited = stats.ReplyCounters("udp")

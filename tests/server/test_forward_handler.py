@@ -1,7 +1,6 @@
 """Names outside the zone through real listeners: who may ask, and the way back."""
 
 import asyncio
-import random
 import socket
 import struct
 import time
@@ -13,8 +12,7 @@ import pytest
 from mcsdns import config
 from mcsdns.app import serve
 from mcsdns.config import schema
-from mcsdns.dns import name as names
-from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.forwarder import Forwarder
 from mcsdns.server import udp
 from mcsdns.server.acl import Acl
 from mcsdns.server.forward_handler import ForwardHandler
@@ -74,7 +72,7 @@ async def start() -> AsyncIterator[Start]:
     for each in reversed(opened):
         if isinstance(each, Server):
             each.stop()
-        elif each.forwarding and not each.forwarding.forwarder._is_closed:
+        elif each.forwarding:
             each.close()
     await asyncio.sleep(0)
 
@@ -123,7 +121,7 @@ def ede(message: bytes | None) -> list[int]:
 
 @pytest.fixture
 async def forwarder(upstream: Server) -> AsyncIterator[Forwarder]:
-    made = forwarder_of(time.monotonic, [upstream.address])
+    made = forwarder_of([upstream.address])
     yield made
     made.close()
 
@@ -348,9 +346,7 @@ async def test_a_reply_for_a_closed_socket_is_dropped() -> None:
 
 
 def test_without_an_upstream_names_outside_are_refused() -> None:
-    forwarder = Forwarder(
-        Settings(), {names.from_text("corp.example"): []}, time.monotonic, random.SystemRandom()
-    )
+    forwarder = forwarder_of([], {"corp.example": []})
     handler, _ = handler_of(forwarder)
     reply = handler.reply_to(request("www.example"), Client("10.0.0.1"))
     assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED

@@ -1,28 +1,18 @@
 """Replies that are ready for one second after the other say what the cache would say."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcsdns import dns
+from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.cache import key_of
 from mcsdns.forward.forwarder import Forwarder
-from mcsdns.forward.render import fit
 from mcsdns.forward.reply import read_upstream_reply
 from mcsdns.server.acl import Acl
 from mcsdns.server.forward_handler import ForwardHandler
-from tests.forward import upstream_message
-from tests.forward.scripted import Server, forwarder_of, request
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.forward import fit, upstream_message
+from tests.forward.scripted import Clock, ScriptedNetwork, forwarder_of, request
 
 
 class Client:
@@ -47,13 +37,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def forwarder(clock: Clock) -> AsyncIterator[Forwarder]:
-    upstream = Server()
-    await upstream.start()
-    made = forwarder_of(clock, [upstream.address])
-    yield made
-    made.close()
-    upstream.stop()
+def forwarder(clock: Clock) -> Forwarder:
+    upstream = Address(Protocol.UDP, "192.0.2.1", 53)
+    return forwarder_of([upstream], network=ScriptedNetwork(clock))
 
 
 ANSWERS = [
@@ -71,7 +57,7 @@ ANSWERS = [
     steps=st.lists(st.floats(0.1, 9.0), min_size=1, max_size=6),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_each_second_the_ttls_are_those_of_the_cache(
+def test_each_second_the_ttls_are_those_of_the_cache(
     forwarder: Forwarder,
     clock: Clock,
     *,
@@ -100,7 +86,7 @@ async def test_each_second_the_ttls_are_those_of_the_cache(
         clock.now_s += step
 
 
-async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
+def test_what_is_kept_anew_is_not_told_from_what_was_ready(
     forwarder: Forwarder, clock: Clock
 ) -> None:
     relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
@@ -120,7 +106,7 @@ async def test_what_is_kept_anew_is_not_told_from_what_was_ready(
     assert relay.ready(message[2:], Client()) is None
 
 
-async def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
+def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
     relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example")
     query = dns.read_query(message)

@@ -106,7 +106,7 @@ def forwarding(*upstreams: tuple[str, float | None, bool]) -> forward.Statistics
         forward.Statistics,
         asked=5120,
         cache=kept,
-        upstreams=[_with(pending.Statistics, health=each) for each in asked],
+        upstreams=[_with(pending.UpstreamStatistics, health=each) for each in asked],
         replies=[],
         seconds={},
     )

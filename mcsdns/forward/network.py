@@ -1,0 +1,230 @@
+"""The descriptors and the timer of a forwarder, on asyncio; decides nothing.
+
+What the forwarder sends over UDP in one turn of the loop leaves in one go behind it: each system
+call that finds the upstream asleep wakes it, which cost more than the rest of the call (8 us in a
+virtual machine); of a row of them only the first one does.
+
+All UDP sockets are read through one epoll object that is itself one descriptor of the loop: asyncio
+makes a key, a handle and a call through a context for every readable socket, and with replies that
+arrive on dozens of random ports that was a fifth of a forwarded query. Elsewhere than on Linux each
+socket is a reader of the loop.
+"""
+
+import asyncio
+import errno
+import random
+import select
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from mcsdns.forward.address import Address
+from mcsdns.forward.forwarder import Forwarder, Settings
+from mcsdns.forward.pending import Attempt, Deliver, Fail
+from mcsdns.forward.stream_pool import StreamPool, error_text
+from mcsdns.forward.udp_pool import UdpSocket
+
+_MOST_EVENTS: Final = 64
+"""Sockets that are read in one turn of the loop."""
+_DATAGRAM_BYTES: Final = 4096
+"""More than we offer; what is longer is cut and then read as malformed."""
+_BATCH: Final = 16
+"""Datagrams of one socket per turn of the loop, and that many only where they are unwanted."""
+_BIND_TRIES: Final = 16
+_PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+_DEFAULT_RANGE: Final = (32768, 60999)
+
+AnyUdpSocket = UdpSocket[Any]
+
+
+class AsyncioNetwork:
+    """Opens, sends and reads for one forwarder in the running loop."""
+
+    def __init__(self, settings: Settings, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._forwarder: Forwarder | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._epoll: select.epoll | None = None
+        self._sockets: dict[AnyUdpSocket, socket.socket] = {}
+        self._readable: dict[int, tuple[Callable[[int], bytes], AnyUdpSocket]] = {}
+        self._outgoing: list[tuple[AnyUdpSocket, bytes]] = []
+        self._source_ports = source_ports()
+
+    def drive(self, forwarder: Forwarder) -> None:
+        """Call a forwarder's `expire` from now on, in time."""
+        self._forwarder = forwarder
+
+    def close(self) -> None:
+        """Call the forwarder no longer; its sockets are its own to close."""
+        self._forwarder = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def wake(self) -> None:
+        """Have the forwarder called at its next deadline, which may be earlier than it was."""
+        if self._forwarder is None:
+            return
+        deadline_s = self._forwarder.next_deadline()
+        if self._timer is not None:
+            if deadline_s is not None and self._timer.when() <= deadline_s:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline_s is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._forwarder is not None:
+            self._forwarder.expire(asyncio.get_running_loop().time())
+            self.wake()
+
+    def stream_pool(self, address: Address, deliver: Deliver, fail: Fail) -> StreamPool[Attempt]:
+        """Make the connections to an upstream.
+
+        Raises:
+            ConfigError: as `StreamPool`.
+        """
+        return StreamPool(address, deliver, fail, self._settings.streams, self._rng)
+
+    def open_udp(self, udp_socket: AnyUdpSocket, address: Address) -> None:
+        """Open a socket on a random port, connected to an upstream.
+
+        Raises:
+            OSError: there is no way there, or no descriptor left.
+        """
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(address.family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            self._bind(sock)
+            sock.connect(address.socket_address())
+        except BaseException:
+            sock.close()
+            raise
+        fd = sock.fileno()
+        self._sockets[udp_socket] = sock
+        self._readable[fd] = sock.recv, udp_socket
+        if sys.platform != "linux":
+            loop.add_reader(fd, self._read, fd)
+            return
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            loop.add_reader(self._epoll.fileno(), self._read_all, self._epoll)
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def send_udp(self, udp_socket: AnyUdpSocket, datagram: bytes) -> None:
+        """Send a datagram, with all others of this turn; what fails is told later."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._send_all)
+        self._outgoing.append((udp_socket, datagram))
+
+    def close_udp(self, udp_socket: AnyUdpSocket) -> None:
+        """Close a socket at once."""
+        sock = self._sockets.pop(udp_socket)
+        fd = sock.fileno()
+        del self._readable[fd]
+        if sys.platform != "linux":
+            asyncio.get_running_loop().remove_reader(fd)
+        elif self._epoll is not None:
+            self._epoll.unregister(fd)
+            if not self._readable:
+                asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+                self._epoll.close()
+                self._epoll = None
+        sock.close()
+
+    def _send_all(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        sockets = self._sockets
+        for udp_socket, datagram in outgoing:
+            sock = sockets.get(udp_socket)
+            if sock is None:
+                continue  # it was closed meanwhile
+            try:
+                sock.send(datagram)
+            except OSError as error:
+                self._not_sent(sock, udp_socket, datagram, error)
+
+    def _not_sent(
+        self, sock: socket.socket, udp_socket: AnyUdpSocket, datagram: bytes, error: OSError
+    ) -> None:
+        """Try again: the kernel may have told of an earlier datagram (ip(7), SO_ERROR)."""
+        now_s = asyncio.get_running_loop().time()
+        pool, why = udp_socket.pool, error_text(error)
+        try:
+            sock.send(datagram)
+        except OSError:
+            pool.fail_datagram(udp_socket, datagram[:2], why, now_s)
+        else:
+            pool.fail_socket(udp_socket, why, now_s, besides=datagram[:2])
+
+    def _read_all(self, epoll: select.epoll) -> None:
+        for fd, _ in epoll.poll(0, _MOST_EVENTS):
+            self._read(fd)
+
+    def _read(self, fd: int) -> None:
+        """Read until a reply is found; the loop calls again where more wait, which costs less.
+
+        A descriptor that another one's reply has closed is no longer there.
+        """
+        receive, udp_socket = self._readable.get(fd, (None, None))
+        if receive is None or udp_socket is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        pool = udp_socket.pool
+        for _ in range(_BATCH):
+            try:
+                datagram = receive(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                pool.fail_socket(udp_socket, error_text(error), now_s)
+                return
+            if pool.receive(udp_socket, datagram, now_s):
+                return
+
+    def _bind(self, sock: socket.socket) -> None:
+        """Bind to a random port that is free; the last try leaves the choice to the kernel."""
+        host = "0.0.0.0"  # noqa: S104 - the kernel takes replies from the peer alone
+        if sock.family == socket.AF_INET6:
+            host = "::"
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        low, high, reserved = self._source_ports
+        for _ in range(_BIND_TRIES):
+            port = self._rng.randint(low, high)
+            if port in reserved:
+                continue
+            try:
+                sock.bind((host, port))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
+                    raise
+            else:
+                return
+        sock.bind((host, 0))
+
+
+def source_ports() -> tuple[int, int, frozenset[int]]:
+    """Return the ports that this system gives to clients: first, last, the reserved ones.
+
+    RFC 5452, 9.2 wants the range to be "as large as possible and practicable": outside of the
+    kernel's range we might sit on the port of a neighbour that is about to start (VXLAN, mDNS).
+    """
+    try:
+        low, high = map(int, _PORT_RANGE.read_text().split())
+        reserved = _RESERVED_PORTS.read_text().strip()
+        return low, high, frozenset(_numbers(reserved))
+    except (OSError, ValueError):  # a system that does not tell; bind finds out what is taken
+        return *_DEFAULT_RANGE, frozenset[int]()
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """Read `8080,9000-9002`."""
+    for part in text.split(",") if text else ():
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
