@@ -43,7 +43,6 @@ def _stub(flags: dict[str, Any]) -> int:
             raise ConfigError(f"PLATFORM is missing; name one of {', '.join(platforms.NAMES)}")
         sys.stdout.write(platforms.listing())
         return 0
-
     platform = platforms.find(name)
     target = render.read_target(
         ips or (),
