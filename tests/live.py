@@ -9,7 +9,7 @@ import anyio.lowlevel
 import msgspec
 
 from mcsdns import config
-from mcsdns.app import serve
+from mcsdns.app import process
 from mcsdns.diagnostics.client import RemoteServer, server_from_text
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import ReplyKind
@@ -31,7 +31,7 @@ class Starter:
 
     def __init__(self, portal: anyio.from_thread.BlockingPortal) -> None:
         self._portal = portal
-        self._servers: list[serve.Server] = []
+        self._servers: list[process.Server] = []
 
     def start(self, settings: config.Settings) -> RemoteServer:
         """Serve from the manifests of the settings; return a client once everything is read."""
@@ -51,7 +51,7 @@ class Starter:
         return found
 
     async def _start(self, settings: config.Settings) -> str:
-        server = serve.Server(settings)
+        server = process.Server(settings)
         self._servers.append(server)
         await server.start()
         source = ManifestSource(settings.manifests, server.updates, profile=settings.slices)

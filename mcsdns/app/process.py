@@ -107,7 +107,7 @@ class Server:
     Attributes:
         settings: in force.
         started_s: Unix time.
-        world, updates: what answers come from, and the one way to change it.
+        zone_state, updates: what answers come from, and the one way to change it.
         source: where the objects come from.
         forwarding: the way to the upstreams; None where the settings name none.
         handlers: what answers over UDP and over TCP.
@@ -126,11 +126,11 @@ class Server:
         self.started_s = time.time()
         self.reloads = Reloads()
         self.reload_problem = ""
-        self.world = ZoneState(settings.zone_settings(), settings.namespace)
+        self.zone_state = ZoneState(settings.zone_settings(), settings.namespace)
         self._caches = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
-        self.updates = UpdateQueue(self.world, self._caches)
+        self.updates = UpdateQueue(self.zone_state, self._caches)
         self.source = self._make_source()
-        self.world.find_problems = self.source.problems
+        self.zone_state.find_problems = self.source.problems
         self.counters = [ReplyCounters(transport) for transport in TRANSPORTS]
         self._latency = LatencyStatistics()
         self.forwarding = self.make_forwarding(settings)
@@ -159,7 +159,7 @@ class Server:
 
     def _make_handler(self, *, tcp: bool) -> Handler:
         return Handler(
-            self.world.answerer,
+            self.zone_state.answerer,
             self._caches[tcp],
             tcp=tcp,
             clock=time.monotonic,
@@ -287,7 +287,7 @@ class Server:
 
     def reasons(self) -> list[str]:
         """Return what is not as it should be, a line each, whether ready or not."""
-        tree = self.world.tree
+        tree = self.zone_state.tree
         reasons = [self._stopping] if self._stopping else []
         if not self.updates.synced.is_set():
             reasons.append(tree.reason)
@@ -321,7 +321,7 @@ class Server:
         return Snapshot(
             time_s=time.time(),
             ready=self.is_ready(),
-            stale=self.world.tree.stale,
+            stale=self.zone_state.tree.stale,
             udp=sockets.udp,
             tcp=sockets.tcp,
             replies=[count for each in self.counters for count in each.counts()],
@@ -331,7 +331,7 @@ class Server:
                 forwards.relay(tcp=is_tcp).statistics() for is_tcp in (False, True) if forwards
             ),
             update_queue=self.updates.statistics(),
-            store=self.world.store.statistics(),
+            store=self.zone_state.store.statistics(),
             manifests=manifests,
             watches=kubernetes.watches if kubernetes else (),
             guard=kubernetes.guard if kubernetes else None,

@@ -31,11 +31,9 @@ from typing import Final
 import anyio
 import anyio.abc
 
-from mcsdns.app.process import Server, Statistics, preload
+from mcsdns.app.process import Server, preload
 from mcsdns.app.reload import follow_file, reload
 from mcsdns.config import Settings
-
-__all__ = ["Server", "Statistics", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +144,7 @@ async def _announce(server: Server) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_SERVING_THRESHOLDS)
-    counts = server.world.store.statistics()
+    counts = server.zone_state.store.statistics()
     print(  # noqa: T201 - the line that scripts wait for
         f"ready: {counts.service_imports} services, {counts.endpoints} endpoints from "
         f"{server.source.name}, listening on {', '.join(server.addresses)}",

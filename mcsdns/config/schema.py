@@ -176,9 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     snapshot_max_age: Annotated[
-        float,
-        Meta(ge=0),
-        Setting("SECONDS", "oldest snapshot that is served"),
+        float, Meta(ge=0), Setting("SECONDS", "oldest snapshot that is served")
     ] = 86400.0
     stale_after: Annotated[
         float,
@@ -292,14 +290,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 2000
     kept_bytes: Annotated[
-        int,
-        Meta(ge=0),
-        Setting("BYTES", "memory for replies kept ready, for UDP and TCP each"),
+        int, Meta(ge=0), Setting("BYTES", "memory for replies kept ready, for UDP and TCP each")
     ] = 64 << 20
     manifest_max_bytes: Annotated[
-        int,
-        Meta(ge=1),
-        Setting("BYTES", "largest manifest file that is read", commands=READING),
+        int, Meta(ge=1), Setting("BYTES", "largest manifest file that is read", commands=READING)
     ] = 64 << 20
     upstream: Annotated[
         list[str],
@@ -357,9 +351,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting("N", "upstreams' replies kept; 0 for none", effect=Effect.FORWARDER),
     ] = 65536
     cache_bytes: Annotated[
-        int,
-        Meta(ge=0),
-        Setting("BYTES", "memory for upstreams' replies", effect=Effect.FORWARDER),
+        int, Meta(ge=0), Setting("BYTES", "memory for upstreams' replies", effect=Effect.FORWARDER)
     ] = 64 << 20
     cache_max_ttl: Annotated[
         int,
@@ -434,13 +426,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = Switch.ON
     query_log: Annotated[
-        int,
-        Meta(ge=0),
-        Setting("N", "log one of so many requests; 0 for none", effect=Effect.LIVE),
+        int, Meta(ge=0), Setting("N", "log one of so many requests; 0 for none", effect=Effect.LIVE)
     ] = 0
     log_format: Annotated[
-        LogFormat,
-        Setting("FORMAT", "text or json", effect=Effect.LIVE, commands=ANSWERING),
+        LogFormat, Setting("FORMAT", "text or json", effect=Effect.LIVE, commands=ANSWERING)
     ] = LogFormat.TEXT
     log_level: Annotated[
         LogLevel,

@@ -55,7 +55,7 @@ class AdminApi:
             BusyError: too many requests wait.
         """
         async with self._to_explain.passed():
-            return explain(self._operator.world, question.name, question.qtype)
+            return explain(self._operator.zone_state, question.name, question.qtype)
 
     async def list_services(self, options: ListOptions) -> ServicePage:
         """List services, when its time has come.
@@ -64,7 +64,7 @@ class AdminApi:
             BusyError: too many requests wait.
         """
         async with self._to_list.passed():
-            return await list_services(self._operator.world, options, page_timeslice())
+            return await list_services(self._operator.zone_state, options, page_timeslice())
 
     def status(self) -> Status:
         """Return how the server is; its counters may be a second old."""

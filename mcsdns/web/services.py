@@ -91,17 +91,17 @@ class ServicePage(msgspec.Struct, frozen=True):
 
 
 async def list_services(
-    world: ZoneState, options: ListOptions, timeslice: Timeslice
+    zone_state: ZoneState, options: ListOptions, timeslice: Timeslice
 ) -> ServicePage:
     """Find the services that match and describe a page of them."""
-    keys = list(world.store.keys())
+    keys = list(zone_state.store.keys())
     words = words_of(options.text)
     matched = later = 0
     best: list[ServiceKey] = []
     for start in range(0, len(keys), _BATCH):
         found = [key for key in keys[start : start + _BATCH] if _matches(key, words)]
         if options.troubled:
-            found = await _troubled(world, found, timeslice)
+            found = await _troubled(zone_state, found, timeslice)
         matched += len(found)
         ahead = [key for key in found if options.after is None or key > options.after]
         later += len(ahead)
@@ -109,7 +109,7 @@ async def list_services(
         await timeslice.checkpoint()
     rows: list[ServiceRow] = []
     for key in best:
-        row = await _describe(world, key, timeslice)
+        row = await _describe(zone_state, key, timeslice)
         if row is not None:
             rows.append(row)
     following = "/".join(best[-1]) if later > len(best) else ""
@@ -127,20 +127,22 @@ def _matches(key: ServiceKey, words: Iterable[str]) -> bool:
 
 
 async def _troubled(
-    world: ZoneState, keys: Iterable[ServiceKey], timeslice: Timeslice
+    zone_state: ZoneState, keys: Iterable[ServiceKey], timeslice: Timeslice
 ) -> list[ServiceKey]:
     found: list[ServiceKey] = []
     for key in keys:
-        service = world.store.get(key)
-        node = world.tree.service(labels_of_key(key))
+        service = zone_state.store.get(key)
+        node = zone_state.tree.service(labels_of_key(key))
         if service and any(True for _ in troubles_of(service, node)):
             found.append(key)
         await timeslice.checkpoint()
     return found
 
 
-async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> ServiceRow | None:
-    service = world.store.get(key)
+async def _describe(
+    zone_state: ZoneState, key: ServiceKey, timeslice: Timeslice
+) -> ServiceRow | None:
+    service = zone_state.store.get(key)
     if service is None:
         return None
     counter = EndpointCounter(service.imported.clusters)
@@ -149,7 +151,7 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
         await timeslice.checkpoint()
     clusters = [msgspec.structs.replace(each, id=cut(each.id)) for each in counter.clusters()]
     labels = labels_of_key(key)
-    node = world.tree.service(labels)
+    node = zone_state.tree.service(labels)
     own = own_addresses(node)
     imported = service.imported
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]
@@ -158,7 +160,7 @@ async def _describe(world: ZoneState, key: ServiceKey, timeslice: Timeslice) -> 
     return ServiceRow(
         namespace=imported.namespace,
         name=imported.name,
-        fqdn=names.to_text(names.service_name(labels, world.tree.settings.zones[0])),
+        fqdn=names.to_text(names.service_name(labels, zone_state.tree.settings.zones[0])),
         asked="AAAA" if own and not own.a else "A",
         type=imported.type.value,
         api_version=cut(imported.api_version),

@@ -25,12 +25,12 @@ class Operator(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """The settings in force; a reload replaces them, so callers do not hold them."""
         ...
 
     @property
-    def world(self) -> ZoneState:
-        """The objects and the zones; a reload may replace it, so callers do not hold it."""
+    def zone_state(self) -> ZoneState:
+        """The objects and the zones made from them."""
         ...
 
     @property
@@ -141,7 +141,7 @@ class Upstreams(msgspec.Struct, frozen=True):
 
 def status_of(operator: Operator, snapshot: Snapshot) -> Status:
     """Return how the server is; `snapshot` may be a second old."""
-    tree, guard = operator.world.tree, snapshot.guard
+    tree, guard = operator.zone_state.tree, snapshot.guard
     sources, reasons = operator.sources(), operator.reasons()
     waiting = tree.readiness.value != "synced" and not operator.settings.is_sourceless
     return Status(
@@ -171,7 +171,7 @@ def _alerts(
     for each in sources:
         if each.synced and not each.connected:
             yield f"{each.name} cannot be heard; answers are from what it said before"
-    if operator.world.tree.stale:
+    if operator.zone_state.tree.stale:
         yield "Answers say that they are stale (Extended DNS Error 3 or 19)"
     yield from reasons
 

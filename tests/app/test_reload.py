@@ -78,13 +78,13 @@ async def test_records_have_the_new_ttl_and_the_zone_another_serial(settings: Se
         for _ in range(3):  # rendered, then ready
             assert ask(server, name, 1) == ["5 A"]
             assert ask(server, none, 1) == ["5 SOA"]
-        serial = server.world.publisher.serial
+        serial = server.zone_state.publisher.serial
         reload_with(server, ttl=9, ns_address=["192.0.2.53"])
         await until(lambda: ask(server, name, 1) == ["9 A"])
         await until(lambda: ask(server, none, 1) == ["9 SOA"])
         assert ask(server, "ns.dns.clusterset.local", 1) == ["9 A"]
-        await until(lambda: server.world.publisher.serial > serial)
-        assert server.world.tree.service_count() == 1
+        await until(lambda: server.zone_state.publisher.serial > serial)
+        assert server.zone_state.tree.service_count() == 1
 
 
 async def test_what_needs_a_restart_waits_and_the_rest_takes_effect(

@@ -19,7 +19,7 @@ import dnslib
 import pytest
 
 from mcsdns import config
-from mcsdns.app import serve as app
+from mcsdns.app import process
 from mcsdns.errors import ConfigError
 from mcsdns.server import udp
 from tests.conftest import READY, Serve, ServeProcess, addresses, ask, rcode
@@ -564,13 +564,13 @@ def without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_kernel_without_ipv6_serves_the_ipv4_wildcard(without_ipv6: None) -> None:
-    server = app.Server(config.Settings(listen=["0.0.0.0:0", "[::]:0"], manifests=["."]))
+    server = process.Server(config.Settings(listen=["0.0.0.0:0", "[::]:0"], manifests=["."]))
     assert len(server.addresses) == 1
     server.close()
     with pytest.raises(ConfigError, match=r"^--listen \[::\]:5300: IPv6 is off here; listen on"):
-        app.Server(config.Settings(listen=["[::]:5300"], manifests=["."]))
+        process.Server(config.Settings(listen=["[::]:5300"], manifests=["."]))
 
 
 def test_sockets_bound_before_a_mistake_are_closed() -> None:
     with pytest.raises(ConfigError, match=r"^--listen 192\.0\.2\.1:5300: this host has no such"):
-        app.Server(config.Settings(listen=["127.0.0.1:0", "192.0.2.1:5300"], manifests=["."]))
+        process.Server(config.Settings(listen=["127.0.0.1:0", "192.0.2.1:5300"], manifests=["."]))

@@ -10,7 +10,7 @@ import dnslib
 import pytest
 
 from mcsdns import config
-from mcsdns.app import serve
+from mcsdns.app import process
 from mcsdns.config import schema
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.server import udp
@@ -24,7 +24,7 @@ from mcsdns.stats import ReplyCounters
 from tests.forward.scripted import Server, answer, forwarder_of, framed, request, until
 from tests.worlds import world_of
 
-Start = Callable[..., Awaitable[tuple[serve.Server, Server]]]
+Start = Callable[..., Awaitable[tuple[process.Server, Server]]]
 
 
 class Client:
@@ -51,13 +51,13 @@ class Gone(Client):
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    opened: list[serve.Server | Server] = []
+    opened: list[process.Server | Server] = []
 
-    async def started(listen: str = "127.0.0.1:0") -> tuple[serve.Server, Server]:
+    async def started(listen: str = "127.0.0.1:0") -> tuple[process.Server, Server]:
         upstream = Server()
         await upstream.start(tcp=True)
         opened.append(upstream)
-        server = serve.Server(
+        server = process.Server(
             config.Settings(
                 source=schema.SourceChoice.NONE,
                 upstream=[upstream.address.text],
@@ -105,7 +105,7 @@ def handler_of(
     )
 
 
-def port_of(server: serve.Server) -> int:
+def port_of(server: process.Server) -> int:
     return int(server.addresses[0].rpartition(":")[2])
 
 
@@ -235,7 +235,7 @@ async def test_many_clients_get_their_own_replies(
             sock.close()
 
 
-async def connect(server: serve.Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(server: process.Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", port_of(server))
 
 

@@ -24,7 +24,7 @@ class StandIn:
     """An `Operator` whose state a test sets."""
 
     def __init__(self, world: ZoneState, settings: Settings | None = None) -> None:
-        self.world = world
+        self.zone_state = world
         self.settings = settings or Settings()
         self.started_s = time.time() - 3 * 3600
         self.is_up = True
@@ -58,7 +58,7 @@ class StandIn:
             msgspec.structs.replace(each, connected=False, fresh_s=75.0, reasons=[why])
             for each in self.states
         ]
-        self.world.tree.stale = True
+        self.zone_state.tree.stale = True
 
     def find_source(self) -> None:
         """Let the source be back."""
@@ -66,7 +66,7 @@ class StandIn:
             msgspec.structs.replace(each, connected=True, fresh_s=0.2, reasons=[])
             for each in self.states
         ]
-        self.world.tree.stale = False
+        self.zone_state.tree.stale = False
 
     def snapshot(self) -> Snapshot:
         now_s = time.monotonic()
@@ -79,11 +79,11 @@ class StandIn:
         ]
         return Snapshot(
             ready=self.is_up,
-            stale=self.world.tree.stale,
+            stale=self.zone_state.tree.stale,
             udp=[],
             tcp=[],
             replies=counts,
-            store=self.world.store.statistics(),
+            store=self.zone_state.store.statistics(),
             forwarder=self.forwarder,
         )
 
