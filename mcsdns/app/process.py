@@ -67,7 +67,6 @@ class NoSource:
     """Nothing is served but what upstreams say: the zone is empty, and synced from the start."""
 
     name = "no source"
-    is_guarded = False
 
     def __init__(self, feed: UpdateQueue) -> None:
         """Take the queue of a zone that stays empty."""
@@ -82,15 +81,6 @@ class NoSource:
 
     async def rescan(self) -> None:
         """Do nothing."""
-
-    def take_over(self) -> None:
-        """Do nothing."""
-
-    def step_down(self) -> None:
-        """Do nothing."""
-
-    def release(self) -> None:
-        """Do nothing: it is in no circle."""
 
     def problems(self) -> tuple[Located, ...]:
         """Return nothing."""
@@ -172,7 +162,6 @@ class Server:
     def follow(self, group: anyio.abc.TaskGroup) -> None:
         """Have tasks of a group read the objects, and keep them and the upstreams right."""
         self._group = group
-        self.source.take_over()
         group.start_soon(self.source.run)
         if self.forwarding:
             group.start_soon(self.forwarding.run)

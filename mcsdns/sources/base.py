@@ -62,11 +62,6 @@ class Source(Protocol):
         """What is read, for people."""
         ...
 
-    @property
-    def is_guarded(self) -> bool:
-        """Whether losing most services at once is to be doubted."""
-        ...
-
     async def run(self) -> None:
         """Send everything, then every change, until cancelled.
 
@@ -76,15 +71,6 @@ class Source(Protocol):
 
     async def rescan(self) -> None:
         """Look for changes now, where looking is how they are found."""
-
-    def take_over(self) -> None:
-        """Learn that answers come from this world from now on."""
-
-    def step_down(self) -> None:
-        """Learn that answers come from another world: what is on disk is for that one to write."""
-
-    def release(self) -> None:
-        """Break the circles it is in, at its end: the collector does not see what was frozen."""
 
     def problems(self) -> Iterable[Located]:
         """Iterate over what is wrong with objects now."""

@@ -1,7 +1,30 @@
 """ServiceImports and EndpointSlices of an API server, kept right while it comes and goes.
 
-One watcher for each kind and namespace. Here is what concerns all of them: which API version serves
-the imports, the guard and the snapshot, what is wrong in one line, and how old the objects may be.
+There is one `Watcher` for each kind and namespace. Here is what concerns all of them: which API
+version serves the imports, the guard and the snapshot, what is wrong in one line, and how old the
+objects may be.
+
+An event:
+
+    Watcher -> _apply -> DeletionGuard.take -> Sink.apply
+                              | withheld
+                              +-> _follow_guard, when its time is over -> Sink.apply
+
+The end of a list is the one event that takes objects away without naming them: the store removes
+whatever the list did not show. So it has a way of its own (`_end_list`):
+
+- Before the first list of a kind is complete in every namespace, nothing is answered from what the
+  end takes away (a snapshot apart, whose lists count as complete: the guard compares the first list
+  with it). The end passes as it is.
+- Later, the guard prepares it piece by piece, each piece a short slice of the event loop, so that
+  neither the guard nor the store stops the answers for long.
+- Where the CRD of the ServiceImports is gone, watches and lists end with 404. That is no statement
+  about objects, so nothing is removed, and what the API server deleted before it said so is put
+  back (`DeletionGuard.suspect`). If the CRD does not come back within `missing_s`, `_miss_imports`
+  makes an empty list, which is followed unguarded.
+
+What was withheld, restored from a snapshot or read long ago is still served: answers say that they
+are stale (EDE 3, RFC 8914, 4.4) once nothing was heard for `stale_after_s`.
 """
 
 import asyncio
@@ -38,8 +61,11 @@ if TYPE_CHECKING:  # it takes long to import, and only a server of an API server
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0
+"""How often answers are marked as stale, or no longer."""
 _FRESH_S: Final = 5.0
+"""A snapshot without a change is written again only if the objects are not older than this."""
 _FLUSH_S: Final = 2.0
+"""Longest that the end of the process waits for the last snapshot."""
 _GIVES_UP: Final = {Trouble.THROTTLED, Trouble.UNAVAILABLE, Trouble.EXPIRED, Trouble.TOO_NEW}
 """What a source that is read once waits for; all else ends it."""
 
@@ -116,8 +142,6 @@ class KubernetesSource:
         standing: how it is doing.
     """
 
-    is_guarded = True
-
     def __init__(
         self,
         api: "ApiServer",
@@ -148,11 +172,10 @@ class KubernetesSource:
         self._discovery = ImportsDiscovery(api, namespace, self._timing.answer_s)
         self._guard = DeletionGuard(sink.store, settings.guard, logger.warning)
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
         self._writer: SnapshotWriter | None = None
         self._restored = ""
         self._restored_as_of_s = 0.0
-        self._in_force = anyio.Event()
-        self._is_over = False
         self._lock = anyio.Lock()
         self._missing_since_s: float | None = None
         self._is_emptied = False
@@ -223,14 +246,9 @@ class KubernetesSource:
         )
 
     async def run(self) -> None:
-        """Follow until cancelled.
-
-        A snapshot is served only by who answers from the start: what is in force while others
-        take over knows better.
-        """
+        """Follow until cancelled; where there is a snapshot, serve it until the first sync."""
         if self._settings.snapshot:
-            if self._in_force.is_set():
-                self._restore()
+            self._restore()
             self._writer = SnapshotWriter(
                 self._settings.snapshot,
                 self._identity(),
@@ -244,10 +262,10 @@ class KubernetesSource:
                 group.start_soon(self._follow)
                 group.start_soon(self._watch_age)
                 if self._writer:
-                    group.start_soon(self._keep, self._writer)
+                    group.start_soon(self._writer.run)
         finally:
             with anyio.move_on_after(_FLUSH_S, shield=True):
-                if self._writer and self._in_force.is_set() and not self._is_over:
+                if self._writer:
                     await self._writer.flush()
 
     async def load(self) -> None:
@@ -267,18 +285,6 @@ class KubernetesSource:
     async def rescan(self) -> None:
         """Do nothing: an API server tells of changes by itself."""
 
-    def take_over(self) -> None:
-        """Begin to write the snapshot."""
-        self._in_force.set()
-
-    def step_down(self) -> None:
-        """Leave the snapshot to another one."""
-        self._is_over = True
-
-    def release(self) -> None:
-        """Forget the watchers, the guard and all who call back."""
-        vars(self).clear()
-
     async def _follow(self) -> None:
         try:
             async with anyio.create_task_group() as group:
@@ -293,7 +299,7 @@ class KubernetesSource:
     # Events
 
     def _apply(self, event: Event) -> None:
-        """Take an event of a watcher, and pass on what the guard lets through."""
+        """Take an event of a watcher, and send what the guard lets through."""
         self._send(self._guard.take(event, self._timing.clock()))
         self._schedule_guard()
 
@@ -319,17 +325,17 @@ class KubernetesSource:
             self._writer.note_change()
 
     def _schedule_guard(self) -> None:
-        """Come back when the guard has something to let go."""
+        """Have `_follow_guard` called when the guard has something that may be followed."""
         due_s = self._guard.next_due_s
         if due_s is None:
             return
-        loop = asyncio.get_running_loop()
-        due_s += loop.time() - self._timing.clock()
         if self._timer:
-            if self._timer.when() <= due_s:
+            if self._timer_s <= due_s:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(due_s, self._follow_guard)
+        loop = asyncio.get_running_loop()
+        self._timer_s = due_s
+        self._timer = loop.call_later(due_s - self._timing.clock(), self._follow_guard)
 
     def _follow_guard(self) -> None:
         self._timer = None
@@ -339,7 +345,7 @@ class KubernetesSource:
     # The state
 
     def _changed(self, watcher: Watcher) -> None:
-        """See how the source is doing now; for watchers."""
+        """Take that a watcher is connected, synced or failing, or no longer."""
         self._log_change(watcher)
         standing = self._stand()
         if standing != self.standing:
@@ -428,13 +434,8 @@ class KubernetesSource:
             zones=tuple(sorted(settings.zones)),
         )
 
-    async def _keep(self, writer: SnapshotWriter) -> None:
-        """Write the snapshot as soon as answers come from this world."""
-        await self._in_force.wait()
-        await writer.run()
-
     def _known(self) -> Known | None:
-        """Return of when the store is, as soon as it has what the API server has."""
+        """Return how old the store is, as soon as it has what the API server has."""
         if not self.synced:
             return None
         age_s = self._timing.clock() - self.fresh_s()
@@ -491,7 +492,7 @@ _IMPORTS: Final = Kind.SERVICE_IMPORT
 
 
 def _is_barred(watcher: Watcher) -> bool:
-    """Say whether slices cannot be read at all, as opposed to not yet."""
+    """Returns whether slices cannot be read at all, as opposed to not yet."""
     failure = watcher.failure
     return (
         watcher.scope.kind is Kind.ENDPOINT_SLICE
@@ -501,7 +502,7 @@ def _is_barred(watcher: Watcher) -> bool:
 
 
 def _describe(watcher: Watcher) -> str:
-    """Say what failed and what to do, for the log and for people."""
+    """Return what failed and what to do, for the log and for people."""
     failure, scope = watcher.failure, watcher.scope
     assert failure is not None
     if failure.trouble is Trouble.FORBIDDEN:
@@ -510,7 +511,7 @@ def _describe(watcher: Watcher) -> str:
 
 
 def _hint(watcher: Watcher) -> str:
-    """Say it in a few words that any client may read."""
+    """Return the same in a few words that any client may read."""
     plural = discovery.PLURALS[watcher.scope.kind]
     if watcher.failure is None:
         return f"{plural} have not been read yet"

@@ -1,8 +1,22 @@
-"""Follows one resource of the API server: does what its reflector asks, and keeps the time.
+"""Follows one resource of the API server: sends what its reflector asks for, and keeps the time.
+
+    request -> ApiServer -> octets -> Decoder -> message -> Reflector -> events and the next request
 
 Each request is read by one coroutine that ends before the next one begins, so the lines of an
-abandoned watch are dropped with it. Decoding gives way to the rest of the program every
-millisecond.
+abandoned watch are dropped with it. Which request follows what is for the reflector alone; here is
+how long to wait for it:
+
+- A pause is longer each time, with jitter, and short again after a request that lived for a while.
+  The `Retry-After` of a 429 outranks it; that of a 503 does not (a server that starts says 5 s and
+  is there before).
+- A watch is one response without an end, and a connection can die without a word. `timeoutSeconds`
+  says when the API server ends it, and bookmarks come about once a minute. `_Silence` calls a watch
+  dead when it outlived its timeout, or missed three bookmarks of the interval that was seen.
+- A streaming list that says nothing for ten seconds is given up for pages: an API server without
+  the feature ignores `sendInitialEvents` and would never send the bookmark that ends the list.
+
+A failure is logged when it begins and when it is over. What happens to every watch now and then
+(410, a silent connection that is opened anew) is none.
 """
 
 import asyncio
@@ -169,7 +183,7 @@ class Watcher:
         self._backoff = Backoff(timing.rng, timing.first_pause_s, timing.longest_pause_s)
         self._api_version = self._path = ""
         self._decoder = Decoder(scope.kind, "", scope.profile)
-        self._silence = Silence(timing, 0, 0.0)
+        self._silence = _Silence(timing, 0, 0.0)
         self._is_open = self._failed_within = False
         self._timeslice = Timeslice(_SLICE_S)
         self._retry_after_s = 0.0
@@ -301,7 +315,7 @@ class Watcher:
         }
         async with self._get(parameters) as response:
             self._watches += 1
-            self._silence = Silence(self._timing, timeout_s, self._timing.clock())
+            self._silence = _Silence(self._timing, timeout_s, self._timing.clock())
             self._is_open = True
             self._succeed()
             return await self._read_lines(response)
@@ -457,7 +471,7 @@ class Backoff:
         self._delay_s = self._first_s
 
 
-class Silence:
+class _Silence:
     """When a silent watch is dead: it should have ended long ago, or misses its bookmarks."""
 
     def __init__(self, timing: Timing, timeout_s: float, now_s: float) -> None:

@@ -103,8 +103,6 @@ class PendingChanges:
 class ManifestSource:
     """Reads manifests, follows their changes and sends them to a sink."""
 
-    is_guarded = False
-
     def __init__(
         self,
         paths: Sequence[str],
@@ -194,16 +192,6 @@ class ManifestSource:
                 "manifests: %d files read, %d gone", len(changed), len(changes) - len(changed)
             )
             await self._send()
-
-    def take_over(self) -> None:
-        """Do nothing."""
-
-    def step_down(self) -> None:
-        """Do nothing."""
-
-    def release(self) -> None:
-        """Forget all that was read."""
-        vars(self).clear()
 
     def problems(self) -> Iterator[Located]:
         """Iterate over what is wrong now."""

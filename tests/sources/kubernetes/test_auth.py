@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mcsdns.errors import ConfigError, SourceError
 from mcsdns.sources.kubernetes import auth
@@ -336,6 +337,38 @@ async def test_context_without_a_user_is_nobody(config: Path) -> None:
     given = access(written(config, config_of(SERVER) | {"users": [], "contexts": [context]}))
     made = await Identity(given).configuration()
     assert await made.get_api_key_with_prefix("BearerToken") is None
+
+
+# OpenID Connect.
+
+
+class Renewing:
+    """Stands in for the client of an issuer, which gives other tokens each time."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def refresh_token(self, refresh: str) -> dict[str, str]:
+        return {"id_token": f"id-for-{refresh}", "refresh_token": f"{refresh}-again"}
+
+
+async def test_renewed_tokens_are_used_and_stand_in_their_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kubernetes_asyncio.config import kube_config
+
+    monkeypatch.setattr(kube_config, "OpenIDRequestor", Renewing)
+    settings = dict.fromkeys(("client-id", "client-secret", "idp-issuer-url"), "some")
+    provider = {"name": "oidc", "config": settings | {"refresh-token": "hush"}}
+    document = config_of(SERVER, user={"auth-provider": provider})
+    users = written(tmp_path / "users", {"users": document["users"]})
+    others = written(tmp_path / "others", document | {"users": []})
+    before = others.read_text()
+    given = Access(kubeconfig=f"{others}:{users}")
+    assert await token_of(given) == "Bearer id-for-hush"
+    saved = yaml.safe_load(users.read_text())["users"][0]["user"]["auth-provider"]["config"]
+    assert (saved["id-token"], saved["refresh-token"]) == ("id-for-hush", "hush-again")
+    assert others.read_text() == before
 
 
 # Secrets that stand in the wrong place.
