@@ -62,9 +62,9 @@ class Forwarding:
         self._logged: set[str] = set()
         self._allowed = Acl(settings.allow or None, own_networks())
         forward_settings, rng = settings.forward_settings(), random.SystemRandom()
-        self._network = AsyncioNetwork(forward_settings, rng)
-        self.forwarder = Forwarder(forward_settings, self._zones, self._network, rng, latency)
-        self._network.drive(self.forwarder)
+        network = AsyncioNetwork(forward_settings, rng)
+        self.forwarder = Forwarder(forward_settings, self._zones, network, rng, latency)
+        network.drive(self.forwarder)
         self._relays = [
             self._make_relay(tally, tcp=bool(is_tcp))
             for is_tcp, tally in enumerate(tallies or map(ReplyCounters, TRANSPORTS))
@@ -125,7 +125,6 @@ class Forwarding:
         if self._scope:
             self._scope.cancel()
         self.forwarder.close()
-        self._network.close()
 
     def look(self) -> None:
         """Take the servers of the resolv.conf, if they changed."""

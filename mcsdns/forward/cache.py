@@ -161,10 +161,8 @@ class _Lru(OrderedDict[bytes, CachedReply]):
         return True
 
     def drop(self, key: bytes) -> None:
-        """Remove a reply, if it is there."""
-        cached = self.pop(key, None)
-        if cached is not None:
-            self.size_bytes -= cached.size_bytes
+        """Remove a reply that is there."""
+        self.size_bytes -= self.pop(key).size_bytes
 
 
 def key_of(query: Query) -> bytes:
@@ -260,8 +258,10 @@ class Cache:
             if reply.rcode == _SERVFAIL and not reply.truncated:
                 self.put_failure(key, now_s, reply.errors)
             return reply
-        self._failures.drop(key)
-        self._replies.drop(key)
+        if key in self._failures:
+            self._failures.drop(key)
+        if key in self._replies:
+            self._replies.drop(key)
         if reply.lifetime_s:
             reply = self._bounded(reply)
         if lifetime_s := reply.lifetime_s:
@@ -279,7 +279,8 @@ class Cache:
         """
         reply = failed_reply(errors)
         failure_s = self._settings.failure_s if most_s is None else most_s
-        self._failures.drop(key)
+        if key in self._failures:
+            self._failures.drop(key)
         failure = CachedReply(
             reply, now_s, failure_s, _size_bytes(key, reply), now_s + failure_s, ReplyKind.FAILED
         )

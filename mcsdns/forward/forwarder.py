@@ -226,6 +226,7 @@ class Forwarder:
             upstream.close()
         self._groups = {zone: UpstreamGroup(zone, ()) for zone in self._groups}
         self.router = Router(self._groups)
+        self._network.wake()
 
     def replace(self, zone: Name, addresses: Sequence[Address], now_s: float) -> None:
         """Take other upstreams for a zone; what is in flight to the old ones is asked anew.
@@ -435,7 +436,9 @@ class Forwarder:
                 option = self._loops.option_after(pending.loop_tag)
                 opt = write_opt(MAX_UDP_BYTES, do=do, options=option)
         body = b"".join((_HEADS[query.cd << 2 | query.rd << 1 | has_edns], query.question, opt))
-        deadline_s = min(now_s + health.try_s, pending.until_s)
+        deadline_s = now_s + health.try_s
+        if deadline_s > pending.until_s:
+            deadline_s = pending.until_s
         if udp is None:
             attempt.stream_query = upstream.stream.send(attempt, b"\0\0" + body)
         else:
@@ -557,9 +560,10 @@ class Forwarder:
     ) -> None:
         """Send the reply to all clients that wait, and await nothing more."""
         self._pending.pop(pending.pending_key, None)
+        add, rcode = self._latency.add, reply.rcode
         for waiter in pending.end():
             waiter.send(render(reply, waiter.query, waiter.limit, errors, tcp=waiter.tcp))
-            self._latency.add(waiter, reply.rcode, kind, now_s)
+            add(waiter, rcode, kind, now_s)
 
     def _too_many(self) -> bytes:
         self._refused += 1

@@ -1,5 +1,7 @@
 """The descriptors and the timer of a forwarder, on asyncio; decides nothing.
 
+The clock is that of the loop, `time.monotonic`.
+
 What the forwarder sends over UDP in one turn of the loop leaves in one go behind it: each system
 call that finds the upstream asleep wakes it, which cost more than the rest of the call (8 us in a
 virtual machine); of a row of them only the first one does.
@@ -16,6 +18,7 @@ import random
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -58,12 +61,6 @@ class AsyncioNetwork:
         """Call a forwarder's `expire` from now on, in time."""
         self._forwarder = forwarder
 
-    def close(self) -> None:
-        """Call the forwarder no longer; its sockets are its own to close."""
-        self._forwarder = None
-        if self._timer is not None:
-            self._timer.cancel()
-
     def wake(self) -> None:
         """Have the forwarder called at its next deadline, which may be earlier than it was."""
         if self._forwarder is None:
@@ -80,7 +77,7 @@ class AsyncioNetwork:
     def _expire(self) -> None:
         self._timer = None
         if self._forwarder is not None:
-            self._forwarder.expire(asyncio.get_running_loop().time())
+            self._forwarder.expire(time.monotonic())
             self.wake()
 
     def stream_pool(self, address: Address, deliver: Deliver, fail: Fail) -> StreamPool[Attempt]:
@@ -110,7 +107,7 @@ class AsyncioNetwork:
         self._sockets[udp_socket] = sock
         self._readable[fd] = sock.recv, udp_socket
         if sys.platform != "linux":
-            loop.add_reader(fd, self._read, fd)
+            loop.add_reader(fd, self._read_one, fd)
             return
         if self._epoll is None:
             self._epoll = select.epoll()
@@ -154,7 +151,7 @@ class AsyncioNetwork:
         self, sock: socket.socket, udp_socket: AnyUdpSocket, datagram: bytes, error: OSError
     ) -> None:
         """Try again: the kernel may have told of an earlier datagram (ip(7), SO_ERROR)."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()
         pool, why = udp_socket.pool, error_text(error)
         try:
             sock.send(datagram)
@@ -164,18 +161,19 @@ class AsyncioNetwork:
             pool.fail_socket(udp_socket, why, now_s, besides=datagram[:2])
 
     def _read_all(self, epoll: select.epoll) -> None:
+        now_s = time.monotonic()
+        readable = self._readable
         for fd, _ in epoll.poll(0, _MOST_EVENTS):
-            self._read(fd)
+            if fd in readable:  # it may be closed because of what another one read
+                self._read(*readable[fd], now_s)
 
-    def _read(self, fd: int) -> None:
-        """Read until a reply is found; the loop calls again where more wait, which costs less.
+    def _read_one(self, fd: int) -> None:
+        self._read(*self._readable[fd], time.monotonic())
 
-        A descriptor that another one's reply has closed is no longer there.
-        """
-        receive, udp_socket = self._readable.get(fd, (None, None))
-        if receive is None or udp_socket is None:
-            return
-        now_s = asyncio.get_running_loop().time()
+    def _read(
+        self, receive: Callable[[int], bytes], udp_socket: AnyUdpSocket, now_s: float
+    ) -> None:
+        """Read until a reply is found; the loop calls again where more wait, which costs less."""
         pool = udp_socket.pool
         for _ in range(_BATCH):
             try:
