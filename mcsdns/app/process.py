@@ -153,7 +153,7 @@ class Server:
             self._caches[tcp],
             tcp=tcp,
             clock=time.monotonic,
-            forward_handler=self.forwarding.relay(tcp=tcp) if self.forwarding else None,
+            forward_handler=self.forwarding.handlers[tcp] if self.forwarding else None,
             counters=self.counters[tcp],
         )
 
@@ -240,7 +240,7 @@ class Server:
         """Forward another way from now on; the questions that wait in the old way are answered."""
         before, self.forwarding = self.forwarding, forwarding
         for is_tcp, handler in enumerate(self.handlers):
-            handler.forward_handler = forwarding.relay(tcp=bool(is_tcp)) if forwarding else None
+            handler.forward_handler = forwarding.handlers[is_tcp] if forwarding else None
         if (before is None) is not (forwarding is None):
             self.updates.evict_all()  # every reply has RA
         assert self._group is not None
@@ -317,7 +317,7 @@ class Server:
             handlers=_by_transport(each.statistics() for each in self.handlers),
             packet_caches=_by_transport(each.statistics() for each in self._caches),
             forward_handlers=_by_transport(
-                forwards.relay(tcp=is_tcp).statistics() for is_tcp in (False, True) if forwards
+                each.statistics() for each in (forwards.handlers if forwards else ())
             ),
             update_queue=self.updates.statistics(),
             store=self.zone_state.store.statistics(),

@@ -1,4 +1,4 @@
-"""Puts the forwarder together: upstreams of the settings and of a resolv.conf, and who may ask."""
+"""Puts the forwarder together: upstreams of the settings and of a resolv.conf, and the ACL."""
 
 import logging
 import random
@@ -27,28 +27,32 @@ _DRAIN_LOOK_S: Final = 0.01
 
 def make(
     settings: Settings,
-    tallies: Sequence[ReplyCounters] = (),
+    counters: Sequence[ReplyCounters] = (),
     latency: LatencyStatistics | None = None,
 ) -> "Forwarding | None":
-    """Make what forwards, if the settings name an upstream; `tallies` count for UDP and for TCP.
+    """Make what forwards, if the settings name an upstream.
 
-    `latency` counts what had to wait.
+    `counters` are those of UDP and of TCP, `latency` counts what had to wait.
 
     Raises:
         ConfigError: an upstream or a network is not usable.
     """
     zones = settings.upstreams()
-    return Forwarding(settings, zones, tallies, latency) if zones else None
+    return Forwarding(settings, zones, counters, latency) if zones else None
 
 
 class Forwarding:
-    """The forwarder, and what changes around it while it runs."""
+    """The forwarder, and what changes around it while it runs.
+
+    Attributes:
+        handlers: the way to the forwarder for UDP and for TCP.
+    """
 
     def __init__(
         self,
         settings: Settings,
         zones: dict[Name, list[Address]],
-        tallies: Sequence[ReplyCounters] = (),
+        counters: Sequence[ReplyCounters] = (),
         latency: LatencyStatistics | None = None,
     ) -> None:
         """Open nothing yet.
@@ -59,34 +63,27 @@ class Forwarding:
         self._zones = zones
         self._path = settings.upstream_from
         self._resolv_conf: ResolvConf | None = None
-        self._logged: set[str] = set()
-        self._allowed = Acl(settings.allow or None, own_networks())
+        self._acl = Acl(settings.allow or None, own_networks())
         forward_settings, rng = settings.forward_settings(), random.SystemRandom()
         network = AsyncioNetwork(forward_settings, rng)
         self.forwarder = Forwarder(forward_settings, self._zones, network, rng, latency)
         network.drive(self.forwarder)
-        self._relays = [
-            self._make_relay(tally, tcp=bool(is_tcp))
-            for is_tcp, tally in enumerate(tallies or map(ReplyCounters, TRANSPORTS))
+        logged: set[str] = set()
+        self.handlers = [
+            ForwardHandler(
+                self.forwarder,
+                self._acl,
+                time.monotonic,
+                tcp=bool(is_tcp),
+                counters=each,
+                logged=logged,
+            )
+            for is_tcp, each in enumerate(counters or map(ReplyCounters, TRANSPORTS))
         ]
         self._scope: anyio.CancelScope | None = None
 
-    def relay(self, *, tcp: bool) -> ForwardHandler:
-        """Return the way to the forwarder for one transport, with what is ready for its second."""
-        return self._relays[tcp]
-
-    def _make_relay(self, tally: ReplyCounters, *, tcp: bool) -> ForwardHandler:
-        return ForwardHandler(
-            self.forwarder,
-            self._allowed,
-            time.monotonic,
-            tcp=tcp,
-            tally=tally,
-            logged=self._logged,
-        )
-
     async def drained(self) -> None:
-        """Wait until nothing is in flight; new questions count too."""
+        """Wait until nothing is in flight; new queries count too."""
         while self.forwarder.statistics().pending:  # noqa: ASYNC110 - only while others take over
             await anyio.sleep(_DRAIN_LOOK_S)
 
@@ -108,17 +105,14 @@ class Forwarding:
 
     async def run(self) -> None:
         """Follow the resolv.conf and our own networks until `close`."""
-        with anyio.CancelScope() as self._scope:
-            await self._follow()
-
-    async def _follow(self) -> None:
         networks_s = time.monotonic()
-        while True:
-            await anyio.sleep(_LOOK_EVERY_S)
-            self.look()
-            if time.monotonic() > networks_s + _NETWORKS_EVERY_S:
-                networks_s = time.monotonic()
-                self._allowed.renew(own_networks())
+        with anyio.CancelScope() as self._scope:
+            while True:
+                await anyio.sleep(_LOOK_EVERY_S)
+                self.look()
+                if time.monotonic() > networks_s + _NETWORKS_EVERY_S:
+                    networks_s = time.monotonic()
+                    self._acl.renew(own_networks())
 
     def close(self) -> None:
         """Close all sockets."""

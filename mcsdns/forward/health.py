@@ -18,10 +18,10 @@ _GAIN: Final = 0.125
 _LEAST_TRY_S: Final = 0.2
 _MOST_TRY_S: Final = 0.8
 _UNKNOWN_RTT_S: Final = 0.05
-"""Assumed of who was never asked: soon it is."""
+"""Assumed of an upstream that was never asked: soon it is."""
 _EXPLORE_EVERY: Final = 50
 _QUIET_S: Final = 0.2
-"""Whoever answered just now is not down, whatever fails: a full connection, a forged reply."""
+"""An upstream that answered just now is up, whatever fails: a full connection, a forged reply."""
 _FIRST_PROBE_S: Final = 0.5
 _LONGEST_PROBE_S: Final = 10.0
 
@@ -61,7 +61,7 @@ class Health:
     Attributes:
         address: which one it is. is_down: whether it is left alone. rtt_s: smoothed round trip.
         try_s: for how long one try may wait: three round trips, within bounds.
-        probe_due_s: when to probe it, while it is down. asked: tries, counted by who makes them.
+        probe_due_s: when to probe it, while it is down. asked: tries, counted by the forwarder.
     """
 
     def __init__(self, address: Address) -> None:
@@ -76,7 +76,7 @@ class Health:
         self.asked = self._answered = self._failed = 0
 
     def answer(self, rtt_s: float, now_s: float) -> bool:
-        """Note an answer; returns whether the upstream was down until now."""
+        """Count an answer; returns whether the upstream was down until now."""
         self._answered += 1
         self._answered_s = now_s
         self._failures = 0
@@ -91,7 +91,7 @@ class Health:
         return was_down
 
     def fail(self, now_s: float) -> bool:
-        """Note a try without an answer; returns whether it is down from now on."""
+        """Count a try without an answer; returns whether it is down from now on."""
         self._failed += 1
         self._failures += 1
         known_s = _UNKNOWN_RTT_S if self.rtt_s is None else self.rtt_s
@@ -159,7 +159,7 @@ class Chooser:
     def explore(self, healths: Sequence[Health], first: int) -> int | None:
         """Return now and then an upstream that is to be measured beside the first one.
 
-        It is asked as well, not instead: nobody waits for one that may be slow.
+        It is asked as well, not instead: no client waits for one that may be slow.
         """
         if self._policy is not Policy.FASTEST or len(healths) == 1:
             return None
@@ -171,5 +171,5 @@ class Chooser:
 
 
 def _rtt(health: Health) -> float:
-    """Return the round trip to compare; 0 for who was never asked, so that it is."""
+    """Return the round trip to compare; 0 for one that was never asked, so that it is."""
     return 0.0 if health.rtt_s is None else health.rtt_s

@@ -10,8 +10,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from mcsdns.errors import ConfigError
 from mcsdns.forward.address import Address, parse
 
@@ -51,20 +49,11 @@ def nameservers(text: str, own: Collection[tuple[str, int]]) -> list[Address]:
 
 
 def is_own(address: Address, own: Collection[tuple[str, int]]) -> bool:
-    """Say whether a question sent there would come back to one of our sockets."""
+    """Return whether a query sent there would come back to one of our sockets."""
     if (address.host, address.port) in own:
         return True
     wildcard = _WILDCARDS[address.family]
     return (wildcard, address.port) in own and _is_of_this_host(address)
-
-
-class Signature(msgspec.Struct, frozen=True, gc=False):
-    """What changes with a file, whatever symlinks lead to it."""
-
-    device: int
-    inode: int
-    mtime_ns: int
-    size: int
 
 
 class ResolvConf:
@@ -75,29 +64,26 @@ class ResolvConf:
         self.addresses: list[Address] = []
         self._path = path
         self._own = own
-        self._read: Signature | None = None
+        self._version: tuple[int, ...] = ()
         self._complained = ""
 
     def refresh(self) -> bool:
-        """Look whether the file changed; say whether its name servers did.
+        """Look whether the file changed; returns whether its name servers did.
 
         A file that is away, or has none (it may be in the middle of being written), changes
         nothing and is logged once.
         """
         try:
-            status = os.stat(self._path)
-            signature = Signature(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-            if signature == self._read:
+            status = os.stat(self._path)  # whatever symlinks lead to the file
+            version = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+            if version == self._version:
                 return False
             text = _read_text(self._path)
         except OSError as error:
             self._complain(error.strerror or str(error))
-            self._read = None
+            self._version = ()
             return False
-        self._read = signature
-        return self._take(text)
-
-    def _take(self, text: str) -> bool:
+        self._version = version
         addresses = nameservers(text, self._own)
         if not addresses:
             self._complain("it names no server that can be asked")

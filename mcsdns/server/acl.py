@@ -1,4 +1,4 @@
-"""Who may have names looked up elsewhere, so that nobody runs an open resolver by accident.
+"""The clients that may have names looked up elsewhere: nobody is to run an open resolver unawares.
 
 Own prefixes come from getifaddrs(3): it is the one place that has address and prefix of each
 interface for both families. /proc/net/route has no IPv4 prefixes but routes, among them "all the
@@ -61,14 +61,14 @@ class Acl:
         self.renew(own_networks)
 
     def allows(self, packed: bytes) -> bool:
-        """Say whether a client may ask; `packed` has 4 or 16 octets."""
+        """Return whether a client may ask; `packed` has 4 or 16 octets."""
         decided = self._decided.get(packed)
         return self._decide(packed) if decided is None else decided
 
     def flags_for(self, packed: bytes) -> str:
         """Return the flags that would let in a client's network and nobody out."""
-        kept = "--allow default " if self._is_default else ""
-        return f"{kept}--allow {prefix_text(packed)}"
+        default = "--allow default " if self._is_default else ""
+        return f"{default}--allow {prefix_text(packed)}"
 
     def renew(self, own_networks: Sequence[Network]) -> None:
         """Take the prefixes that our interfaces have now."""
@@ -93,7 +93,7 @@ class Acl:
                 allowed = True
                 break
         if len(self._decided) >= _MOST_DECISIONS:
-            self._decided.clear()  # who asks again is decided anew, at 0.6 us
+            self._decided.clear()  # a client that asks again is decided anew, at 0.6 us
         self._decided[packed] = allowed
         return allowed
 
@@ -119,7 +119,7 @@ def parse(text: str) -> Network:
 
 
 def prefix_text(packed: bytes) -> str:
-    """Return the network to name to someone who wants to let a client in: a /24 or /64."""
+    """Return the network that lets a client in: a /24 or /64."""
     address = ipaddress.ip_address(_unmapped(packed))
     return str(ipaddress.ip_network((address, _PREFIX_LOGGED[address.version]), strict=False))
 

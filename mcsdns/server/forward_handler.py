@@ -95,7 +95,7 @@ class ForwardHandler:
     """Forwards the queries of one transport, and holds rendered replies for their second.
 
     Attributes:
-        tally: the counters of the transport.
+        counters: those of the transport.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ForwardHandler:
         clock: Callable[[], float],
         *,
         tcp: bool,
-        tally: ReplyCounters | None = None,
+        counters: ReplyCounters | None = None,
         logged: set[str] | None = None,
     ) -> None:
         """Share a forwarder, its cache, and what was logged, with the other transport."""
@@ -113,7 +113,7 @@ class ForwardHandler:
         self._acl = acl
         self._clock = clock
         self._tcp = tcp
-        self.tally = tally or ReplyCounters(TRANSPORTS[tcp])
+        self.counters = counters or ReplyCounters(TRANSPORTS[tcp])
         self._ready: dict[bytes, _ReadyReply] = {}
         self._logged: set[str] = set() if logged is None else logged
         self._refused: set[bytes] = set()
@@ -157,7 +157,9 @@ class ForwardHandler:
         if reply is None:
             return None
         octets = reply.octets
-        response_class = self.tally.response_class(None, query.qtype, octets[3] & 0xF, reply.kind)
+        response_class = self.counters.response_class(
+            None, query.qtype, octets[3] & 0xF, reply.kind
+        )
         octets = response_class + octets[2:]
         if reply.cached is not None and len(octets) <= _MAX_READY_BYTES:
             self._put(query, message, octets, reply.key, reply.cached)
@@ -201,7 +203,7 @@ class ForwardHandler:
             self._log_refused(address)
         octets = write_response(query, _NOT_ALLOWED, limit, ra=True).wire
         kind = ReplyKind.NOT_ALLOWED
-        response_class = self.tally.response_class(None, query.qtype, Rcode.REFUSED, kind)
+        response_class = self.counters.response_class(None, query.qtype, Rcode.REFUSED, kind)
         return response_class + octets[2:]
 
     def _log_refused(self, address: bytes) -> None:

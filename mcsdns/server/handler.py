@@ -96,7 +96,9 @@ class Handler:
         self.cache = cache
         self.forward_handler = forward_handler
         if counters is None:
-            counters = forward_handler.tally if forward_handler else ReplyCounters(TRANSPORTS[tcp])
+            counters = (
+                forward_handler.counters if forward_handler else ReplyCounters(TRANSPORTS[tcp])
+            )
         self.counters = counters
         self._authority = authority
         self._tcp = tcp

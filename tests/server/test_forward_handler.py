@@ -89,8 +89,8 @@ def handler_of(
     forwarder: Forwarder, allow: list[str] | None = None, logged: set[str] | None = None
 ) -> tuple[Handler, ForwardHandler]:
     tally = ReplyCounters("udp")
-    relay = ForwardHandler(
-        forwarder, Acl(allow, ()), time.monotonic, tcp=False, tally=tally, logged=logged
+    forward_handler = ForwardHandler(
+        forwarder, Acl(allow, ()), time.monotonic, tcp=False, counters=tally, logged=logged
     )
     world = world_of([])
     return (
@@ -99,9 +99,9 @@ def handler_of(
             PacketCache(1 << 20),
             tcp=False,
             clock=time.monotonic,
-            forward_handler=relay,
+            forward_handler=forward_handler,
         ),
-        relay,
+        forward_handler,
     )
 
 
@@ -130,7 +130,7 @@ async def test_who_may_not_ask_is_refused_and_logged_once_per_prefix(
     forwarder: Forwarder, upstream: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     logged: set[str] = set()
-    over_udp, relay = handler_of(forwarder, logged=logged)
+    over_udp, forward_handler = handler_of(forwarder, logged=logged)
     over_tcp, other = handler_of(forwarder, logged=logged)
     for handler in (over_udp, over_tcp):
         for last in (1, 1, 2, 3):
@@ -140,7 +140,7 @@ async def test_who_may_not_ask_is_refused_and_logged_once_per_prefix(
             assert ede(reply) == [18]
             assert not client.replies
     over_udp.reply_to(request("www.example"), Client("2001:db8::1"))
-    assert (relay.statistics().not_allowed, other.statistics().not_allowed) == (5, 4)
+    assert (forward_handler.statistics().not_allowed, other.statistics().not_allowed) == (5, 4)
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2
     assert lines[0].endswith("--allow default --allow 203.0.113.0/24")
@@ -149,16 +149,16 @@ async def test_who_may_not_ask_is_refused_and_logged_once_per_prefix(
 
 
 async def test_a_ready_reply_is_not_for_who_may_not_ask(forwarder: Forwarder) -> None:
-    handler, relay = handler_of(forwarder)
+    handler, forward_handler = handler_of(forwarder)
     friend, stranger = Client("10.0.0.1"), Client("203.0.113.1")
     assert handler.reply_to(request("www.example"), friend) is None
     await until(lambda: friend.replies)
     for _ in range(3):
         assert parsed(handler.reply_to(request("www.example"), friend)).header.rcode == 0
-    assert relay.statistics().ready == 2
+    assert forward_handler.statistics().ready == 2
     reply = handler.reply_to(request("www.example"), stranger)
     assert parsed(reply).header.rcode == dnslib.RCODE.REFUSED
-    assert relay.statistics().ready == 2
+    assert forward_handler.statistics().ready == 2
 
 
 async def test_a_ready_reply_has_the_id_of_its_request(forwarder: Forwarder) -> None:

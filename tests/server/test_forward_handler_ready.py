@@ -24,11 +24,11 @@ class Client:
 
 
 def handled(
-    relay: ForwardHandler, query: dns.Query, message: bytes, limit: int = 1232
+    forward_handler: ForwardHandler, query: dns.Query, message: bytes, limit: int = 1232
 ) -> bytes | None:
-    group = relay.find(query)
+    group = forward_handler.find(query)
     assert group is not None
-    return relay.handle(group, query, message, Client(), limit)
+    return forward_handler.handle(group, query, message, Client(), limit)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_each_second_the_ttls_are_those_of_the_cache(
     edns: bool,
     steps: list[float],
 ) -> None:
-    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
+    forward_handler = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example", edns=edns)
     query = dns.read_query(message)
     assert query is not None
@@ -78,9 +78,9 @@ def test_each_second_the_ttls_are_those_of_the_cache(
         if age_s >= kept.lifetime_s * 0.8:
             return  # soon it is asked upstream
         expected = fit(kept, query, limit, tcp=False, age_s=age_s)
-        got = relay.ready(message[2:], Client())
+        got = forward_handler.ready(message[2:], Client())
         if got is None:
-            got = handled(relay, query, message, limit)
+            got = handled(forward_handler, query, message, limit)
         assert got is not None
         assert got[1:] == expected[2:]
         clock.now_s += step
@@ -89,33 +89,33 @@ def test_each_second_the_ttls_are_those_of_the_cache(
 def test_what_is_kept_anew_is_not_told_from_what_was_ready(
     forwarder: Forwarder, clock: Clock
 ) -> None:
-    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
+    forward_handler = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example")
     query = dns.read_query(message)
     assert query is not None
     for address in ("10.0.0.1", "10.0.0.2"):
         answer = upstream_message([f"www.example 60 A {address}"])
         forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
-        handled(relay, query, message)
-        ready = relay.ready(message[2:], Client())
+        handled(forward_handler, query, message)
+        ready = forward_handler.ready(message[2:], Client())
         assert ready is not None
         assert bytes(map(int, address.split("."))) in ready
         clock.now_s += 1
     newer = upstream_message(["www.example 60 A 10.0.0.3"])
     forwarder.cache.put(key_of(query), read_upstream_reply(newer, query.question), clock.now_s)
-    assert relay.ready(message[2:], Client()) is None
+    assert forward_handler.ready(message[2:], Client()) is None
 
 
 def test_a_ready_reply_is_counted_once_each_time(forwarder: Forwarder, clock: Clock) -> None:
-    relay = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
+    forward_handler = ForwardHandler(forwarder, Acl(None, ()), clock, tcp=False)
     message = request("www.example")
     query = dns.read_query(message)
     assert query is not None
     answer = upstream_message(["www.example 60 A 10.0.0.1"])
     forwarder.cache.put(key_of(query), read_upstream_reply(answer, query.question), clock.now_s)
-    handled(relay, query, message)
+    handled(forward_handler, query, message)
     for _ in range(3):
         clock.now_s += 1
-        assert relay.ready(message[2:], Client()) is not None
+        assert forward_handler.ready(message[2:], Client()) is not None
     assert forwarder.statistics().cache.hits == 1
-    assert relay.statistics().ready == 3
+    assert forward_handler.statistics().ready == 3

@@ -1,16 +1,28 @@
 """What is put together from the settings, and what changes while it runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mcsdns import config
+from mcsdns import config, dns
 from mcsdns.app import upstreams as forwarding
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import schema
 from mcsdns.dns import name as names
+from tests.forward.scripted import request
 
 OWN = [("127.0.0.1", 1053)]
+
+
+class Stranger:
+    """A client that may not have names looked up."""
+
+    def address(self) -> bytes:
+        return bytes((203, 0, 113, 9))
+
+    def detach(self) -> Callable[[bytes], None]:
+        raise AssertionError("nothing is asked upstream")
 
 
 def made(**settings: object) -> Forwarding:
@@ -71,10 +83,16 @@ async def test_a_resolv_conf_that_is_not_there_yet(tmp_path: Path) -> None:
     found.close()
 
 
-async def test_both_transports_share_what_was_logged() -> None:
+async def test_both_transports_share_what_was_logged(caplog: pytest.LogCaptureFixture) -> None:
     found = made(upstream=["127.0.0.9"])
-    one, other = found.relay(tcp=False), found.relay(tcp=True)
-    assert one._logged is other._logged
+    message = request("www.example")
+    query = dns.read_query(message)
+    assert query is not None
+    for handler in found.handlers:
+        group = handler.find(query)
+        assert group is not None
+        assert handler.handle(group, query, message, Stranger(), 1232)
+    assert len(caplog.records) == 1
     found.close()
 
 
