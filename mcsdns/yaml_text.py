@@ -31,7 +31,7 @@ MAX_DEPTH: Final = 500
 MAX_REPEATED: Final = 1_000_000
 """How many values the aliases and merge keys of one document may stand for, all together."""
 _MAX_NUMBER: Final = 40
-"""Characters; what is longer stays a text."""
+"""Characters; what is longer stays a string."""
 _MOST_REPEATED_KEYS: Final = 20
 _MAX_PATH: Final = 100
 
@@ -66,7 +66,7 @@ class Document(msgspec.Struct, gc=False):
     """One document, or one of its `items`.
 
     Attributes:
-        value: mappings have texts as keys; among `items`, those that came before are None.
+        value: mappings have strings as keys; among `items`, those that came before are None.
         path: `$`, or `$.items[0]` and so on.
         text, column: from its first character on, and where that stands in its line.
         line: of the file, from 1.
@@ -117,7 +117,7 @@ class _RefusedError(Exception):
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping]:
-    """Return whether a value is a mapping; its keys are texts then."""
+    """Return whether a value is a mapping; its keys are strings then."""
     return isinstance(value, dict)
 
 
@@ -264,7 +264,7 @@ class _YamlReader:
         return value
 
     def _key(self, event: yaml.Event | None) -> tuple[str, bool]:
-        """Return a key as a text, and whether it is the one that merges mappings."""
+        """Return a key as a string, and whether it is the one that merges mappings."""
         if isinstance(event, yaml.CollectionStartEvent):
             raise _RefusedError("a key that is a mapping or a list", event)
         if isinstance(event, yaml.AliasEvent):
@@ -358,7 +358,7 @@ def _mark(event: yaml.Event) -> yaml.Mark:
 def _resolve(event: yaml.ScalarEvent) -> object:
     """Return the value of a scalar as kubectl reads it (sigs.k8s.io/yaml).
 
-    Dates are texts, and so is what carries a tag of its own.
+    Dates are strings, and so is what carries a tag of its own.
     """
     text = event.value
     if event.tag not in _PLAIN_TAGS if event.tag else not event.implicit[0]:

@@ -59,7 +59,7 @@ class Located(msgspec.Struct, frozen=True, gc=False):
 
 
 class Manifest(msgspec.Struct, gc=False):
-    """What one text holds, or a piece of that.
+    """What one text holds, or a piece of it.
 
     Attributes:
         imports, slices: in order. ignored: how many objects of other kinds, or not for us.
@@ -85,13 +85,18 @@ class Manifest(msgspec.Struct, gc=False):
 def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
     """Read a text of one or many YAML or JSON documents; `file` is the name to report."""
     reader = _Reader(file, profile)
-    for part in yaml_text.read(text):
-        reader.take(part)
+    for document in yaml_text.read(text):
+        reader.take(document)
     return reader.manifest
 
 
 class _Reader:
-    """Makes objects of the parts of one text."""
+    """Makes objects of the documents of one text.
+
+    The items of a list come before the list itself, which alone says what they are: those of a
+    ServiceImportList need neither `kind` nor `apiVersion`. So items without a kind wait until the
+    list is complete; where it breaks off they are lost with it.
+    """
 
     def __init__(self, file: str, profile: SliceProfile) -> None:
         self.manifest = Manifest()
@@ -99,59 +104,59 @@ class _Reader:
         self._profile = profile
         self._waiting: list[tuple[Document, Mapping]] = []
 
-    def take(self, part: Document | Unreadable) -> None:
-        """Take the next part; the `items` of a List come before the List itself."""
-        if isinstance(part, Unreadable):
+    def take(self, document: Document | Unreadable) -> None:
+        """Take the next document."""
+        if isinstance(document, Unreadable):
             self._waiting.clear()
-            text = f"not YAML: {part.why}"
-            problem = Problem("unreadable", "document", part.path, text)
+            text = f"not YAML: {document.why}"
+            problem = Problem("unreadable", "document", document.path, text)
             self.manifest.problems.append(
-                Located(f"{self._file}:{part.line}", problem, lost=ANYTHING)
+                Located(f"{self._file}:{document.line}", problem, lost=ANYTHING)
             )
-        elif part.path == "$":
-            self._take_document(part)
-        elif is_mapping(part.value) and "kind" not in part.value:
-            self._waiting.append((part, part.value))
+        elif document.path == "$":
+            self._take_document(document)
+        elif is_mapping(document.value) and "kind" not in document.value:
+            self._waiting.append((document, document.value))
         else:
-            self._take_object(part)
+            self._take_object(document)
 
-    def _take_document(self, part: Document) -> None:
+    def _take_document(self, document: Document) -> None:
         waiting, self._waiting = self._waiting, []
-        value = part.value
+        value = document.value
         if value is None:
             return
         kind = value.get("kind") if is_mapping(value) else None
         if not is_mapping(value) or not isinstance(kind, str) or not kind.endswith("List"):
-            self._take_object(part)
+            self._take_object(document)
             return
         implied = {"kind": kind.removesuffix("List") or None, "apiVersion": value.get("apiVersion")}
-        for item, fields in waiting:  # those of a typed list may lack kind and apiVersion
+        for item, fields in waiting:
             item.value = implied | fields
             self._take_object(item)
         items = value.get("items")
         for number, other in enumerate(items if is_sequence(items) else []):
             if other is not None:
-                self._refuse(part, f"$.items[{number}]")
+                self._refuse(document, f"$.items[{number}]")
 
-    def _take_object(self, part: Document) -> None:
-        value = part.value
+    def _take_object(self, document: Document) -> None:
+        value = document.value
         kind = value.get("kind") if is_mapping(value) else None
         if not is_mapping(value) or not isinstance(kind, str):
-            self._refuse(part, part.path)
+            self._refuse(document, document.path)
             return
         version = value.get("apiVersion")
         ours = kind_of(version, kind) if isinstance(version, str) else None
         if ours is not None:
-            self._decode(part, value, ours, str(version))
+            self._decode(document, value, ours, str(version))
             return
         self.manifest.ignored += 1
         if kind in _KNOWN_VERSIONS:
             text = _wrong_version(Kind(kind), version)
             problem = Problem("unknown_version", _subject(kind, value), "$.apiVersion", text)
-            self._report(part, [problem], lost=_identity(kind, value))
+            self._report(document, [problem], lost=_identity(kind, value))
 
-    def _decode(self, part: Document, value: Mapping, kind: Kind, version: str) -> None:
-        origin = f"{self._file}:{part.line}"
+    def _decode(self, document: Document, value: Mapping, kind: Kind, version: str) -> None:
+        origin = f"{self._file}:{document.line}"
         try:
             decoded = decode(kind, value, origin=origin, api_version=version, profile=self._profile)
         except ObjectError as error:
@@ -159,7 +164,7 @@ class _Reader:
             if _UNQUOTED.match(text):
                 text += "; put it in quotes"
             problem = Problem("bad_object", _subject(kind, value), path, text)
-            self._report(part, [problem], lost=_identity(kind, value))
+            self._report(document, [problem], lost=_identity(kind, value))
             return
         if decoded.object is None:
             self.manifest.ignored += 1
@@ -170,25 +175,25 @@ class _Reader:
             self.manifest.slices.append(decoded.object)
         text = "the key stands twice, the last one counts"
         repeated = [
-            Problem("repeated_key", _subject(kind, value), "$" + path[len(part.path) :], text)
-            for path in part.repeated
+            Problem("repeated_key", _subject(kind, value), "$" + path[len(document.path) :], text)
+            for path in document.repeated
         ]
-        self._report(part, (*decoded.problems, *repeated))
+        self._report(document, (*decoded.problems, *repeated))
 
-    def _refuse(self, part: Document, path: str) -> None:
+    def _refuse(self, document: Document, path: str) -> None:
         text = "a manifest is a mapping with apiVersion and kind"
-        problem = Problem("not_an_object", "document", "$" + path[len(part.path) :], text)
-        self._report(part, [problem], lost=ANYTHING)
+        problem = Problem("not_an_object", "document", "$" + path[len(document.path) :], text)
+        self._report(document, [problem], lost=ANYTHING)
 
     def _report(
-        self, part: Document, problems: Iterable[Problem], lost: Identity | None = None
+        self, document: Document, problems: Iterable[Problem], lost: Identity | None = None
     ) -> None:
         """Note problems of one object, whose paths begin at the object."""
         placed = [
-            msgspec.structs.replace(problem, path=part.path + problem.path[1:])
+            msgspec.structs.replace(problem, path=document.path + problem.path[1:])
             for problem in problems
         ]
-        lines = part.lines_of(problem.path for problem in placed)
+        lines = document.lines_of(problem.path for problem in placed)
         self.manifest.problems.extend(
             Located(f"{self._file}:{lines[problem.path]}", problem, lost) for problem in placed
         )
@@ -208,7 +213,7 @@ def _identity(kind: str, value: Mapping) -> Identity:
     namespace, name = metadata.get("namespace") or "default", metadata.get("name")
     if not isinstance(namespace, str) or not isinstance(name, str):
         return ANYTHING
-    return str(kind), namespace, name  # a plain text, as in `contents`
+    return str(kind), namespace, name  # not a member of an enum, as in `state`
 
 
 def _subject(kind: str, value: Mapping) -> str:
@@ -217,7 +222,7 @@ def _subject(kind: str, value: Mapping) -> str:
 
 
 def _exact(path: str, value: Mapping) -> str:
-    """Name the key where msgspec says `[...]`: some value of a mapping of texts is none."""
+    """Name the key where msgspec says `[...]`: a value of a mapping of strings is no string."""
     head, found, _ = path.partition("[...]")
     inside: object = value
     for step in head.split(".")[1:]:

@@ -282,6 +282,7 @@ class ManifestSource:
         for events in services.values():
             for event in events:
                 self._sink.apply(event)
+            events.clear()  # to free a hundred thousand at once would be a long turn
             await timeslice.checkpoint()
         for kind in Kind:
             self._sink.apply(InitDone(kind))

@@ -97,19 +97,19 @@ class ManifestState:
                 if first is not each:
                     file.problems.append(_duplicate(each, first))
                 await timeslice.checkpoint()
-        kept = {
+        still_served = {
             lost: before.objects if lost == ANYTHING else _only(lost, before.objects)
             for lost in {located.lost for located in manifest.problems if located.lost}
         }
-        for still_served in kept.values():
-            for identity, each in still_served.items():
+        for objects_before in still_served.values():
+            for identity, each in objects_before.items():
                 file.objects.setdefault(identity, each)
                 await timeslice.checkpoint()
         for located in manifest.problems:
-            is_kept = bool(located.lost and kept[located.lost])
-            if located.problem.reason != worker.EMPTY or is_kept:
+            is_served = bool(located.lost and still_served[located.lost])
+            if located.problem.reason != worker.EMPTY or is_served:
                 self._failed_reads += located.problem.subject == "file"
-                file.problems.append(_with_consequence(located, is_kept=is_kept))
+                file.problems.append(_with_consequence(located, is_served=is_served))
             await timeslice.checkpoint()
         counted: set[tuple[str, str]] = set()
         for located in file.problems:
@@ -131,9 +131,9 @@ class ManifestState:
         """Take which files and folders could not be looked at, and why."""
         before, self._missing = self._missing, {}
         for path, why in missing.items():
-            is_kept = any(files.is_in(file, path) for file in self._files)
+            is_served = any(files.is_in(file, path) for file in self._files)
             located = Located(path, Problem(_MISSING, "file", "$", why), lost=ANYTHING)
-            self._missing[path] = _with_consequence(located, is_kept=is_kept)
+            self._missing[path] = _with_consequence(located, is_served=is_served)
         _log(each for path, each in self._missing.items() if path not in before)
         for path in before.keys() - self._missing.keys():
             logger.info("%s: it is there again", path)
@@ -189,11 +189,11 @@ def _only(identity: Identity, objects: Objects) -> Objects:
     return {identity: objects[identity]} if identity in objects else {}
 
 
-def _with_consequence(located: Located, *, is_kept: bool) -> Located:
+def _with_consequence(located: Located, *, is_served: bool) -> Located:
     """Add to a problem what becomes of what cannot be read."""
     if located.lost is None:
         return located
-    what = "what it said before is still served" if is_kept else "it is not served, the rest is"
+    what = "what it said before is still served" if is_served else "it is not served, the rest is"
     problem = msgspec.structs.replace(located.problem, text=f"{located.problem.text}; {what}")
     return msgspec.structs.replace(located, problem=problem)
 

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, ServiceImport
 from mcsdns.objects.store import Store
+from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests import source as source_module
-from mcsdns.sources.manifests import worker
 from mcsdns.sources.manifests.source import Debounce, ManifestSource
 from mcsdns.sources.manifests.state import Statistics
 from mcsdns.timeslice import Timeslice
@@ -57,15 +57,13 @@ def write(path: str, *documents: str) -> None:
 class World:
     """A sink with a store, the events that a source sent, and what they changed."""
 
-    def __init__(self, *paths: str, **options: int) -> None:
+    def __init__(self, *paths: str, max_bytes: int = 1 << 20, **debounce: float) -> None:
         self.store = Store()
         self.events: list[Event] = []
         self.changes: list[str] = []
+        waits: dict[str, float] = {"still_s": 0.02, "gone_s": 0.1, "most_s": 0.3, "retry_s": 0}
         self.source = ManifestSource(
-            paths or ["in"],
-            self,
-            debounce=Debounce(still_s=0.02, gone_s=0.1, most_s=0.3, restless_s=1.0, retry_s=0.2),
-            **options,
+            paths or ["in"], self, max_bytes=max_bytes, debounce=Debounce(**waits | debounce)
         )
 
     def apply(self, event: Event) -> None:
@@ -105,8 +103,8 @@ def shortly(event: Event) -> str:
             return type(event).__name__
 
 
-async def loaded(*paths: str, **options: int) -> World:
-    world = World(*paths, **options)
+async def loaded(*paths: str, max_bytes: int = 1 << 20, **debounce: float) -> World:
+    world = World(*paths, max_bytes=max_bytes, **debounce)
     await world.source.load()
     return world
 
@@ -235,15 +233,32 @@ async def test_file_that_is_gone_takes_its_objects_along() -> None:
     assert await world.rescan() == ["-b"]
 
 
-async def test_file_that_is_only_gone_for_a_moment_loses_nothing() -> None:
+def after_each_look(monkeypatch: pytest.MonkeyPatch, do: Callable[[files.Listing], None]) -> None:
+    """Do something to the files right after each time that they were looked at."""
+    find = files.find
+
+    def find_and_do(paths: Sequence[str]) -> files.Listing:
+        listing = find(paths)
+        do(listing)
+        return listing
+
+    monkeypatch.setattr(files, "find", find_and_do)
+
+
+async def test_file_that_is_only_gone_for_a_moment_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write("in/a.yaml", service("a"))
     world = await loaded()
     os.remove("in/a.yaml")
-    async with anyio.create_task_group() as group:
-        group.start_soon(world.rescan)
-        await anyio.sleep(0.05)  # less than Debounce.gone_s
-        write("in/a.yaml", service("a"))
-    assert world.changes == []
+
+    def create(listing: files.Listing) -> None:
+        if not listing.files:
+            write("in/a.yaml", service("a"))
+
+    after_each_look(monkeypatch, create)
+    assert await world.rescan() == []
+    assert world.source.statistics().reads == 2
 
 
 async def test_file_under_a_new_name_is_the_same() -> None:
@@ -265,26 +280,23 @@ async def test_object_that_moves_between_files_is_never_away() -> None:
     assert await world.rescan() == ["+web"]
 
 
-async def test_restless_file_is_waited_for_but_not_for_ever() -> None:
+@pytest.mark.parametrize("restless_s", [0, 10_000])
+async def test_restless_file_is_waited_for_but_not_for_ever(
+    restless_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("in/a.yaml", service("a"))
-    world = await loaded()
+    world = await loaded(restless_s=restless_s)
 
-    async def write_without_end() -> None:
-        while True:
-            with open("in/a.yaml", "a", encoding="utf-8") as file:  # noqa: ASYNC230
-                file.write("---\n" + service("b"))
-            await anyio.sleep(0.005)
+    def append(_: files.Listing) -> None:
+        with open("in/a.yaml", "a", encoding="utf-8") as file:
+            file.write("---\n" + service("b"))
 
+    after_each_look(monkeypatch, append)
     write("in/c.yaml", service("c"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(write_without_end)
-        await anyio.sleep(0.02)
+    while "c" not in world.ips:  # which does not wait for the other
         await world.rescan()
-        assert world.ips == {"a": "1", "c": "1"}  # does not wait for the other
-        with anyio.fail_after(10):
-            while "b" not in world.ips:
-                await world.rescan()
-        group.cancel_scope.cancel()
+    await world.rescan()
+    assert ("b" in world.ips) is (restless_s == 0)
 
 
 async def test_file_that_is_written_to_while_it_is_read_is_read_again(
@@ -403,19 +415,21 @@ async def test_last_good_state_outlives_many_broken_ones() -> None:
     assert world.ips == {"web": "1"}
 
 
-async def test_child_that_dies_leaves_the_last_good_state(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retry_s", [0, 10_000])
+async def test_child_that_dies_leaves_the_last_good_state(
+    retry_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("in/a.yaml", WEB)
-    world = await loaded()
+    world = await loaded(retry_s=retry_s)
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/bin/false")
         write("in/a.yaml", WEB_2)
         assert await world.rescan() == []
-    assert world.problems == [f"in/a.yaml: reading it failed with status 1; {KEPT}"]
+    kept = [f"in/a.yaml: reading it failed with status 1; {KEPT}"]
+    assert world.problems == kept
     assert world.source.statistics().failed_reads == 1
-    assert await world.rescan() == []
-    await anyio.sleep(0.25)
-    assert await world.rescan() == ["+web"]
-    assert world.problems == []
+    assert await world.rescan() == ([] if retry_s else ["+web"])
+    assert world.problems == (kept if retry_s else [])
 
 
 async def test_named_path_that_is_gone_leaves_its_last_good_state() -> None:
@@ -601,9 +615,12 @@ async def watched(*paths: str) -> AsyncIterator[World]:
 
 
 async def until(world: World, ips: dict[str, str]) -> None:
-    with anyio.fail_after(10):
-        while world.ips != ips:  # noqa: ASYNC110
-            await anyio.sleep(0.01)
+    await wait_for(lambda: world.ips == ips)
+
+
+async def wait_for(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.01)
 
 
 async def test_watch_sees_edits_of_files_folders_and_what_is_linked() -> None:
@@ -631,7 +648,7 @@ async def test_watch_goes_on_in_a_folder_that_was_made_anew() -> None:
         write("in/a.yaml", service("a", "10.0.0.2"))
         await until(world, {"a": "2"})
         shutil.rmtree("in")
-        await anyio.sleep(0.2)
+        await wait_for(lambda: world.problems)
         write("in/a.yaml", service("a", "10.0.0.3"))
         await until(world, {"a": "3"})
         write("in/a.yaml", service("a", "10.0.0.4"))
@@ -643,7 +660,8 @@ async def test_watch_rests_while_nothing_changes() -> None:
     async with watched() as world:
         write("in/a.yaml", service("a", "10.0.0.2"))
         await until(world, {"a": "2"})
-        await anyio.sleep(0.3)
+        await world.source.rescan()
+        await world.source.rescan()
         assert world.source.statistics().reads == 2
 
 
