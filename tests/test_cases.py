@@ -46,7 +46,7 @@ def settings_of(path: str) -> config.Settings:
 @functools.cache
 def in_process(path: str) -> InProcessServer:
     world = anyio.run(read_once, settings_of(path))
-    return InProcessServer(world.answerer, world.tree, path)
+    return InProcessServer(world.authority, path)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def world_of(objects: Iterable[Object], **settings: Any) -> ZoneState:
 
 def handler_of(world: ZoneState, *, tcp: bool = False, max_bytes: int = 1 << 24) -> Handler:
     """A handler with nothing in its cache."""
-    return Handler(world.answerer, PacketCache(max_bytes), tcp=tcp, clock=lambda: 0.0)
+    return Handler(world.authority, PacketCache(max_bytes), tcp=tcp, clock=lambda: 0.0)
 
 
 def _decoded(kind: Kind, plain: dict[str, Any]) -> Object:

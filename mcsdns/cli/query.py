@@ -117,7 +117,7 @@ def in_process_server(settings: config.Settings) -> NameServer:
     log.configure(settings.log_format, settings.log_level)
     state = anyio.run(read_once, settings)
     source = ", ".join(settings.manifests) or "the API server"
-    return InProcessServer(state.answerer, state.tree, f"in process, from {source}")
+    return InProcessServer(state.authority, f"in process, from {source}")
 
 
 def _request(flags: dict[str, Any]) -> Request:

@@ -18,13 +18,12 @@ from mcsdns.errors import ConfigError, NoReplyError
 from mcsdns.server.authority import Authority
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
-from mcsdns.zone.tree import Tree
 
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 3
 """How often a question is sent over UDP before the server counts as silent."""
 _RECEIVE_BYTES: Final = 0xFFFF
-_KEPT_BYTES: Final = 1 << 20
+_CACHE_BYTES: Final = 1 << 20
 _Address = tuple[str, int]
 
 
@@ -33,20 +32,16 @@ class InProcessServer:
 
     def __init__(
         self,
-        answerer: Authority,
-        tree: Tree,
+        authority: Authority,
         name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what to answer from, and what to call it."""
         self._name = name
         self._clock = clock
-        self._responders = {
+        self._handlers = {
             transport: Handler(
-                answerer,
-                PacketCache(_KEPT_BYTES),
-                tcp=transport is Transport.TCP,
-                clock=clock,
+                authority, PacketCache(_CACHE_BYTES), tcp=transport is Transport.TCP, clock=clock
             )
             for transport in Transport
         }
@@ -54,7 +49,7 @@ class InProcessServer:
     def ask(self, request: Request, transport: Transport) -> Received:
         """Answer; see `NameServer`."""
         begin = self._clock()
-        reply = self._responders[transport].reply_to(request.encode(_new_id()))
+        reply = self._handlers[transport].reply_to(request.encode(_new_id()))
         if reply is None:
             raise NoReplyError(f"{self._name}: to such a request there is no reply")
         return Received(reply, self._name, transport, self._clock() - begin)

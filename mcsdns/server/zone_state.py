@@ -51,7 +51,7 @@ class ZoneState:
         self.store = Store(namespaces)
         self.tree = Tree(settings)
         self.publisher = Publisher(self.store, self.tree, _log_problem)
-        self.answerer = Authority(self.tree)
+        self.authority = Authority(self.tree)
         self.find_problems: Callable[[], Iterable[Located]] = tuple
         self.imports_only = False
 

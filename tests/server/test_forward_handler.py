@@ -95,7 +95,7 @@ def handler_of(
     world = world_of([])
     return (
         Handler(
-            world.answerer,
+            world.authority,
             PacketCache(1 << 20),
             tcp=False,
             clock=time.monotonic,
@@ -332,7 +332,7 @@ async def test_closing_with_questions_in_flight_is_quiet(
 async def test_a_reply_for_a_closed_socket_is_dropped() -> None:
     sock = udp.bind("127.0.0.1", 0)
     world = world_of([])
-    handler = Handler(world.answerer, PacketCache(1 << 20), tcp=False, clock=time.monotonic)
+    handler = Handler(world.authority, PacketCache(1 << 20), tcp=False, clock=time.monotonic)
     listener = UdpListener(sock, handler, wildcard=False)
     listener.start()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

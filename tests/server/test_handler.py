@@ -97,7 +97,7 @@ def test_a_fault_of_ours_is_answered_servfail_and_logged(
     def fail(_: dns.Query) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(world.answerer, "route", fail)
+    monkeypatch.setattr(world.authority, "route", fail)
     for _ in range(50):
         reply = handler.reply_to(VALID)
         assert reply is not None
@@ -154,7 +154,7 @@ def test_the_subset_turns_with_time_and_shows_every_endpoint() -> None:
     world = dual_stack_world(5000)
     now = [0.0]
     handler = Handler(
-        world.answerer,
+        world.authority,
         handler_of(world).cache,
         tcp=True,
         clock=lambda: now[0],

@@ -280,7 +280,7 @@ def test_unknown_names_do_not_push_out_known_ones() -> None:
 def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -> None:
     world = a_world()
     handler = Handler(
-        world.answerer,
+        world.authority,
         PacketCache(1 << 24, max_unknown=100),
         tcp=False,
         clock=lambda: 0.0,

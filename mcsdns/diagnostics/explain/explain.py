@@ -112,7 +112,7 @@ def _render(state: ZoneState, name: bytes, qtype: int) -> tuple[tuple[str, ...],
     Returns the reply's flags, TC left out, and what reaches the clients. The clock stands still:
     which records of a subset are sent now does not matter.
     """
-    server = InProcessServer(state.answerer, state.tree, "this zone", clock=lambda: 0.0)
+    server = InProcessServer(state.authority, "this zone", clock=lambda: 0.0)
     flags = 0
     sizes: list[Size] = []
     for transport, edns, limit in _CLIENTS:

@@ -288,7 +288,7 @@ def test_any_question_is_explained_as_it_is_answered(
     found = explain(world, name, qtype)
     query = read_query(write_query(0, asked, qtype))
     assert query is not None
-    decision = world.answerer.answer(world.answerer.route(query), query.qtype)
+    decision = world.authority.answer(world.authority.route(query), query.qtype)
     assert found.reply.rcode == rcode_text(decision.response.rcode)
     assert to_text(found).startswith(f"{found.verdict.result}: ")
     for each in found.suggestions:
