@@ -149,7 +149,7 @@ class Server:
 
     def _make_handler(self, *, tcp: bool) -> Handler:
         return Handler(
-            self.zone_state.answerer,
+            self.zone_state.authority,
             self._caches[tcp],
             tcp=tcp,
             clock=time.monotonic,
