@@ -1,4 +1,4 @@
-"""One line of the log for one of so many requests: the question, its client, and the reply.
+"""The query log: one line for one of so many requests, its client, and its reply.
 
 Which ones is left to chance: every tenth request of a client that sends A and AAAA by turns would
 never show its AAAA. The transports call `due` once for each batch, and only while there is a query
@@ -65,11 +65,10 @@ class QueryLog:
     def _gap(self) -> int:
         return self._rng.randint(1, 2 * self._one_of - 1)
 
-    def note(self, request: bytes, reply: bytes, address: bytes, transport: str, kind: str) -> None:
-        """Log one request and its reply, without the ID of either counting for anything.
+    def log(self, request: bytes, reply: bytes, address: bytes, transport: str, kind: str) -> None:
+        """Log one request and its reply; `kind` is what the reply was counted as.
 
-        `kind` is what the reply was counted as. Both are empty where it comes later, from an
-        upstream, or never.
+        Both are empty where the reply comes later, from an upstream, or never.
         """
         fields = entry(request, reply, address, transport, kind)
         logger.info(
@@ -87,7 +86,7 @@ class QueryLog:
 
 
 def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: str) -> Entry:
-    """Return what a line says of a request and its reply; see `QueryLog.note`."""
+    """Return what a line says of a request and its reply; see `QueryLog.log`."""
     try:
         query = read_query(request)
     except MessageError:

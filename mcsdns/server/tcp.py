@@ -1,7 +1,16 @@
 """TCP: framing, pipelining, and limits on time and number (RFC 7766).
 
-Requests of one connection are answered as they are ready; a turn of the loop takes a bounded
-number of them, and a client that does not read its replies is not read from.
+Requests of one connection are answered as they are ready (6.2.1.1). Reading from it pauses for
+three reasons, and each ends by a call of `_Connection._process`:
+
+- a turn of the loop answered `BATCH` requests: the rest is taken in the next turn, so that other
+  connections get theirs;
+- the client does not read its replies, and the write buffer is full: until `resume_writing`;
+- `MAX_AWAITED` replies are to come from upstreams: until one of them was sent.
+
+A connection is active while it sends whole requests; octets alone do not count. The listener keeps
+its connections in the order of their last activity, so the first one is the first to be closed, by
+the idle timeout or to make room.
 """
 
 import asyncio
@@ -192,12 +201,12 @@ class _Connection(asyncio.Protocol):
         return self._address
 
     def detach(self) -> Callable[[bytes], None]:
-        """Return the way back for a reply that comes later (RFC 7766, 6.2.1.1)."""
+        """Return what sends a reply later (`forward_handler.Client`)."""
         self._awaited += 1
         return self._send_later
 
     def _send_later(self, message: bytes) -> None:
-        """Send a reply out of order; read on where too many were awaited."""
+        """Send a reply out of order, and read on where too many were awaited."""
         self._awaited -= 1
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -234,7 +243,7 @@ class _Connection(asyncio.Protocol):
             self._process()
 
     def eof_received(self) -> bool:
-        """Close, but only after the replies that a client still waits for which asks no more."""
+        """Close a connection that was half closed, but only after the replies that are to come."""
         self._has_ended = True
         return self._awaited > 0
 
@@ -250,7 +259,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _process(self) -> None:
-        """Answer up to BATCH whole requests, then let others have their turn."""
+        """Answer up to `BATCH` whole requests; pause reading where the module's rules say so."""
         self._scheduled = False
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -280,7 +289,8 @@ class _Connection(asyncio.Protocol):
     def _take(self) -> tuple[list[bytes], int]:
         """Return the framed replies to the requests at hand, and how many requests there were.
 
-        A message too short for a header cannot be answered nor believed: it is the last one.
+        A reply is three pieces: length, ID, and the rest. A message too short for a header means
+        that the framing is lost: it is the last one.
         """
         buffer, at, end = self._buffer, self._at, len(self._buffer)
         handler, query_log = self._listener.handler, self._listener.query_log
@@ -305,7 +315,7 @@ class _Connection(asyncio.Protocol):
                 octets = handler.handle(buffer[begin:at], self)
                 if octets is None:
                     if query_log is not None and query_log.due(1):
-                        query_log.note(buffer[begin:at], b"", self._address, "tcp", "")
+                        query_log.log(buffer[begin:at], b"", self._address, "tcp", "")
                     continue
             elif isinstance(ready, bytes):
                 octets = ready
@@ -320,7 +330,7 @@ class _Connection(asyncio.Protocol):
             if query_log is not None and query_log.due(1):
                 kind = handler.counters.kind_of(octets[0])
                 request = buffer[begin:at]
-                query_log.note(request, request[:2] + octets[1:], self._address, "tcp", kind)
+                query_log.log(request, request[:2] + octets[1:], self._address, "tcp", kind)
         self._at = at
         if at == end:
             self._buffer, self._at = b"", 0

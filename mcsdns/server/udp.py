@@ -216,7 +216,7 @@ class UdpListener:
             response_class, size = batch.replies[at], batch.reply_sizes[4 * slot + 3]
             reply = request[:2] + batch.replies[at + 1 : at + 1 + size] if size else b""
             kind = self.handler.counters.kind_of(response_class)
-            query_log.note(request, reply, batch.address(slot), "udp", kind)
+            query_log.log(request, reply, batch.address(slot), "udp", kind)
 
     def _drain_one_by_one(self) -> None:
         """Answer what has arrived on systems without recvmmsg."""
@@ -237,7 +237,7 @@ class UdpListener:
                 reply, kind = message[:2] + octets[1:], counters.kind_of(octets[0])
                 self._send_to(peer, reply)
             if self.query_log is not None and self.query_log.due(1):
-                self.query_log.note(message, reply, self.address(), "udp", kind)
+                self.query_log.log(message, reply, self.address(), "udp", kind)
 
     def statistics(self) -> Statistics:
         """Return the counters; asks the kernel for its own (SO_MEMINFO, the drops are last)."""

@@ -317,6 +317,23 @@ def test_odd_shapes_of_a_name_are_bounded() -> None:
     assert handler.cache.statistics().known <= 48 * names_of_web + 2
 
 
+def test_a_message_that_looks_like_the_key_of_odd_requests_gets_no_reply() -> None:
+    handler = handler_of(a_world())
+    for _ in range(3):
+        ask(handler, f"ns.dns.{ZONE}", opt=dns.write_opt(700))
+    (key,) = handler.cache.odd
+    assert key[0] & 0x80
+    assert handler.reply_to(b"ID" + key) is None
+
+
+def test_what_fits_every_client_is_rendered_once_for_all_odd_sizes() -> None:
+    handler = handler_of(a_world())
+    for size in range(513, 1220):
+        reply = ask(handler, f"ns.dns.{ZONE}", opt=dns.write_opt(size))
+        assert len(dnslib.DNSRecord.parse(reply).rr) == 1
+    assert handler.statistics().rendered == 2
+
+
 def test_clear_forgets_everything() -> None:
     handler = handler_of(a_world())
     for text in ["web.shop.svc", "nope.shop.svc", "else"] * 3:

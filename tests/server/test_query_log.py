@@ -64,7 +64,7 @@ def test_name_is_as_it_was_asked_and_cannot_write_lines() -> None:
 def test_line_for_people_and_fields_for_machines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     message = request()
-    QueryLog(1).note(message, reply(message, FOUND), b"\0" * 15 + b"\1", "udp", "clusterset")
+    QueryLog(1).log(message, reply(message, FOUND), b"\0" * 15 + b"\1", "udp", "clusterset")
     (record,) = caplog.records
     assert record.getMessage() == (
         "query web.shop.svc.clusterset.local. A by udp from ::1, EDNS 1232 DO: NOERROR, "
