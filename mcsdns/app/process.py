@@ -38,7 +38,7 @@ from mcsdns.sources.kubernetes.source import KubernetesSource
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.manifests.source import ManifestSource
 from mcsdns.stats import TRANSPORTS, ReplyCounters
-from mcsdns.web.sites import Sites
+from mcsdns.web.listener import WebListener
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class Server:
         self.forwarding = self.make_forwarding(settings)
         self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
         self._listeners = listeners.bind_dns(settings, self.handlers)
-        self._sites: Sites | None = None
+        self._web: WebListener | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._is_open = self._is_closed = self._was_ready = False
         self._stopping = ""
@@ -181,12 +181,12 @@ class Server:
         Raises:
             ConfigError: one that the settings name cannot be bound.
         """
-        self._sites = Sites(*listeners.bind_web(self.settings))
+        self._web = WebListener(*listeners.bind_web(self.settings))
 
     async def start_web(self) -> None:
         """Serve the status page and the probes."""
-        if self._sites:
-            await self._sites.start(self)
+        if self._web:
+            await self._web.start(self)
 
     def leave(self, why: str) -> None:
         """Be not ready any more, for good; answers go on."""
@@ -209,8 +209,8 @@ class Server:
 
     async def close_web(self) -> None:
         """Let HTTP requests in flight end, and close the sockets of the page and the probes."""
-        if self._sites:
-            await self._sites.close()
+        if self._web:
+            await self._web.close()
 
     # What a reload exchanges
 
@@ -322,9 +322,7 @@ class Server:
             update_queue=self.updates.statistics(),
             store=self.zone_state.store.statistics(),
             manifests=manifests,
-            watches=kubernetes.watches if kubernetes else (),
-            guard=kubernetes.guard if kubernetes else None,
-            snapshot_writer=kubernetes.snapshot if kubernetes else None,
+            kubernetes=kubernetes,
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
         )

@@ -120,7 +120,7 @@ def values(snapshot: Snapshot) -> Values:
     yield from _requests(snapshot)
     yield from _sockets(snapshot)
     yield from _objects(snapshot)
-    yield from _watches(snapshot)
+    yield from _kubernetes(snapshot)
     yield from _forwarding(snapshot)
 
 
@@ -200,18 +200,20 @@ def _objects(snapshot: Snapshot) -> Values:
             yield catalog.SKIPPED_OBJECTS, (reason,), number
 
 
-def _watches(snapshot: Snapshot) -> Values:
-    """Read all of the source; of the watches of several namespaces the worst one counts."""
+def _kubernetes(snapshot: Snapshot) -> Values:
+    source = snapshot.kubernetes
+    if source is None:
+        return
     for kind, resource in RESOURCES.items():
-        group = [each for each in snapshot.watches if each.kind is kind]
-        if group:
+        group = [each for each in source.watches if each.kind is kind]
+        if group:  # of the watches of several namespaces the worst one counts
             heard_age_s = max(each.heard_age_s for each in group)
             known_age_s = max(each.known_age_s for each in group)
             yield catalog.WATCH_SYNCED, (resource,), all(each.synced for each in group)
             yield catalog.WATCH_CONNECTED, (resource,), all(each.connected for each in group)
             yield catalog.WATCH_LAST_EVENT_AGE_SECONDS, (resource,), heard_age_s
             yield catalog.WATCH_STALE_SECONDS, (resource,), known_age_s
-    for watch in snapshot.watches:
+    for watch in source.watches:
         resource = RESOURCES[watch.kind]
         yield catalog.WATCH_LISTS_TOTAL, (resource,), watch.lists
         yield catalog.WATCH_STARTS_TOTAL, (resource,), watch.watches
@@ -223,11 +225,10 @@ def _watches(snapshot: Snapshot) -> Values:
             yield catalog.WATCH_RESTARTS_TOTAL, labels, watch.troubles.get(trouble, 0)
         for reason, number in watch.skipped.items():
             yield catalog.SKIPPED_OBJECTS, (reason,), number
-    guard, writer = snapshot.guard, snapshot.snapshot_writer
-    if guard is not None:
-        yield catalog.GUARD_HELD_SERVICES, (), guard.held
-        yield catalog.GUARD_LINGERING_SERVICES, (), guard.lingering
-        yield catalog.GUARD_INTERVENTIONS_TOTAL, (), guard.trips
+    yield catalog.GUARD_HELD_SERVICES, (), source.guard.held
+    yield catalog.GUARD_LINGERING_SERVICES, (), source.guard.lingering
+    yield catalog.GUARD_INTERVENTIONS_TOTAL, (), source.guard.trips
+    writer = source.snapshot
     if writer is not None:
         yield catalog.SNAPSHOT_WRITES_TOTAL, ("written",), writer.writes
         yield catalog.SNAPSHOT_WRITES_TOTAL, ("failed",), writer.failures

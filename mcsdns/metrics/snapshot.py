@@ -12,10 +12,8 @@ from mcsdns.server.packet_cache import Statistics as PacketCacheStatistics
 from mcsdns.server.tcp import Statistics as TcpStatistics
 from mcsdns.server.udp import Statistics as UdpStatistics
 from mcsdns.server.zone_state import Statistics as UpdateQueueStatistics
-from mcsdns.sources.deletion_guard import Statistics as GuardStatistics
-from mcsdns.sources.kubernetes.watcher import Statistics as WatchStatistics
+from mcsdns.sources.kubernetes.source import Statistics as KubernetesStatistics
 from mcsdns.sources.manifests.state import Statistics as ManifestStatistics
-from mcsdns.sources.snapshot import Statistics as SnapshotWriterStatistics
 from mcsdns.stats import ReplyCount
 
 
@@ -41,7 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             for an upstream.
         handlers, packet_caches, forward_handlers: by transport, `udp` and `tcp`; without an
             upstream there are no forward handlers.
-        watches: of the API server, one for each kind and namespace; none without one.
+        manifests, kubernetes: of the source, whichever it is.
     """
 
     ready: bool
@@ -56,9 +54,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     forward_handlers: Mapping[str, ForwardHandlerStatistics] = {}
     update_queue: UpdateQueueStatistics | None = None
     manifests: ManifestStatistics | None = None
-    watches: Sequence[WatchStatistics] = ()
-    guard: GuardStatistics | None = None
-    snapshot_writer: SnapshotWriterStatistics | None = None
+    kubernetes: KubernetesStatistics | None = None
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
 

@@ -141,7 +141,8 @@ class Upstreams(msgspec.Struct, frozen=True):
 
 def status_of(operator: Operator, snapshot: Snapshot) -> Status:
     """Return how the server is; `snapshot` may be a second old."""
-    tree, guard = operator.zone_state.tree, snapshot.guard
+    tree, kubernetes = operator.zone_state.tree, snapshot.kubernetes
+    guard = kubernetes.guard if kubernetes else None
     sources, reasons = operator.sources(), operator.reasons()
     waiting = tree.readiness.value != "synced" and not operator.settings.is_sourceless
     return Status(

@@ -14,6 +14,7 @@ from mcsdns.objects import store
 from mcsdns.objects.model import Kind
 from mcsdns.server import forward_handler, handler, packet_cache, tcp, udp, zone_state
 from mcsdns.sources import deletion_guard, snapshot
+from mcsdns.sources.kubernetes import source as kubernetes
 from mcsdns.sources.kubernetes import watcher
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.manifests import state
@@ -54,13 +55,20 @@ def full(**fields: Any) -> Snapshot:
         forward_handlers={name: forward_handler.Statistics(1, 2) for name in ("udp", "tcp")},
         update_queue=zone_state.Statistics(1, seen(0.5), 2, 3),
         manifests=state.Statistics(1, 2, 3, 4, 5, 1, {"duplicate": 4}),
-        watches=[watch(kind) for kind in Kind],
-        guard=deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
-        snapshot_writer=snapshot.Statistics(7, 1, 990.0, "no room"),
+        kubernetes=api_server(*(watch(kind) for kind in Kind)),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
     )
     return msgspec.structs.replace(everything, **fields)
+
+
+def api_server(*watches: watcher.Statistics) -> kubernetes.Statistics:
+    """An API server whose guard holds five services, and a snapshot of it."""
+    return kubernetes.Statistics(
+        watches,
+        deletion_guard.Statistics(5, 1, 7.0, 1, "most are gone"),
+        snapshot.Statistics(7, 1, 990.0, "no room"),
+    )
 
 
 def watch(kind: Kind, **fields: Any) -> watcher.Statistics:

@@ -8,7 +8,7 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects.model import Kind
 from mcsdns.server import udp
 from mcsdns.sources.kubernetes.reflector import Trouble
-from tests.metrics.snapshots import bare, forwarder, full, seen, upstream, watch
+from tests.metrics.snapshots import api_server, bare, forwarder, full, seen, upstream, watch
 
 
 def samples(snapshot: Snapshot) -> dict[str, float]:
@@ -72,7 +72,7 @@ def test_of_the_watches_of_several_namespaces_the_worst_counts() -> None:
     kind = Kind.ENDPOINT_SLICE
     well = watch(kind, namespace="shop")
     ill = watch(kind, namespace="db", connected=False, heard_age_s=99.0, known_age_s=80.0)
-    found = samples(bare(watches=[well, ill, watch(Kind.SERVICE_IMPORT)]))
+    found = samples(bare(kubernetes=api_server(well, ill, watch(Kind.SERVICE_IMPORT))))
     assert found["watch_connected{resource=endpointslices}"] == 0
     assert found["watch_connected{resource=serviceimports}"] == 1
     assert found["watch_synced{resource=endpointslices}"] == 1
@@ -85,7 +85,7 @@ def test_of_the_watches_of_several_namespaces_the_worst_counts() -> None:
 
 
 def test_every_reason_of_a_restart_is_there_from_the_start() -> None:
-    found = samples(bare(watches=[watch(Kind.SERVICE_IMPORT, troubles={}, ended=0)]))
+    found = samples(bare(kubernetes=api_server(watch(Kind.SERVICE_IMPORT, troubles={}, ended=0))))
     reasons = [name for name in found if name.startswith("watch_restarts_total")]
     assert len(reasons) == len(Trouble) + 1
     assert not any(found[name] for name in reasons)
@@ -109,7 +109,8 @@ def test_an_upstream_that_never_answered_has_no_round_trip() -> None:
 def test_the_age_of_a_snapshot_is_that_of_what_it_holds() -> None:
     assert samples(full())["snapshot_age_seconds"] == 10
     assert samples(full(time_s=980.0))["snapshot_age_seconds"] == 0
-    writer = full().snapshot_writer
-    assert writer is not None
-    never = msgspec.structs.replace(writer, as_of_s=None)
-    assert "snapshot_age_seconds" not in samples(full(snapshot_writer=never))
+    source = api_server()
+    assert source.snapshot is not None
+    unwritten = msgspec.structs.replace(source.snapshot, as_of_s=None)
+    never = msgspec.structs.replace(source, snapshot=unwritten)
+    assert "snapshot_age_seconds" not in samples(full(kubernetes=never))
