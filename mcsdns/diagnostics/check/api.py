@@ -5,6 +5,7 @@ Elsewhere the user of the kubeconfig may do more than mcsdns, so its service acc
 (SubjectAccessReview), which takes a permission of its own.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -39,17 +40,17 @@ Form = TypeVar("Form")
 
 
 class Api:
-    """An API server and our identity there."""
+    """The documents of an API server, one request at a time, each within `within_s` seconds.
 
-    def __init__(self, cluster: ApiServer, *, within_s: float = _ANSWER_S) -> None:
-        """Take the cluster, which whoever made it closes."""
-        self._cluster = cluster
+    Attributes:
+        url: that of the API server.
+    """
+
+    def __init__(self, server: ApiServer, *, within_s: float = _ANSWER_S) -> None:
+        """Ask `server`, which the caller closes."""
+        self.url = server.place.url
+        self._server = server
         self._within_s = within_s
-
-    @property
-    def url(self) -> str:
-        """Which one it is."""
-        return self._cluster.place.url
 
     async def read(self, path: str) -> bytes | None:
         """Read a document; None where there is none (404).
@@ -79,13 +80,12 @@ class Api:
         return self._decode(path, octets, form)
 
     async def _exchange(self, path: str, document: bytes) -> bytes:
-        cluster, within_s = self._cluster, self._within_s
-        asked = (
-            cluster.post(path, document, within_s=within_s)
-            if document
-            else cluster.get(path, within_s=within_s)
-        )
-        async with asked as response:
+        server, within_s = self._server, self._within_s
+        if document:
+            request = server.post(path, document, within_s=within_s)
+        else:
+            request = server.get(path, within_s=within_s)
+        async with request as response:
             with anyio.move_on_after(within_s):
                 return await response.read()
         raise ApiError(Trouble.LOST, f"{self.url}{path}: no answer in time")
@@ -104,60 +104,39 @@ async def check_versions(api: Api) -> Outcome:
     Raises:
         ApiError: the API server does not answer.
     """
+    imports: list[str] = []
     try:
-        imports, slices = await _imports(api), await _serves_slices(api)
+        for version in discovery.known_versions():
+            resources = await api.read(f"/apis/{version}")
+            with contextlib.suppress(ObjectError):
+                if resources is not None and discovery.serves_imports(resources):
+                    imports.append(version.rpartition("/")[2])
+        slices = await api.read(f"/apis/{discovery.SLICE_API}") or b""
     except ApiError as refusal:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
         return Outcome(skipped=(f"API versions: discovery is not permitted ({refusal})",))
-    findings = [] if imports else [_without_imports(api)]
-    if not slices:
-        findings.append(_without_slices(api))
+    findings: list[Finding] = []
+    if not imports:
+        without_imports = error(
+            Reason.CRD_MISSING,
+            f"the API server has no serviceimports.{IMPORT_GROUP}: the CRD of the MCS API is "
+            "missing, and without it no name resolves",
+            f"API server {api.url}, neither v1beta1 nor v1alpha1",
+            _INSTALL,
+        )
+        findings.append(without_imports)
+    if f'"{discovery.PLURALS[Kind.ENDPOINT_SLICE]}"'.encode() not in slices:
+        without_slices = error(
+            Reason.CRD_MISSING,
+            f"the API server has no {discovery.SLICE_API} EndpointSlices: headless services have "
+            "no addresses",
+            f"API server {api.url}",
+            "use Kubernetes 1.21 or later",
+        )
+        findings.append(without_slices)
     versions = f"ServiceImport {listed(imports)}" if imports else "API versions"
     return Outcome(tuple(findings), (f"{versions} at {api.url}",))
-
-
-async def _imports(api: Api) -> list[str]:
-    """Return the versions that have ServiceImports, the preferred one first."""
-    found: list[str] = []
-    for version in discovery.known_versions():
-        resources = await api.read(f"/apis/{version}")
-        if resources is not None and _reads(resources):
-            found.append(version.rpartition("/")[2])
-    return found
-
-
-def _reads(resources: bytes) -> bool:
-    try:
-        return discovery.serves_imports(resources)
-    except ObjectError:
-        return False
-
-
-async def _serves_slices(api: Api) -> bool:
-    plural = discovery.PLURALS[Kind.ENDPOINT_SLICE]
-    resources = await api.read(f"/apis/{discovery.SLICE_API}")
-    return resources is not None and f'"{plural}"'.encode() in resources
-
-
-def _without_imports(api: Api) -> Finding:
-    return error(
-        Reason.CRD_MISSING,
-        f"the API server has no serviceimports.{IMPORT_GROUP}: the CRD of the MCS API is missing, "
-        "and without it no name resolves",
-        f"API server {api.url}, neither v1beta1 nor v1alpha1",
-        _INSTALL,
-    )
-
-
-def _without_slices(api: Api) -> Finding:
-    return error(
-        Reason.CRD_MISSING,
-        f"the API server has no {discovery.SLICE_API} EndpointSlices: headless services have no "
-        "addresses",
-        f"API server {api.url}",
-        "use Kubernetes 1.21 or later",
-    )
 
 
 class _Status(msgspec.Struct):

@@ -14,6 +14,7 @@ import msgspec
 from mcsdns.diagnostics.check.api import Api
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error, warning
 from mcsdns.diagnostics.explain.present import listed, shown
+from mcsdns.dns import ip
 from mcsdns.dns.name import Name
 from mcsdns.forward.resolv_conf import nameservers
 from mcsdns.sources.kubernetes.codec import ApiError
@@ -56,9 +57,8 @@ class Resolver(msgspec.Struct, frozen=True):
     is_certain: bool = True
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         kind = "NodeLocal DNSCache" if self.is_node_local else "cluster DNS"
-        return f"{kind} {host}:{self.port} ({self.known_by})"
+        return f"{kind} {ip.with_port(self.host, self.port)} ({self.known_by})"
 
     @property
     def is_node_local(self) -> bool:

@@ -23,6 +23,7 @@ from mcsdns.diagnostics.check.server import Expected, check_loops, check_server,
 from mcsdns.diagnostics.check.stub_block import check_stub_block
 from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.diagnostics.offline import read_once
+from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.request import Transport
@@ -158,9 +159,7 @@ def _check_dns(plan: Plan, source: SourceCheck) -> Iterator[Outcome]:
         expected = expected_of(source.state)
     answering: dict[str, RemoteServer] = {}
     if plan.server:
-        host, port = plan.server
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        where, server = f"{where} (--server)", _client(plan, plan.server)
+        where, server = f"{ip.with_port(*plan.server)} (--server)", _client(plan, plan.server)
         outcome = check_server(server, where, expected)
         yield outcome
         if not outcome.has(Reason.SERVER_SILENT):

@@ -248,7 +248,8 @@ def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tup
     for host, _, cluster in (each.partition(".") for each in known if each[0] != "_"):
         hosts.setdefault(cluster, set()).add(host)
     if walk.endpoint is None:
-        yield from _by_address(state, walk, labels[0])
+        if len(labels) > 1:
+            yield from _by_address(state, walk, labels[0])
         for off, name in nearest(relative, known):
             yield name, _off(off)
         for cluster in sorted(each for each in hosts if labels[0] in hosts[each]):

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from mcsdns.diagnostics.stub_config.platforms import Platform
+from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 
@@ -16,7 +17,6 @@ MAX_ADDRESSES: Final = 15
 """What CoreDNS takes in one `forward`."""
 
 _CLUSTER_DOMAIN: Final = "cluster.local"
-_MAX_PORT: Final = 65535
 _MAX_ZONE: Final = 253
 _THE_SERVICE: Final = "give the clusterIP of the mcsdns Service"
 
@@ -38,9 +38,7 @@ class StubTarget(msgspec.Struct, frozen=True):
         """The addresses as CoreDNS and Go have them: the port where it is not 53."""
         if self.port == DNS_PORT:
             return list(self.hosts)
-        return [
-            f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}" for host in self.hosts
-        ]
+        return [ip.with_port(host, self.port) for host in self.hosts]
 
     def targets_with(self, sign: str) -> list[str]:
         """Return the addresses with a sign before the port: `@` for Unbound, `#` for dnsmasq."""
@@ -78,8 +76,8 @@ def read_target(
     """
     if not hosts:
         raise ConfigError(f"--ip is missing; {_THE_SERVICE}")
-    if not 0 < port <= _MAX_PORT:
-        raise ConfigError(f"--port {port}: this is no port; 1 to {_MAX_PORT} are")
+    if not 0 < port <= ip.MAX_PORT:
+        raise ConfigError(f"--port {port}: this is no port; 1 to {ip.MAX_PORT} are")
     wanted = tuple(dict.fromkeys(_address(host, on_host=on_host) for host in hosts))
     if len(wanted) > MAX_ADDRESSES:
         raise ConfigError(f"--ip: {len(wanted)} addresses; CoreDNS takes {MAX_ADDRESSES}")
