@@ -161,8 +161,8 @@ async def check_permissions(
     """
     if in_pod:
         lacking = await _lacking(api, namespaces, None)
-        who = account.user if account.is_given else "this pod's service account"
-        return _outcome(lacking, who, account)
+        subject = account.user if account.is_given else "this pod's service account"
+        return _outcome(lacking, subject, account)
     if not account.is_given and not await _exists(api, account):
         return await _check_own(api, namespaces, account, "there is no such account")
     try:
@@ -182,13 +182,13 @@ async def _exists(api: Api, account: Account) -> bool:
     except ApiError as refusal:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
-        return True  # the review says more
+        return True  # the review decides
 
 
 async def _check_own(
     api: Api, namespaces: Sequence[str], account: Account, why_own: str
 ) -> Outcome:
-    """Ask about the user of the kubeconfig, who may be another one: that it may, proves little."""
+    """Review the user of the kubeconfig instead: that this one may proves little about mcsdns."""
     lacking = await _lacking(api, namespaces, None)
     if lacking:
         return _outcome(lacking, "the user of this kubeconfig", account)
@@ -233,33 +233,35 @@ async def _is_allowed(
     return answer.status.allowed
 
 
-def _outcome(lacking: Lacking, who: str, account: Account) -> Outcome:
-    findings = tuple(_finding(lacking[each], each, who, account) for each in lacking)
-    return Outcome(findings, (f"permissions of {who}",))
+def _outcome(lacking: Lacking, subject: str, account: Account) -> Outcome:
+    findings = tuple(_finding(lacking[each], each, subject, account) for each in lacking)
+    return Outcome(findings, (f"permissions of {subject}",))
 
 
-def _finding(kinds: dict[Kind, list[str]], namespace: str, who: str, account: Account) -> Finding:
+def _finding(
+    kinds: dict[Kind, list[str]], namespace: str, subject: str, account: Account
+) -> Finding:
     resources: dict[str, list[str]] = {}
     for kind, verbs in kinds.items():
         resources.setdefault(" and ".join(verbs), []).append(_resource(kind))
     what = [f"{verbs} {' and '.join(each)}" for verbs, each in resources.items()]
     return error(
         Reason.NO_PERMISSION,
-        f"{who} may not {', nor '.join(what)} (403)",
+        f"{subject} may not {', nor '.join(what)} (403)",
         f"namespace {namespace}" if namespace else "the whole cluster",
-        _mend(kinds, namespace, who, account),
+        _mend(kinds, namespace, subject, account),
     )
 
 
-def _mend(kinds: dict[Kind, list[str]], namespace: str, who: str, account: Account) -> str:
-    """Write the rules, and the commands that make them in a cluster that has none."""
+def _mend(kinds: dict[Kind, list[str]], namespace: str, subject: str, account: Account) -> str:
+    """Return the rules to add, and the commands that create them in a cluster that has none."""
     rules = ", ".join(_rule(kind, verbs) for kind, verbs in kinds.items())
     role, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
     verbs = dict.fromkeys(verb for each in kinds.values() for verb in each)
     resources = ",".join(map(_resource, kinds))
     title = "Role" if namespace else "ClusterRole"
     text = f"give it a {title} with the rules [{rules}]"
-    if who != account.user:
+    if subject != account.user:
         return text
     return (
         f"{text}; if there is none: kubectl create {role} mcsdns{where} "

@@ -80,7 +80,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What one check, or several, came to.
 
     Attributes:
-        checked: what was looked at. skipped: what was not, and why: nobody is to take it for good.
+        checked: what was looked at. skipped: what was not, and why, so that silence about
+            something never means that it is well.
     """
 
     findings: tuple[Finding, ...] = ()

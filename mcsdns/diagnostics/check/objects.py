@@ -1,7 +1,7 @@
 """The objects: what cannot be read, does not resolve, leads nowhere, or contradicts another.
 
-Whether a service resolves, and why not, is what `explain` says of its name. Of contradictions only
-what no implementation means to write counts: slices of one service may well repeat an endpoint, and
+Whether a service resolves, and why not, is the verdict of `explain` on its name. A contradiction is
+only what no implementation means to write: slices of one service may well repeat an endpoint, and
 ports of a headless service may well differ from those of its import.
 """
 
@@ -92,7 +92,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
                 where,
                 f"see why they do not come here: {_SLICES.format(*key)}",
             )
-    else:  # it resolves whatever its slices say; without slices nothing is known
+    else:  # it resolves whatever its slices are; without slices nothing is known
         endpoints = [each for piece in service.slices for each in piece.endpoints]
         if endpoints and all(why_not_counted(each) for each in endpoints):
             yield warning(
@@ -164,7 +164,7 @@ def _mend_endpoints(key: ServiceKey, service: Service) -> str:
 
 
 def _without_import(state: ZoneState) -> Iterator[Finding]:
-    """Slices that are labelled for a service which nobody imports."""
+    """Slices that are labelled for a service without a ServiceImport."""
     orphans: dict[ServiceKey, list[EndpointSlice]] = {}
     for piece in state.store.objects(Kind.ENDPOINT_SLICE):
         assert isinstance(piece, EndpointSlice)
@@ -222,14 +222,14 @@ def _ports_of_slices(service: Service, pieces: Iterable[EndpointSlice]) -> Itera
             found.setdefault(port, {}).setdefault(piece.cluster, set()).update(numbers)
     for (name, protocol), by_cluster in found.items():
         if len(set[int]().union(*by_cluster.values())) > 1 and len(by_cluster) > 1:
-            said = [
+            texts = [
                 f"{', '.join(map(str, sorted(numbers)))} in {cluster}"
                 for cluster, numbers in sorted(by_cluster.items())
             ]
             yield warning(
                 Reason.PORTS_CONFLICT,
-                f"port {name}/{protocol} of {_service_of(service)} is {listed(said)}: clients that "
-                "ask for addresses and not for SRV reach some clusters only",
+                f"port {name}/{protocol} of {_service_of(service)} is {listed(texts)}: clients "
+                "that ask for addresses and not for SRV reach some clusters only",
                 f"EndpointSlices of {_service_of(service)}",
                 "give the port one number in all exporting clusters, or have clients ask for SRV",
             )
@@ -268,12 +268,12 @@ def _shared_addresses(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
 
 def _readiness(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
     """One endpoint that is ready by one slice and not by another of the same cluster."""
-    said: dict[tuple[str, bytes], dict[bool, EndpointSlice]] = {}
+    seen: dict[tuple[str, bytes], dict[bool, EndpointSlice]] = {}
     for piece in pieces:
         for endpoint in piece.endpoints:
             for address in endpoint.addresses:
-                said.setdefault((piece.cluster, address), {})[endpoint.ready] = piece
-    for (cluster, address), by_ready in said.items():
+                seen.setdefault((piece.cluster, address), {})[endpoint.ready] = piece
+    for (cluster, address), by_ready in seen.items():
         if len(by_ready) > 1 and by_ready[True] is not by_ready[False]:
             yield warning(
                 Reason.SLICES_DISAGREE,

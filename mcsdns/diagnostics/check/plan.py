@@ -1,4 +1,4 @@
-"""What a run of `check` was asked for."""
+"""What one run of `check` is to look at."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,7 +23,7 @@ _MAX_TIMEOUT_S: Final = 60
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A service account; `is_given` where somebody named it, else it is the usual one."""
+    """A service account; `is_given` where the command line names it, else it is the usual one."""
 
     namespace: str = "mcsdns"
     name: str = "mcsdns"
@@ -31,12 +31,12 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def user(self) -> str:
-        """The user that it is to the API server."""
+        """Its user name to the API server."""
         return f"system:serviceaccount:{self.namespace}:{self.name}"
 
     @property
     def groups(self) -> list[str]:
-        """The groups that it is in."""
+        """Its groups."""
         every = "system:serviceaccounts"
         return [every, f"{every}:{self.namespace}", "system:authenticated"]
 
@@ -71,7 +71,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def zones(self) -> Sequence[Name]:
-        """The zones that are to be served, here or by whom a sidecar asks."""
+        """The zones that mcsdns is to serve, or a sidecar is to forward."""
         return [names.from_text(zone) for zone in self.settings.zone]
 
 

@@ -59,8 +59,10 @@ def expected_of(state: ZoneState) -> list[Expected]:
         return [Expected(zone.apex) for zone in state.tree.zones]
     rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
     data = frozenset(map(ip.to_text, packed))
-    names_in = ((zone.apex, labels + b"\x03svc" + zone.apex) for zone in state.tree.zones)
-    return [Expected(apex, ProbeQuestion(name, rtype), data) for apex, name in names_in]
+    return [
+        Expected(zone.apex, ProbeQuestion(labels + b"\x03svc" + zone.apex, rtype), data)
+        for zone in state.tree.zones
+    ]
 
 
 def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, Node]]:
@@ -78,48 +80,53 @@ def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, Node]]:
 
 
 def check_server(client: NameServer, where: str, expected: Sequence[Expected]) -> Outcome:
-    """Ask the server itself."""
+    """Find out whether a server is up, is ready, serves the zones, and answers as expected."""
     alive = [each for each in Transport if is_alive(client, each)]
-    findings = [_silent(where, each) for each in Transport if each not in alive]
+    findings = [
+        error(
+            Reason.SERVER_SILENT,
+            f"mcsdns does not answer over {each.upper()}",
+            where,
+            f"is it up, and may {each.upper()} pass to it (Service port, NetworkPolicy, firewall)? "
+            "or give its address with --server ADDR:PORT",
+        )
+        for each in Transport
+        if each not in alive
+    ]
     for zone in expected:
         for transport in alive:  # equal findings of both become one
-            findings += _zone(client, where, zone, transport)
+            finding = _check_zone(client, where, zone, transport)
+            findings += [finding] if finding else []
     return Outcome(tuple(findings), (f"mcsdns at {where}",))
 
 
-def _zone(
+def _check_zone(
     client: NameServer, where: str, expected: Expected, transport: Transport
-) -> Sequence[Finding]:
-    version = probe(client, version_of(expected.zone), transport)
-    if version.data != frozenset({VERSION}):
-        return [_wrong(where, expected, version)]
-    if expected.service is None:
-        return []
-    reply = probe(client, expected.service, transport)
-    if reply.state is ProbeState.NOT_READY:
-        return [_wrong(where, expected, reply)]
-    if expected.matches(reply):
-        return []
-    return [
-        warning(
-            Reason.ANSWERS_DIFFER,
-            f"{expected.service} is {reply} from mcsdns as it runs, and "
-            f"{listed(sorted(expected.data))} by its source",
-            where,
-            "if it stays so: does it follow the same API server or folder, with the same settings, "
-            "and does its watch go on (its log, /readyz)?",
-        )
-    ]
-
-
-def _wrong(where: str, expected: Expected, reply: ProbeReply) -> Finding:
+) -> Finding | None:
     zone = shown(expected.zone)
+    reply = probe(client, version_of(expected.zone), transport)
+    is_served = reply.data == frozenset({VERSION})
+    if is_served:
+        if expected.service is None:
+            return None
+        reply = probe(client, expected.service, transport)
     if reply.state is ProbeState.NOT_READY:
         return error(
             Reason.SERVER_NOT_READY,
             f"mcsdns runs, but is not ready: {reply}",
             where,
             "its log says the same, and what to do; /readyz has all reasons",
+        )
+    if is_served:
+        if expected.matches(reply):
+            return None
+        return warning(
+            Reason.ANSWERS_DIFFER,
+            f"{expected.service} is {reply} from mcsdns as it runs, and "
+            f"{listed(sorted(expected.data))} by its source",
+            where,
+            "if it stays so: does it follow the same API server or folder, with the same settings, "
+            "and does its watch go on (its log, /readyz)?",
         )
     if reply.state is ProbeState.LOOPED:
         return error(
@@ -137,18 +144,8 @@ def _wrong(where: str, expected: Expected, reply: ProbeReply) -> Finding:
     )
 
 
-def _silent(where: str, transport: Transport) -> Finding:
-    return error(
-        Reason.SERVER_SILENT,
-        f"mcsdns does not answer over {transport.upper()}",
-        where,
-        f"is it up, and may {transport.upper()} pass to it (Service port, NetworkPolicy, "
-        "firewall)? or give its address with --server ADDR:PORT",
-    )
-
-
 def check_loops(clients: Mapping[str, NameServer]) -> Outcome:
-    """Ask each server, keyed by what it is called, for a name outside every zone."""
+    """Ask each server, by its name in findings, about a name outside every zone."""
     findings = tuple(
         error(
             Reason.FORWARDING_LOOP,
