@@ -1,4 +1,7 @@
-"""Binds the sockets to listen on, and says why one cannot be had."""
+"""Binds the sockets of DNS, of the status page and of the probes, or tells why it cannot.
+
+Binds are exclusive: two servers never share a port unseen.
+"""
 
 import contextlib
 import errno
@@ -12,6 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from mcsdns.config import Settings
+from mcsdns.dns import ip
 from mcsdns.errors import ConfigError
 from mcsdns.server import tcp, udp
 from mcsdns.server.handler import Handler
@@ -47,13 +51,8 @@ def bind_each(
         yield bound
 
 
-def text_of(host: str, port: int) -> str:
-    """Return ADDR:PORT, IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
-    """Bind UDP and TCP on one port, also where that is 0."""
+    """Bind UDP and TCP on one port; for port 0, on one that is free for both."""
     for attempt in range(20):
         udp_socket = udp.bind(host, port)
         try:
@@ -66,7 +65,7 @@ def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
 
 
 def _why_not_bound(flag: str, host: str, port: int, error: OSError) -> str:
-    what = f"{flag} {text_of(host, port)}: "
+    what = f"{flag} {ip.with_port(host, port)}: "
     if error.errno == errno.EADDRINUSE:
         return what + (
             f"the port is in use; `ss -lnp sport = :{port}` shows by whom, "
@@ -95,7 +94,7 @@ class Listener:
         Nothing is read before `start`.
         """
         host, port = sockets[0].getsockname()[:2]
-        self.address = text_of(host, port)
+        self.address = ip.with_port(host, port)
         over_udp, over_tcp = handlers
         self.udp = udp.UdpListener(sockets[0], over_udp, wildcard=udp.is_wildcard(host))
         self.tcp = tcp.TcpListener(sockets[1], over_tcp, limits, time.monotonic)

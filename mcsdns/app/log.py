@@ -4,18 +4,18 @@ import datetime
 import json
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 from mcsdns.config import LogFormat, LogLevel
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""The attributes of every record; all others came by `extra`."""
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+"""Control characters are shown, so that names and objects make no lines and no colours."""
 
 
 class _TextFormatter(logging.Formatter):
-    """Time in UTC (RFC 3339), level and message; what others wrote cannot make lines of its own."""
+    """Time in UTC (RFC 3339), level and message, on one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return super().formatMessage(record).translate(_CONTROLS)

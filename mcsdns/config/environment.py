@@ -8,7 +8,7 @@ from mcsdns.errors import ConfigError
 
 
 def in_pod() -> bool:
-    """Say whether this process runs in a Kubernetes pod."""
+    """Return whether this process runs in a Kubernetes pod."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 

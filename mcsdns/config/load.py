@@ -198,19 +198,13 @@ def _from_file(path: str) -> dict[str, Any]:
     value = documents[0].value
     if len(documents) > 1 or not is_mapping(value):
         raise ConfigError(f"{path}: a config file is one mapping of settings, such as `ttl: 5`")
-    return _from_plain(value, _Lines(path, documents[0]), documents[0].repeated)
+    document = documents[0]
 
+    def place_of(key: str) -> str:
+        path_of_key = "$." + key
+        return f"{path}:{document.lines_of([path_of_key])[path_of_key]}: {key}"
 
-class _Lines:
-    """Says where in a file a setting stands."""
-
-    def __init__(self, path: str, document: Document) -> None:
-        self._path = path
-        self._document = document
-
-    def __call__(self, key: str) -> str:
-        line = self._document.lines_of(["$." + key])["$." + key]
-        return f"{self._path}:{line}: {key}"
+    return _from_plain(value, place_of, document.repeated)
 
 
 def _from_plain(

@@ -1,6 +1,5 @@
 """What texts of settings must look like, and what they mean."""
 
-import re
 from typing import Final
 
 from mcsdns.dns import ip
@@ -12,7 +11,6 @@ from mcsdns.forward.address import Address
 from mcsdns.server import acl
 
 _ALL: Final = ("0.0.0.0", "[::]")  # noqa: S104 - what `:PORT` asks for
-_PORT = re.compile("[0-9]{1,5}")
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -21,18 +19,18 @@ def split_address(text: str) -> tuple[str, int]:
     Raises:
         ConfigError: there is no port, or the address is none.
     """
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
+    wrong = ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
     try:
-        packed = ip.pack(bare)
+        host, port_text, is_bracketed = ip.split_port(text)
+        packed = ip.pack(host)
     except ValueError:
-        packed = b""
-    if not (colon and packed and _PORT.fullmatch(port) and int(port) <= 0xFFFF):  # noqa: PLR2004
-        raise ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
-    if bracketed != (len(packed) == 16):  # noqa: PLR2004
+        raise wrong from None
+    port = ip.port_number(port_text or "")
+    if port is None:
+        raise wrong
+    if is_bracketed != (len(packed) == 16):  # noqa: PLR2004
         raise ConfigError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
-    return bare, int(port)
+    return host, port
 
 
 def split_listen(text: str) -> list[tuple[str, int]]:
