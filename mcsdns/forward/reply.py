@@ -10,6 +10,7 @@ compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
 
 import re
 import struct
+from itertools import chain, repeat
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from mcsdns.dns.types import (
     HEADER_BYTES,
     OPCODE,
     OPTION,
+    POINTER,
     QR,
     QUESTION,
     RCODE,
@@ -43,10 +45,10 @@ _QR_AND_OPCODE: Final = (QR | OPCODE) >> 8
 _QR: Final = QR >> 8
 _TC: Final = TC >> 8
 _MAX_TTL: Final = 0x7FFFFFFF
-_TO_THE_QUESTION: Final = b"\xc0\x0c"
 _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
 _NO_TTL: Final = -1
+_SECTIONS: Final = (0, 1, 2)
 _AUTHORITY, _ADDITIONAL = 1, 2
 _IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums are slow
 _NOERROR, _NXDOMAIN = Rcode.NOERROR.value, Rcode.NXDOMAIN.value
@@ -141,28 +143,7 @@ def read_upstream_reply(
         reply = _read_addresses(message, begin)
         if reply is not None:
             return reply
-    reader = _Records(message, begin, len(question), labels)
-    try:
-        reader.read(_COUNTS.unpack_from(message, 6))
-    except (IndexError, struct.error, ValueError) as error:
-        why = error if isinstance(error, ValueError) else "the message ends within it"
-        if not truncated:
-            raise ReplyError(f"record {len(reader.ttls) + 1} is malformed: {why}") from None
-    rcode = low_rcode | reader.rcode_high << 4
-    answers, authorities, additionals = reader.counts
-    return UpstreamReply(
-        rcode,
-        bool(message[3] & AD),
-        truncated,
-        reader.octets(),
-        answers,
-        authorities,
-        additionals,
-        tuple(reader.ttls),
-        reader.lifetime_s(rcode),
-        rcode == _NXDOMAIN or reader.soa_ttl != _NO_TTL,
-        reader.errors,
-    )
+    return _read_records(message, begin, len(question) - QUESTION.size, labels, truncated)
 
 
 def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
@@ -198,104 +179,109 @@ def failed_reply(errors: bytes) -> UpstreamReply:
     return UpstreamReply(Rcode.SERVFAIL, False, False, b"", 0, 0, 0, (), 0, False, errors)
 
 
-class _Records:
-    """Walks the records of a message."""
+def _read_records(
+    message: bytes, begin: int, name_bytes: int, labels: tuple[int, ...], truncated: bool
+) -> UpstreamReply:
+    """Read the records of all sections.
 
-    def __init__(
-        self, message: bytes, begin: int, question_bytes: int, labels: tuple[int, ...]
-    ) -> None:
-        self.ttls: list[int] = []
-        self.counts = [0, 0, 0]
-        self.rcode_high = 0
-        self.errors = b""
-        self.soa_ttl = _NO_TTL
-        name_bytes = question_bytes - QUESTION.size
-        lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}
-        self._cursor = Cursor(message, begin, lengths)
-        self._message = message
-        self._begin = begin
-        self._end: int = begin
-        self._least_ttl = _MAX_TTL
-        self._too_long: list[int] = []
+    What stands behind an OPT record is left out: it is Additional, nobody writes so, and its names
+    may point behind the octets that are taken off with it. A TTL with its highest bit set is 0
+    (RFC 2181, 8).
+    """
+    lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}
+    cursor = Cursor(message, begin, lengths)
+    size, unpack = len(message), RECORD.unpack_from
+    counts = [0, 0, 0]
+    ttls: list[int] = []
+    too_long: list[int] = []
+    rcode, errors = message[3] & RCODE, b""
+    least_ttl, soa_ttl = _MAX_TTL, _NO_TTL
+    end = at = begin
+    try:
+        sections = chain.from_iterable(map(repeat, _SECTIONS, _COUNTS.unpack_from(message, 6)))
+        for section in sections:
+            owner = at
+            if message[at] >= POINTER and (message[at] << 8 | message[at + 1]) & 0x3FFF in lengths:
+                at += 2  # as most owners are: a pointer to a name that was checked
+            else:
+                at = cursor.end_of_name(at)
+            ttl_at = at - begin + _TTL_AT
+            rtype, rclass, ttl, rdlength = unpack(message, at)
+            rdata = at + RECORD.size
+            at = rdata + rdlength
+            if at > size:
+                raise ValueError("it ends behind the message")
+            if rtype == _OPT:
+                if section != _ADDITIONAL or rdata - RECORD.size - owner != 1:
+                    raise ValueError("the OPT record is misplaced")
+                rcode |= ttl >> 24 << 4
+                if rdlength:
+                    errors = _read_errors(message, rdata, at)
+                break
+            if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
+                ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+                end_of_names = rdata + ahead
+                for _ in range(names):
+                    end_of_names = cursor.end_of_name(end_of_names)
+                if (end_of_names + behind != at and names) or rtype in _ADDRESS_BYTES:
+                    raise ValueError("its RDATA is not of its type's length")
+            if ttl > _MAX_TTL:
+                too_long.append(ttl_at)
+                ttl = 0
+            if ttl < least_ttl:
+                least_ttl = ttl
+            if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
+                soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
+            ttls.append(ttl_at)
+            counts[section] += 1
+            end = at
+    except (IndexError, struct.error, ValueError) as error:
+        why = error if isinstance(error, ValueError) else "the message ends within it"
+        if not truncated:
+            raise ReplyError(f"record {len(ttls) + 1} is malformed: {why}") from None
+    records = message[begin:end]
+    if too_long:
+        changed = bytearray(records)
+        for ttl_at in too_long:
+            _TTL.pack_into(changed, ttl_at, 0)
+        records = bytes(changed)
+    # How long it is true (RFC 2308, 5; RFC 2181, 5.2); a denial without SOA is not to be cached.
+    if rcode not in (_NOERROR, _NXDOMAIN):
+        lifetime_s = 0
+    elif soa_ttl != _NO_TTL:
+        lifetime_s = min(soa_ttl, least_ttl)
+    else:
+        lifetime_s = least_ttl if rcode == _NOERROR and counts[0] else 0
+    answers, authorities, additionals = counts
+    return UpstreamReply(
+        rcode,
+        bool(message[3] & AD),
+        truncated,
+        records,
+        answers,
+        authorities,
+        additionals,
+        tuple(ttls),
+        lifetime_s,
+        rcode == _NXDOMAIN or soa_ttl != _NO_TTL,
+        errors,
+    )
 
-    def read(self, counts: tuple[int, ...]) -> None:
-        """Read all sections.
 
-        What stands behind an OPT record is left out: it is Additional, nobody writes so, and its
-        names may point behind the octets that we take off.
-        """
-        message, begin, ttls = self._message, self._begin, self.ttls
-        end_of_name = self._cursor.end_of_name
-        size, unpack, least_ttl = len(message), RECORD.unpack_from, self._least_ttl
-        at = self._end
-        for section, count in enumerate(counts):
-            for _ in range(count):
-                owner = at
-                to_question = message.startswith(_TO_THE_QUESTION, owner)
-                fixed = owner + 2 if to_question else end_of_name(owner)
-                rtype, rclass, ttl, rdlength = unpack(message, fixed)
-                rdata = fixed + 10
-                at = rdata + rdlength
-                if at > size:
-                    raise ValueError("it ends behind the message")
-                if rtype == _OPT:
-                    self._read_opt(section, fixed - owner, ttl, rdata, at)
-                    return
-                if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
-                    self._check(rtype, rdata, at)
-                ttl_at = fixed - begin + _TTL_AT
-                if ttl > _MAX_TTL:
-                    self._too_long.append(ttl_at)
-                    ttl = 0
-                if ttl < least_ttl:
-                    self._least_ttl = least_ttl = ttl
-                if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
-                    self.soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
-                ttls.append(ttl_at)
-                self.counts[section] += 1
-                self._end = at
+def _read_errors(message: bytes, at: int, end: int) -> bytes:
+    """Return the Extended DNS Error options of an OPT record, as far as there is room for them.
 
-    def _check(self, rtype: int, rdata: int, end: int) -> None:
-        """Check that RDATA is as its type has it; an address is not, or it would not be here."""
-        ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
-        at = rdata + ahead
-        for _ in range(names):
-            at = self._cursor.end_of_name(at)
-        if (at + behind != end and names) or rtype in _ADDRESS_BYTES:
-            raise ValueError("its RDATA is not of its type's length")
-
-    def _read_opt(self, section: int, owner_bytes: int, ttl: int, at: int, end: int) -> None:
-        if section != _ADDITIONAL or owner_bytes != 1:
-            raise ValueError("the OPT record is misplaced")
-        self.rcode_high = ttl >> 24
-        while at < end:
-            code, length = OPTION.unpack_from(self._message, at)
-            option, at = at, at + OPTION.size + length
-            if code == EDE_OPTION and at <= end:
-                self._take_error(self._message[option:at])
-        if at != end:
-            raise ValueError("an option ends behind its record")
-
-    def _take_error(self, option: bytes) -> None:
-        if len(option) >= _LEAST_EDE_BYTES and len(self.errors + option) <= MAX_ERRORS_BYTES:
-            self.errors += option
-
-    def octets(self) -> bytes:
-        """Return the records; a TTL with its highest bit set is 0 (RFC 2181, 8)."""
-        if not self._too_long:
-            return self._message[self._begin : self._end]
-        records = bytearray(self._message[self._begin : self._end])
-        for at in self._too_long:
-            _TTL.pack_into(records, at, 0)
-        return bytes(records)
-
-    def lifetime_s(self, rcode: int) -> int:
-        """Return for how long the reply is true (RFC 2308, 5; RFC 2181, 5.2).
-
-        A negative one without an SOA is not to be kept.
-        """
-        if rcode not in (_NOERROR, _NXDOMAIN):
-            return 0
-        if self.soa_ttl != _NO_TTL:
-            return min(self.soa_ttl, self._least_ttl)
-        return self._least_ttl if rcode == _NOERROR and self.counts[0] else 0
+    Raises:
+        ValueError: an option ends behind its record.
+    """
+    errors = b""
+    while at < end:
+        code, length = OPTION.unpack_from(message, at)
+        option, at = at, at + OPTION.size + length
+        if code == EDE_OPTION and at <= end:
+            error = message[option:at]
+            if len(error) >= _LEAST_EDE_BYTES and len(errors + error) <= MAX_ERRORS_BYTES:
+                errors += error
+    if at != end:
+        raise ValueError("an option ends behind its record")
+    return errors
