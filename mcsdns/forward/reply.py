@@ -201,7 +201,10 @@ def _read_records(
         sections = chain.from_iterable(map(repeat, _SECTIONS, _COUNTS.unpack_from(message, 6)))
         for section in sections:
             owner = at
-            if message[at] >= POINTER and (message[at] << 8 | message[at + 1]) & 0x3FFF in lengths:
+            length = message[at]
+            if not length:
+                at += 1  # the owner of OPT
+            elif length >= POINTER and (length << 8 | message[at + 1]) & 0x3FFF in lengths:
                 at += 2  # as most owners are: a pointer to a name that was checked
             else:
                 at = cursor.end_of_name(at)

@@ -183,7 +183,8 @@ class UdpListener:
                 self._slot = slot
                 reply = handler.handle(requests[at : at + size].tobytes(), self)
                 if reply is None:
-                    self._send_errors += batch.send(unsent, slot)
+                    if slot > unsent:
+                        self._send_errors += batch.send(unsent, slot)
                     unsent = slot + 1
                     octets = UNCOUNTED
                 else:
