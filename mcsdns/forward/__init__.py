@@ -1,1 +1,1 @@
-"""Everything outside our zones: questions to other servers, and what is kept of their replies."""
+"""Names outside our zones: queries to other servers, and the cache of their replies."""

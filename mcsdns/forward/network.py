@@ -115,7 +115,7 @@ class AsyncioNetwork:
         self._epoll.register(fd, select.EPOLLIN)
 
     def send_udp(self, udp_socket: AnyUdpSocket, datagram: bytes) -> None:
-        """Send a datagram, with all others of this turn; what fails is told later."""
+        """Send a datagram, with all others of this turn; failures come later."""
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._send_all)
         self._outgoing.append((udp_socket, datagram))
@@ -150,7 +150,7 @@ class AsyncioNetwork:
     def _not_sent(
         self, sock: socket.socket, udp_socket: AnyUdpSocket, datagram: bytes, error: OSError
     ) -> None:
-        """Try again: the kernel may have told of an earlier datagram (ip(7), SO_ERROR)."""
+        """Try again: the error may be that of an earlier datagram (ip(7), SO_ERROR)."""
         now_s = time.monotonic()
         pool, why = udp_socket.pool, error_text(error)
         try:

@@ -125,7 +125,7 @@ class Sockets(Protocol):
         ...
 
     def send_udp(self, udp_socket: UdpSocket[T], datagram: bytes) -> None:
-        """Send a datagram, with all others of this turn; what fails is told later."""
+        """Send a datagram, with all others of this turn; failures come later."""
         ...
 
     def close_udp(self, udp_socket: UdpSocket[T]) -> None:
@@ -266,7 +266,7 @@ class UdpPool(Generic[T]):
                 self._sockets.close_udp(socket)
 
     def close(self) -> None:
-        """Close all sockets; nobody is told what was awaited."""
+        """Close all sockets; what was awaited does not fail."""
         for socket in self._open():
             socket.awaited.clear()
             self._sockets.close_udp(socket)

@@ -65,6 +65,11 @@ class Acl:
         decided = self._decided.get(packed)
         return self._decide(packed) if decided is None else decided
 
+    @property
+    def remembered(self) -> int:
+        """The number of clients whose decision is remembered."""
+        return len(self._decided)
+
     def flags_for(self, packed: bytes) -> str:
         """Return the flags that would let in a client's network and nobody out."""
         default = "--allow default " if self._is_default else ""

@@ -117,7 +117,7 @@ def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatc
     for number in range(100):
         assert allowed.allows(bytes((10, 0, 0, number)))
         assert not allowed.allows(bytes((9, 0, 0, number)))
-        assert len(allowed._decided) <= 10
+        assert allowed.remembered <= 10
 
 
 @pytest.mark.parametrize(
