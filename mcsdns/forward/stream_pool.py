@@ -1,8 +1,15 @@
 """Queries to one upstream over TCP or TLS: few connections, kept open and pipelined (RFC 7766).
 
-A query waits for its reply on one connection. What breaks the connection fails all that wait
-there, with one exception: a server may close a connection that it holds idle, at the moment in
-which we ask; such queries go on to another connection, once (RFC 7766, 6.2.4).
+What always holds:
+
+- A query waits for its reply on one connection. Replies come in any order; its ID, which no other
+  query of the connection has, tells whose a reply is, and the caller compares the question.
+- A reply to a query that was forgotten is owed still: its ID is not used again until it came. A
+  connection that owes too many, or on which nothing comes, gets no further query and ends with the
+  last one that waits there.
+- What breaks a connection fails all that wait there, with one exception: a server may close a
+  connection that it holds idle at the moment in which we ask. Where it has replied on it before,
+  such queries go on to another connection, once (RFC 7766, 6.2.4).
 """
 
 import asyncio
@@ -109,6 +116,7 @@ class StreamPool(Generic[T]):
         self.settings = settings
         self.received = self.late = self.wrong = self.refused = self.connected = 0
         self._address = address
+        self._server_name = address.name or address.host.partition("%")[0]
         self._fail = fail
         self._rng = rng
         self._random = b""
@@ -243,15 +251,13 @@ class StreamPool(Generic[T]):
         except BaseException:
             sock.close()
             raise
-        if self._tls is None:
-            await loop.create_connection(lambda: connection, sock=sock)
-            return
+        is_tls = self._tls is not None
         await loop.create_connection(
             lambda: connection,
             sock=sock,
             ssl=self._tls,
-            server_hostname=self._address.name or self._address.host.partition("%")[0],
-            ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+            server_hostname=self._server_name if is_tls else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_S if is_tls else None,
         )
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
