@@ -37,8 +37,10 @@ class BusyError(Exception):
 class Gate:
     """Lets in one at a time, and after each stays shut in proportion to what it cost.
 
-    However often the work behind it is requested, it takes no more than its share of the loop's
-    time.
+    Work that took `c` seconds shuts the gate for `c * (1 / share - 1)` seconds, so however often
+    it is requested, it takes no more than its share of the loop's time. A request waits for the
+    gate, behind those that came before; one that would have too many before it is refused at once
+    with a BusyError, so what waits is bounded too.
     """
 
     def __init__(
