@@ -73,7 +73,7 @@ def can_run(command: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_have_flags_that_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = main._build_parser()
+    parser = main.build_parser()
     for line in LINE.findall(page.read_text()):
         if SYNOPSIS.search(line):
             continue

@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit: 0 done, 1 it found failures, 2 it could not be done as asked."""
-    parser = _build_parser()
+    parser = build_parser()
     flags = vars(parser.parse_args(arguments))
     run = flags.pop("run")
     try:
@@ -55,7 +55,8 @@ def _innermost(error: Exception) -> Exception:
     return _innermost(inner[0]) if len(inner) == 1 else error
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands and their flags."""
     parser = _Parser(prog="mcsdns", description="DNS server for Kubernetes multi-cluster services")
     parser.add_argument("--version", action="version", version=f"mcsdns {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
