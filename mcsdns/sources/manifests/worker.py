@@ -18,9 +18,9 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 import anyio.lowlevel
@@ -47,14 +47,6 @@ _decoder = msgspec.msgpack.Decoder(Manifest)
 
 Take = Callable[[str, Manifest], Awaitable[None]]
 """Takes a path and what its file holds."""
-
-
-class ByteStream(Protocol):
-    """What is needed of an anyio byte stream."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over chunks of any size."""
-        ...
 
 
 def read_file(path: str, max_bytes: int, profile: SliceProfile = SliceProfile.MCS) -> Manifest:
@@ -172,7 +164,7 @@ def pieces_of(manifest: Manifest) -> Iterator[Manifest]:
     yield piece
 
 
-async def pieces_from(stream: ByteStream) -> AsyncIterator[Manifest]:
+async def pieces_from(stream: AsyncIterable[bytes]) -> AsyncIterator[Manifest]:
     """Decode the frames of a child process as they arrive; what is cut off at the end is lost."""
     buffer = bytearray()
     async for chunk in stream:
