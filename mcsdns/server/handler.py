@@ -240,16 +240,16 @@ class Handler:
             return response
         rrset = answer.rrset
         record_bytes = 28 if answer.twins or rrset.rtype == RRType.AAAA else 16
-        fitting = (MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256) // record_bytes
+        most = (MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256) // record_bytes
         records = len(rrset.rdatas)
         endpoints = max(records, answer.twins)
-        if endpoints <= fitting:
+        if endpoints <= most:
             return response
         self._oversized += 1
-        start = int(self._clock() / max(rrset.ttl, 1)) * fitting
-        chosen = [(start + number) % endpoints for number in range(fitting)]
+        start = int(self._clock() / max(rrset.ttl, 1)) * most
+        chosen = [(start + number) % endpoints for number in range(most)]
         rdatas = tuple(rrset.rdatas[at] for at in chosen if at < records)
-        subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:fitting])
+        subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:most])
         return msgspec.structs.replace(response, answer=subset)
 
 
@@ -260,8 +260,9 @@ def _cached_reply(
 
     `octets` are those of the reply as they are cached; `start` is the record that they begin with.
 
-    Not cached: what is long, and an answer that is cut so short that its rotations would hide some
-    of the records for as long as they are cached.
+    A reply that was truncated shows so many records of all, in a row that wraps around. If as many
+    rotations as are needed to show all begin at equal distances, no record is hidden for as long as
+    the reply is cached. Where that takes too many rotations, or too many octets, it is not cached.
     """
     if response.negative is not None:
         apex = octets[rendered.soa_at - 1 : rendered.soa_at + 1]

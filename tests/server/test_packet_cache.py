@@ -1,4 +1,4 @@
-"""Kept replies: equal to fresh ones, dropped exactly with what changed, bounded."""
+"""Cached replies: equal to fresh ones, dropped exactly with what changed, bounded."""
 
 import itertools
 from collections import Counter
@@ -113,18 +113,18 @@ def sections(reply: bytes) -> dict[str, Any]:
     }
 
 
-def assert_equal_but_for_order(kept: bytes, fresh: bytes, all_records: Counter[str]) -> None:
+def assert_equal_but_for_order(cached: bytes, fresh: bytes, all_records: Counter[str]) -> None:
     """Where records are left out, which ones are is a matter of order too.
 
     So is how many, where they are of different sizes.
     """
-    one, other = sections(kept), sections(fresh)
+    one, other = sections(cached), sections(fresh)
     if one["answer"] != other["answer"] or one["additional"] != other["additional"]:
-        is_cut = bool(kept[2] & 2)
+        is_cut = bool(cached[2] & 2)
         if not is_cut or one["qtype"] in (RRType.A, RRType.AAAA):
             assert one["answer"].total() == other["answer"].total()
         assert not (one["answer"] | other["answer"]) - all_records
-        assert kept[2:6] == fresh[2:6]
+        assert cached[2:6] == fresh[2:6]
         one = {key: one[key] for key in ("question", "qtype", "authority", "opt")}
         other = {key: other[key] for key in one}
     assert one == other
@@ -132,24 +132,24 @@ def assert_equal_but_for_order(kept: bytes, fresh: bytes, all_records: Counter[s
 
 @examples(150)
 @given(st.data(), st.booleans())
-def test_a_kept_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
+def test_a_cached_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
     world = a_world()
-    keeping = handler_of(world, tcp=tcp)
+    handler = handler_of(world, tcp=tcp)
     changes = itertools.cycle([["10.0.0.1"], ["10.0.0.3", "fd00::7"], ["10.0.0.1", "10.0.0.2"]])
     for request in data.draw(st.lists(requests(), min_size=1, max_size=12)):
         for _ in range(data.draw(st.integers(1, 4))):
-            kept = keeping.reply_to(request)
+            cached = handler.reply_to(request)
             fresh = handler_of(world, tcp=tcp).reply_to(request)
-            assert kept is not None
+            assert cached is not None
             assert fresh is not None
             full = handler_of(world, tcp=True).reply_to(request)
             assert full is not None
             parsed = dnslib.DNSRecord.parse(full)
-            assert_equal_but_for_order(kept, fresh, Counter(map(str, parsed.rr)))
+            assert_equal_but_for_order(cached, fresh, Counter(map(str, parsed.rr)))
         if data.draw(st.booleans()):
             world.publisher.apply(Apply(service_import("web", ips=next(changes))))
-            keeping.cache.evict([*world.publish_all(1_700_000_001), APEX_OWNER])
-    assert keeping.statistics().failures == 0
+            handler.cache.evict([*world.publish_all(1_700_000_001), APEX_OWNER])
+    assert handler.statistics().failures == 0
 
 
 def ask(handler: Handler, text: str, qtype: int = RRType.A, **options: Any) -> bytes:
@@ -162,7 +162,7 @@ def ask(handler: Handler, text: str, qtype: int = RRType.A, **options: Any) -> b
 @pytest.mark.parametrize(
     ("name", "rotations"), [("ns.dns", 1), ("web.shop.svc", 2), ("db.shop.svc", 5)]
 )
-def test_a_reply_is_kept_from_the_second_question_on_each_rotation_as_it_is_sent(
+def test_a_reply_is_cached_from_the_second_question_on_each_rotation_as_it_is_sent(
     name: str, rotations: int
 ) -> None:
     handler = handler_of(a_world())
@@ -183,7 +183,7 @@ def test_names_asked_once_leave_nothing() -> None:
     assert handler.cache.statistics().unknown == 0
 
 
-def test_addresses_turn_from_answer_to_answer() -> None:
+def test_addresses_rotate_from_answer_to_answer() -> None:
     handler = handler_of(a_world())
     firsts = [
         str(dnslib.DNSRecord.parse(ask(handler, f"six.shop.svc.{ZONE}", RRType.AAAA)).rr[0])
@@ -236,7 +236,7 @@ def test_a_new_service_drops_its_denial_and_that_of_its_namespace() -> None:
     assert dnslib.DNSRecord.parse(ask(handler, f"new.svc.{ZONE}")).header.rcode == 3
 
 
-def test_kept_denials_carry_the_new_serial() -> None:
+def test_cached_denials_carry_the_new_serial() -> None:
     world = a_world()
     handler = handler_of(world)
     for _ in range(3):
@@ -295,7 +295,7 @@ def test_unknown_names_are_bounded_wherever_they_stand(below: str, opt: bytes) -
     assert handler.cache.statistics().unknown == 0
 
 
-def test_size_is_what_the_kept_replies_add_up_to() -> None:
+def test_size_is_what_the_cached_replies_add_up_to() -> None:
     handler = handler_of(a_world())
     sizes = [512, 1232, 4096, 700]
     for _ in range(4):
@@ -334,7 +334,7 @@ def test_what_fits_every_client_is_rendered_once_for_all_odd_sizes() -> None:
     assert handler.statistics().rendered == 2
 
 
-def test_clear_forgets_everything() -> None:
+def test_everything_can_be_evicted() -> None:
     handler = handler_of(a_world())
     for text in ["web.shop.svc", "nope.shop.svc", "else"] * 3:
         ask(handler, f"{text}.{ZONE}")

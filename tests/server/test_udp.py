@@ -1,4 +1,4 @@
-"""UDP over real sockets: batches, drops, and replies of every kind of kept value."""
+"""UDP over real sockets: batches, drops, and replies of every kind of cached value."""
 
 import asyncio
 import contextlib
