@@ -192,19 +192,21 @@ class Handler:
         start = self._turn % records if incomplete is None else incomplete.starts[-1]
         rendered = self._render(query, response, limit, start)
         response_class = self._response_class(query, route.zone.apex, decision)
+        reply = response_class + rendered.wire[2:]
 
         # What was cut for a smaller limit than the key's, or is a subset for the moment, is right
-        # for this client alone.
-        is_as_for_key = response is decision.response and (limit == key_limit or rendered.whole)
-        if key is not None and ready is None and is_as_for_key:
-            if incomplete is None and self.cache.was_asked(key):
-                first = response_class + _folded(query, rendered.wire)
-                cached = _cached_reply(response, rendered, first, start)
-                if cached is not None and not isinstance(decision.outcome, NotReady):
-                    self._store(owner_of(route.shape), key, cached, decision.outcome)
-            elif incomplete is not None and response.answer is not None:
-                self.cache.add_rotation(key, response_class + _folded(query, rendered.wire))
-        return response_class + rendered.wire[2:]
+        # for this client alone; what was not read yet, for this moment.
+        is_for_key = response is decision.response and (limit == key_limit or rendered.whole)
+        if key is None or ready or not is_for_key or isinstance(decision.outcome, NotReady):
+            return reply
+        if incomplete is not None:
+            self.cache.add_rotation(key, response_class + _folded(query, rendered.wire))
+        elif self.cache.was_asked(key):
+            folded = response_class + _folded(query, rendered.wire)
+            cached = _cached_reply(response, rendered, folded, start)
+            if cached is not None:
+                self._store(owner_of(route.shape), key, cached, decision.outcome)
+        return reply
 
     def _store(self, owner: bytes, key: bytes, reply: CachedReply, outcome: Outcome | None) -> None:
         if isinstance(outcome, Answer | NoData):

@@ -174,28 +174,25 @@ class Sender:
 
     def send(self, unsent: Sequence[tuple[bytes, bytes]]) -> int:
         """Send each message to its destination; return how many the kernel did not take."""
-        refused = 0
-        for begin in range(0, len(unsent), SLOTS):
-            refused += self._send(unsent[begin : begin + SLOTS])
-        return refused
-
-    def _send(self, unsent: Sequence[tuple[bytes, bytes]]) -> int:
         messages, addresses, sizes = self._messages, self._addresses, self._sizes
-        begin = at = 0
-        item = 1
-        for destination, message in unsent:
-            size = len(message)
-            addresses[at : at + _ADDRESS_BYTES] = destination[:_ADDRESS_BYTES]
-            messages[begin : begin + size] = message
-            sizes[item] = size
-            begin += SLOT_BYTES
-            at += _ADDRESS_BYTES
-            item += 2
-        if self._wildcard:
-            self._controls[: len(unsent) * _CONTROL_BYTES] = b"".join(
-                destination[_ADDRESS_BYTES:] for destination, _ in unsent
-            )
-        return _send_all(self._fd, self._headers_at, 0, len(unsent))
+        refused = 0
+        for first in range(0, len(unsent), SLOTS):
+            batch = unsent[first : first + SLOTS]
+            begin = at = 0
+            item = 1
+            for destination, message in batch:
+                sizes[item] = size = len(message)
+                messages[begin : begin + size] = message
+                addresses[at : at + _ADDRESS_BYTES] = destination[:_ADDRESS_BYTES]
+                begin += SLOT_BYTES
+                at += _ADDRESS_BYTES
+                item += 2
+            if self._wildcard:
+                self._controls[: len(batch) * _CONTROL_BYTES] = b"".join(
+                    destination[_ADDRESS_BYTES:] for destination, _ in batch
+                )
+            refused += _send_all(self._fd, self._headers_at, 0, len(batch))
+        return refused
 
 
 class _Layout:

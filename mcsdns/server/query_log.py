@@ -11,8 +11,8 @@ import random
 
 import msgspec
 
-from mcsdns.dns import Query, read_query
 from mcsdns.dns import name as names
+from mcsdns.dns import read_query
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import rcode_text
@@ -95,12 +95,13 @@ def entry(request: bytes, reply: bytes, address: bytes, transport: str, kind: st
         answer = read_reply(reply, with_rdata=False) if reply else None
     except ReplyError:
         answer = None
+    edns = query.edns if query else None
     return Entry(
         qname=names.to_text(query.question[:-4]) if query else _NONE,
         qtype=type_name(query.qtype) if query else _NONE,
         transport=transport,
         client=_address_text(address),
-        edns=_edns_text(query),
+        edns=f"{edns.size}{' DO' if edns.do else ''}" if edns else _NONE,
         rcode=rcode_text(answer.rcode) if answer else _NONE,
         size=len(reply),
         kind=kind or (ReplyKind.FORWARDED if query else ReplyKind.REJECTED),
@@ -112,9 +113,3 @@ def _address_text(address: bytes) -> str:
         return str(ipaddress.ip_address(address))
     except ValueError:  # a connection that is gone
         return _NONE
-
-
-def _edns_text(query: Query | None) -> str:
-    if query is None or query.edns is None:
-        return _NONE
-    return f"{query.edns.size}{' DO' if query.edns.do else ''}"

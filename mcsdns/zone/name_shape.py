@@ -18,12 +18,14 @@ that equals the apex is the apex only where a label begins.
 """
 
 import enum
+from typing import Final
 
 import msgspec
 
 from mcsdns.dns.name import Name
 
-_SVC = b"\x03svc"
+_SVC: Final = b"\x03svc"
+APEX_OWNER: Final = b"\0"
 
 
 class Fixed(enum.Enum):
@@ -59,6 +61,12 @@ class ServiceName(msgspec.Struct, frozen=True, gc=False):
 
 Shape = Fixed | NamespaceName | ServiceName
 
+_FIXED: Final = {
+    b"\x03dns": Fixed.DNS,
+    b"\x02ns\x03dns": Fixed.NAME_SERVER,
+    b"\x0bdns-version": Fixed.DNS_VERSION,
+}
+
 
 def parse(name: Name, labels: tuple[int, ...], zone: Name) -> Shape | None:
     """Return the shape of a name in a zone; None where the name is outside.
@@ -72,28 +80,15 @@ def parse(name: Name, labels: tuple[int, ...], zone: Name) -> Shape | None:
         return Fixed.APEX
     if cut not in labels:
         return None
-    depth = labels.index(cut)
-    top = labels[depth - 1]
-    if name[top:cut] == _SVC:
-        return _below_svc(name, labels, depth - 1)
-    match name[:cut]:
-        case b"\x03dns":
-            return Fixed.DNS
-        case b"\x02ns\x03dns":
-            return Fixed.NAME_SERVER
-        case b"\x0bdns-version":
-            return Fixed.DNS_VERSION
-        case _:
-            return Fixed.ELSEWHERE
-
-
-def _below_svc(name: Name, labels: tuple[int, ...], depth: int) -> Shape:
-    if depth == 0:
-        return Fixed.SVC
+    depth = labels.index(cut)  # how many labels there are below the apex
+    if name[labels[depth - 1] : cut] != _SVC:
+        return _FIXED.get(name[:cut], Fixed.ELSEWHERE)
     if depth == 1:
+        return Fixed.SVC
+    if depth == 2:  # noqa: PLR2004 - <ns>.svc
         return NamespaceName(name[: labels[1]])
-    at = labels[depth - 2]
-    return ServiceName(name[at : labels[depth]], name[:at], depth - 2)
+    at = labels[depth - 3]
+    return ServiceName(name[at : labels[depth - 1]], name[:at], depth - 3)
 
 
 def namespace_of(service: bytes) -> bytes:
@@ -112,6 +107,3 @@ def owner_of(shape: Shape) -> bytes:
     if isinstance(shape, NamespaceName):
         return b"\0" + shape.namespace
     return APEX_OWNER if shape is Fixed.APEX else b""
-
-
-APEX_OWNER = b"\0"

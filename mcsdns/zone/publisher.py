@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 from mcsdns.objects.events import Event
 from mcsdns.objects.model import Problem
-from mcsdns.objects.store import Service, ServiceKey, Store
+from mcsdns.objects.store import ServiceKey, Store
 from mcsdns.zone.name_shape import namespace_of
-from mcsdns.zone.records import ServiceNode, node_of
+from mcsdns.zone.records import node_of
 from mcsdns.zone.tree import ClustersetIps, Tree, ZoneSettings, labels_of_key
 
 Report = Callable[[Problem], None]
@@ -53,7 +53,7 @@ class Publisher:
     def publish(self) -> Iterator[tuple[bytes, ...]]:
         """Rebuild the waiting services one by one; yield the owners whose answers changed, if any.
 
-        Stop iterating to leave the rest for later. Owners are those of `question.owner_of`.
+        Stop iterating to leave the rest for later. Owners are those of `name_shape.owner_of`.
         """
         while self._dirty:
             key, _ = self._dirty.popitem(last=False)  # a plain dict takes longer each time
@@ -84,30 +84,19 @@ class Publisher:
     def _rebuild(self, key: ServiceKey) -> tuple[bytes, ...]:
         labels = labels_of_key(key)
         service = self._store.get(key)
-        before = self._tree.service(labels)
-        after = self._node_of(service, labels) if service else None
+        before, after = self._tree.service(labels), None
+        if service is not None:
+            from_slices = self._tree.settings.clusterset_ips is ClustersetIps.SLICES
+            room = self._tree.name_room - len(labels)
+            after = node_of(service, room, ips_from_slices=from_slices)
         if before == after:
             return ()
         if after and after.long_names and (not before or before.long_names != after.long_names):
-            self._report_long_names(key, after.long_names)
+            text = (
+                f"{after.long_names} names would be over 255 octets, they are not served; "
+                "shorten host names or cluster IDs"
+            )
+            self._report(Problem("long_name", f"ServiceImport {key[0]}/{key[1]}", "$", text))
         namespace_changed = self._tree.replace_service(labels, after)
         self._serial_due = True
-        if namespace_changed:
-            return labels, b"\0" + namespace_of(labels)
-        return (labels,)
-
-    def _node_of(self, service: Service, labels: bytes) -> ServiceNode:
-        from_slices = self._tree.settings.clusterset_ips is ClustersetIps.SLICES
-        room = self._tree.name_room - len(labels)
-        return node_of(service, room, ips_from_slices=from_slices)
-
-    def _report_long_names(self, key: ServiceKey, count: int) -> None:
-        self._report(
-            Problem(
-                "long_name",
-                f"ServiceImport {key[0]}/{key[1]}",
-                "$",
-                f"{count} names would be over 255 octets, they are not served; "
-                "shorten host names or cluster IDs",
-            )
-        )
+        return (labels, b"\0" + namespace_of(labels)) if namespace_changed else (labels,)
