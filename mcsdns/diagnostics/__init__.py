@@ -1,1 +1,1 @@
-"""What people ask when a name does not resolve."""
+"""The commands and pages that show why names resolve or not, and what is wrong."""

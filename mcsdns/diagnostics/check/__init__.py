@@ -1,1 +1,1 @@
-"""The installation looked at as a user would debug it: each check is one small module."""
+"""The installation looked at as a user would debug it; `run.run` goes through all checks."""

@@ -1,1 +1,1 @@
-"""Why a name is answered as it is, object by object: `explain.explain` says it all."""
+"""Why a name is answered as it is, object by object; `explain.explain` is the entry."""

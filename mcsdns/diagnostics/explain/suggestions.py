@@ -251,7 +251,7 @@ def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tup
         if len(labels) > 1:
             yield from _by_address(state, walk, labels[0])
         for off, name in nearest(relative, known):
-            yield name, _off(off)
+            yield name, f"the name is {_off(off)}"
         for cluster in sorted(each for each in hosts if labels[0] in hosts[each]):
             yield f"{labels[0]}.{cluster}", f"host {labels[0]} of cluster {cluster}"
     cluster = relative if relative in hosts or len(labels) == 1 else ".".join(labels[1:])
@@ -263,7 +263,7 @@ def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tup
 
 
 def _by_address(state: ZoneState, walk: Walk, label: str) -> Iterator[tuple[str, str]]:
-    """An endpoint that has a host name is asked for by its address."""
+    """The host name of an endpoint, for a name made of its address."""
     service = state.store.get(walk.key) if walk.headless and walk.key else None
     for piece in service.slices if service else ():
         for endpoint in piece.endpoints:
