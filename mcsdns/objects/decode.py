@@ -276,7 +276,7 @@ def decode_slice(
 
 
 def _is_by_karmada(labels: dict[str, str]) -> bool:
-    """Say whether Karmada's ServiceImport controller wrote a slice, without labels of the KEP."""
+    """Returns whether Karmada's controller wrote a slice, without the labels of the KEP."""
     return (
         labels.get(_MANAGED_BY_LABEL) == _KARMADA
         and labels.get(_KUBERNETES_SERVICE_LABEL, "").startswith(_KARMADA_SERVICE_PREFIX)
@@ -286,7 +286,7 @@ def _is_by_karmada(labels: dict[str, str]) -> bool:
 
 
 def _cluster_by_karmada(name: str, service: str) -> str:
-    """Read the cluster out of `imported-<cluster>-<service>-<suffix>`; empty if it is not told.
+    """Read the cluster out of `imported-<cluster>-<service>-<suffix>`; empty if the name has none.
 
     The suffix that Kubernetes generates has no hyphen, so in `imported-eu-web-web-x7f2k` the last
     `web` is the service. With any other suffix a second one makes it two readings.

@@ -77,7 +77,7 @@ class Store:
                 return {service for key in gone for service in self._remove(kind, key)}
 
     def is_synced(self, kind: Kind) -> bool:
-        """Say whether every list of a kind has been complete once."""
+        """Returns whether every list of a kind has been complete once."""
         listed = self._listed[kind]
         return "" in listed or (bool(self.namespaces) and listed >= self.namespaces)
 

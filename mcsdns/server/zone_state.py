@@ -30,7 +30,7 @@ from mcsdns.zone.tree import NOT_READ, Readiness, Tree, ZoneSettings, labels_of_
 logger = logging.getLogger(__name__)
 
 _FIRST_SLICE_S: Final = 0.02
-"""Longest turn of the loop that publishing takes while there is nothing to answer from yet."""
+"""Longest slice of the loop that publishing takes while there is nothing to answer from yet."""
 _PROGRAMMING_S: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
@@ -134,7 +134,7 @@ class _Programming:
         if not piece.triggered_s:
             self.undated += 1
         elif not isinstance(before, EndpointSlice) or before.triggered_s != piece.triggered_s:
-            owner = labels_of_key((piece.namespace, piece.service))
+            owner = labels_of_key(piece.service_key)
             self._waiting.setdefault(owner, []).append(piece.triggered_s)
 
     def publish(self, owner: bytes) -> None:
@@ -157,74 +157,72 @@ class UpdateQueue:
     """The `Sink` of a server: publishes events in short slices and evicts the replies they change.
 
     Attributes:
-        synced: set once everything was read. is_alone: whether nobody else answers meanwhile, so
-            that the turns may be longer until then.
+        store: the objects that were sent. synced: set once everything was read and published.
     """
 
     def __init__(
-        self, world: ZoneState, kept: Iterable[PacketCache], clock: Callable[[], float] = time.time
+        self, zone: ZoneState, caches: Iterable[PacketCache], clock: Callable[[], float] = time.time
     ) -> None:
-        """Tell who holds replies that a change makes wrong; `clock` is Unix time."""
-        self._world = world
+        """Take the caches of replies that a change makes wrong; `clock` is Unix time."""
+        self._zone = zone
         self._programming = _Programming(clock)
-        self._kept = tuple(kept)
+        self._caches = tuple(caches)
         self._scheduled = self._is_readable = False
         self._outdated: list[bytes] = []
-        self.store = world.store
+        self.store = zone.store
         self._serial_timer: asyncio.TimerHandle | None = None
         self.synced = anyio.Event()
-        self.is_alone = True
 
     def apply(self, event: Event) -> None:
-        """Take one event; its effect shows within this turn of the loop or the next ones."""
+        """Take one event; it is published within this slice of the loop or the next ones."""
         if isinstance(event, Apply) and self.synced.is_set():
             self._note_change(event.object)
-        self._world.apply(event)
+        self._zone.apply(event)
         if self._is_readable or isinstance(event, InitDone):
-            self._look_and_schedule()
+            self._schedule_if_readable()
 
     def note(self, why: str, *, imports_only: bool) -> None:
         """Take why the source is not complete: `why` is shown until everything is read."""
-        self._world.note(why, imports_only=imports_only)
-        self._look_and_schedule()
+        self._zone.note(why, imports_only=imports_only)
+        self._schedule_if_readable()
 
     def mark_stale(self, *, stale: bool) -> None:
         """Let all answers say, or no longer say, that they are older than they should be."""
-        if stale is not self._world.tree.stale:
-            self._world.mark_stale(stale=stale)
+        if stale is not self._zone.tree.stale:
+            self._zone.mark_stale(stale=stale)
             self.evict_all()
 
     def replace_settings(self, settings: ZoneSettings) -> None:
         """Answer by other settings (see `Publisher.replace_settings`)."""
-        self._world.publisher.replace_settings(settings)
+        self._zone.publisher.replace_settings(settings)
         self.evict_all()
 
     def evict_all(self) -> None:
-        """Drop all replies that are ready, in short turns: what every one of them has is wrong."""
-        self._outdated = list({owner for kept in self._kept for owner in kept.owners()})
+        """Drop all replies that are ready, in short slices."""
+        self._outdated = list({owner for cache in self._caches for owner in cache.owners()})
         self._schedule()
 
     def statistics(self) -> Statistics:
         """Return the counters."""
         measured = self._programming
         return Statistics(
-            self._world.publisher.pending,
+            self._zone.publisher.pending,
             measured.seconds.statistics(),
             measured.undated,
             measured.negative,
         )
 
     def _note_change(self, thing: Object) -> None:
-        """Measure a slice that there are answers from; what stands in a file tells no time."""
+        """Measure a slice that there are answers from; an object of a file has no such time."""
         if not isinstance(thing, EndpointSlice) or thing.malformed or thing.origin:
             return
-        store = self._world.store
-        if (thing.namespace, thing.service) in store.imports:
+        store = self._zone.store
+        if thing.service_key in store.imports:
             self._programming.note(thing, store.object(Kind.ENDPOINT_SLICE, thing.key))
 
-    def _look_and_schedule(self) -> None:
+    def _schedule_if_readable(self) -> None:
         """Publish, once there is anything to answer from; before, it would be done twice."""
-        self._is_readable = self._is_readable or self._world.is_readable
+        self._is_readable = self._is_readable or self._zone.is_readable
         if self._is_readable:
             self._schedule()
 
@@ -234,39 +232,39 @@ class UpdateQueue:
             asyncio.get_running_loop().call_soon(self._publish)
 
     def _publish(self) -> None:
-        """Publish for a short turn; come back for the rest."""
+        """Publish for a short slice; come back for the rest."""
         self._scheduled = False
-        is_first = self.is_alone and self._world.tree.readiness is Readiness.NOT_SYNCED
+        is_first = self._zone.tree.readiness is Readiness.NOT_SYNCED
         timeslice = Timeslice(_FIRST_SLICE_S if is_first else SLICE_S)
-        for owners in self._world.publisher.publish():
-            self._forget(*owners)
+        for owners in self._zone.publisher.publish():
+            self._evict(*owners)
             if owners:
                 self._programming.publish(owners[0])
             if timeslice.is_over:
                 break
-        if not self._world.publisher.pending:
+        if not self._zone.publisher.pending:
             self._programming.publish_all()
         while self._outdated and not timeslice.is_over:
-            self._forget(self._outdated.pop())
-        if self._world.publisher.pending or self._outdated:
+            self._evict(self._outdated.pop())
+        if self._zone.publisher.pending or self._outdated:
             self._schedule()
             return
-        self._world.note_synced()
+        self._zone.note_synced()
         if self._serial_timer is None:
             self._step_serial()
-        if self._world.tree.readiness is Readiness.SYNCED and not self.synced.is_set():
+        if self._zone.tree.readiness is Readiness.SYNCED and not self.synced.is_set():
             self.synced.set()
 
     def _step_serial(self) -> None:
         self._serial_timer = None
         now = time.time()
-        before = self._world.publisher.serial
-        if self._world.publisher.step_serial(int(now)):
+        before = self._zone.publisher.serial
+        if self._zone.publisher.step_serial(int(now)):
             loop = asyncio.get_running_loop()
             self._serial_timer = loop.call_later(1 - now % 1, self._step_serial)
-        if before != self._world.publisher.serial:
-            self._forget(APEX_OWNER)
+        if before != self._zone.publisher.serial:
+            self._evict(APEX_OWNER)
 
-    def _forget(self, *owners: bytes) -> None:
-        for kept in self._kept:
-            kept.evict(owners)
+    def _evict(self, *owners: bytes) -> None:
+        for cache in self._caches:
+            cache.evict(owners)

@@ -3,9 +3,17 @@
     magic, format version | header | chunks of objects of one kind ... | SHA-256 of all before it
 
 Header and chunks are msgpack and have their length before them. A file is believed only when the
-checksum is right and it is of the same source and zone; then it is whole, or it would not be there:
-it is written beside its place and renamed. It holds addresses and names of a clusterset, so nobody
-else may read it.
+checksum is right and it is of the same source and zone; then it is complete, or it would not be
+there: it is written beside its place, synced to disk and renamed. It holds addresses and names of a
+clusterset, so nobody else may read it.
+
+`SnapshotWriter` writes it soon after a change, now and then without one (so that its age says when
+the objects were last known to be true, not when they last changed), and never before the source is
+synced: half of the objects would be served as if they were all. What the store holds because the
+guard withholds a deletion is written too. At a start the guard compares the first list with what
+was restored, as it does with any other list.
+
+The clock and the waiting are given, so that tests move them.
 """
 
 import asyncio
@@ -19,14 +27,14 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from mcsdns.errors import SourceError
-from mcsdns.objects.model import EndpointSlice, Object, ServiceImport
+from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
 from mcsdns.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
@@ -49,6 +57,12 @@ IDENTITY_WORDS: Final = {
     "zones": "list of zones",
 }
 """What to call the fields of `SnapshotIdentity`."""
+_INTERVAL_S: Final = 5.0
+"""A snapshot is not written more often than this."""
+_REFRESH_S: Final = 600.0
+"""Without any change it is written again after this, as long as the source is fresh."""
+_RETRY_S: Final = 60.0
+"""So long after a failure."""
 _UNSYNCED_S: Final = 0.5
 """How often the writer looks whether there is something to write at all."""
 _CONSEQUENCE: Final = "it is ignored, and written anew after the first sync"
@@ -75,7 +89,7 @@ class SnapshotIdentity(msgspec.Struct, frozen=True, kw_only=True):
         ca: fingerprint of the certificate authority, or empty.
         namespaces: those that are read, in order; none means all.
         import_selector: label selector of the ServiceImports, or empty.
-        slice_profile: where ClusterSetIP addresses come from.
+        slice_profile: which EndpointSlices count besides those with the labels of the KEP.
         zones: in order.
     """
 
@@ -156,7 +170,7 @@ async def write(
     api_version: str,
     objects: Sequence[Object],
 ) -> None:
-    """Write a snapshot in short turns and put it in its place at once.
+    """Write a snapshot in short slices of the event loop, and put it in its place at once.
 
     The objects are frozen; the sequence must not change until this returns.
 
@@ -201,20 +215,6 @@ async def wait_for(event: anyio.Event, seconds: float) -> None:
         await event.wait()
 
 
-class SnapshotWriterSettings(msgspec.Struct, frozen=True):
-    """When a snapshot is written.
-
-    Attributes:
-        interval_s: not more often than this.
-        refresh_s: without any change, as long as the source is fresh.
-        retry_s: so long after a failure.
-    """
-
-    interval_s: float = 5.0
-    refresh_s: float = 600.0
-    retry_s: float = 60.0
-
-
 class Statistics(msgspec.Struct, frozen=True):
     """An immutable snapshot of the counters.
 
@@ -238,19 +238,17 @@ class SnapshotWriter:
         identity: SnapshotIdentity,
         known: Callable[[], Known | None],
         objects: Callable[[], Sequence[Object]],
-        settings: SnapshotWriterSettings,
         clock: Callable[[], float],
         wait: Wait = wait_for,
     ) -> None:
         """Name the file and who tells what is in it.
 
-        `known` is None while the world is not synced; `objects` returns a sequence of its own.
+        `known` returns None before the source is synced; `objects` returns a new sequence.
         """
         self._path = path
         self._identity = identity
         self._known = known
         self._objects = objects
-        self._settings = settings
         self._clock = clock
         self._wait = wait
         self._wake = anyio.Event()
@@ -290,18 +288,15 @@ class SnapshotWriter:
 
     @property
     def _due_s(self) -> float:
-        """When to look next: a failure asks for patience, a change for haste."""
-        settings = self._settings
-        earliest_s = self._looked_s + (settings.retry_s if self._problem else settings.interval_s)
-        if self._changed:
-            return earliest_s
-        return max(earliest_s, self._written_s + settings.refresh_s)
+        """When to look next: later after a failure, sooner after a change."""
+        earliest_s = self._looked_s + (_RETRY_S if self._problem else _INTERVAL_S)
+        return earliest_s if self._changed else max(earliest_s, self._written_s + _REFRESH_S)
 
     async def _look(self) -> None:
         self._looked_s = self._clock()
         known = self._known()
         if known is None:  # so that the first file does not wait for a whole interval
-            self._looked_s -= self._settings.interval_s - _UNSYNCED_S
+            self._looked_s -= _INTERVAL_S - _UNSYNCED_S
         elif self._changed or known.is_fresh:
             await self._write(known)
 
@@ -345,23 +340,19 @@ async def _write_parts(file: "_File", header: _Header, objects: Sequence[Object]
 
 
 def _chunks(objects: Sequence[Object]) -> Iterator[_Imports | _Slices]:
-    for is_import, run in groupby(objects, lambda each: isinstance(each, ServiceImport)):
-        chunk: list[Object] = []
+    """Split objects into parts of one kind, each short to encode."""
+    for kind, run in groupby(objects, lambda each: each.kind):
+        part: type[_Imports | _Slices] = _Imports if kind is Kind.SERVICE_IMPORT else _Slices
+        chunk: list[Any] = []
         weight = 0
         for each in run:
             chunk.append(each)
             weight += 1 if isinstance(each, ServiceImport) else 1 + len(each.endpoints)
             if weight >= _CHUNK_WEIGHT:
-                yield _chunk(chunk, is_import=is_import)
+                yield part(chunk)
                 chunk, weight = [], 0
         if chunk:
-            yield _chunk(chunk, is_import=is_import)
-
-
-def _chunk(objects: list[Object], *, is_import: bool) -> _Imports | _Slices:
-    if is_import:
-        return _Imports([each for each in objects if isinstance(each, ServiceImport)])
-    return _Slices([each for each in objects if isinstance(each, EndpointSlice)])
+            yield part(chunk)
 
 
 def _append(buffer: bytearray, part: _Header | _Imports | _Slices) -> None:

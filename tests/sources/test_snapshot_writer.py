@@ -5,7 +5,7 @@ import anyio
 import pytest
 
 from mcsdns.sources import snapshot
-from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings, wait_for
+from mcsdns.sources.snapshot import Known, SnapshotWriter, wait_for
 from tests.sources.test_snapshot import DAY_S, HERE, WORLD
 
 
@@ -22,7 +22,6 @@ class Script:
             HERE,
             lambda: self.known,
             lambda: tuple(self.objects),
-            SnapshotWriterSettings(),
             lambda: self.now_s,
             self._wait,
         )
@@ -117,7 +116,6 @@ async def test_a_change_wakes_who_waits(tmp_path: Path) -> None:
         HERE,
         lambda: script.known,
         lambda: (),
-        SnapshotWriterSettings(),
         lambda: script.now_s,
         wait,
     )

@@ -3,7 +3,7 @@
 What says where the API server is must be right at the start (ConfigError). Who we are may change
 at any time, so what is wrong with that is an IdentityError, and another try may help.
 
-A kubeconfig is read here, each time that an identity is needed. What a user of it stands for (a
+A kubeconfig is read here, each time that an identity is needed. What a user of it is (a
 token, a certificate, an exec plugin, OpenID Connect) is for kubernetes_asyncio, which gets the one
 context that is used.
 
@@ -236,7 +236,7 @@ class _File(msgspec.Struct, rename="kebab"):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """An item, what stands in its file, and the path of that."""
+    """An item, as it is in its file, and the path of that."""
 
     item: _Item
     plain: Any

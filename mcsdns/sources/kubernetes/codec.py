@@ -1,4 +1,4 @@
-"""Octets of an API server -> what the reflector is told: pages, lines of watches, failures.
+"""Octets of an API server -> messages for the reflector: pages, lines of watches, failures.
 
 Everything is decoded by msgspec into the fields of spec.md 4 and nothing else. An object of a
 wrong type costs only itself: it counts as not there, and is reported.

@@ -39,7 +39,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Say whether one entry of NO_PROXY is about a host and port."""
+    """Returns whether one entry of NO_PROXY is about a host and port."""
     if entry == "*":
         return True
     named = _WITH_PORT.fullmatch(entry)

@@ -1,21 +1,33 @@
 """The list/watch state machine of one resource, as a table; no input, no output, no clock.
 
-`start` and `receive` tell what happened (`events`, for the index) and what to ask the API server
+`start` and `receive` return what happened (`events`, for the store) and what to ask the API server
 next (`request`; None: go on reading what it sends). Who drives it keeps the time, waits where
-`pause` says so, and drops the rest of an answer as soon as there is a next request: so lines of an
+`pause` says so, and drops the rest of a response as soon as there is a next request: so lines of an
 abandoned watch never count.
 
     ┌─> STREAMING ──(end bookmark)──> WATCHING ──(410, versions go back)──> a new list
     │       └─(422, broken, no end)─> PAGING ──(last page)──> WATCHING
     └─ start                              any of them ──(404)──> IDLE, discover
 
-A list begins with `Init` and ends with `InitDone`; whatever interrupts it makes a new `Init`, which
-voids the old one, except that a page is asked for again with the same token.
+Why each step is safe:
 
-Only list-then-replace is safe after 410: a watch cannot say what was deleted meanwhile.
+- A list begins with `Init` and ends with `InitDone`; what the store has and the list did not show
+  goes at its end and not before. Whatever interrupts a list makes a new `Init`, which voids the old
+  one, except that a page is asked for again with the same token: all pages of a token are of one
+  resource version.
+- The resource version is that of the last list, line or bookmark. A bookmark sends no object; it
+  only moves the version on, so that a watch of a quiet resource does not grow too old.
+- A watch that ends or breaks goes on from that version. If the API server does not have it any more
+  it says 410, and only list-then-replace is safe: a watch cannot say what was deleted meanwhile.
+  The 410 of a page offers a token too, which continues a list of mixed versions: it is not used.
+- Versions that go back are a storage restored from a backup. A watch from a version that it never
+  had would be silent for its whole time, so `Compare` asks for the newest version before each watch
+  that goes on, and every line and bookmark is compared with the last one.
+- 404 says nothing about objects: the CRD is gone, or another API version serves it. Nothing is
+  deleted; `Discover` finds out.
 
 Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists",
-"410 Gone responses", "Resource versions".
+"410 Gone responses", "Resource versions"; KEP-5504 on the order of resource versions.
 """
 
 import enum
@@ -215,7 +227,7 @@ class Reflector:
     """Keeps the index equal to one resource of the API server.
 
     Attributes:
-        state: see Phase. resource_version: up to which everything was told; empty before a list.
+        state: see Phase. resource_version: up to which everything was sent; empty before a list.
     """
 
     def __init__(self, kind: Kind, namespace: str = "") -> None:
@@ -311,7 +323,7 @@ class Reflector:
 
 
 def goes_back(known: str, seen: str) -> bool:
-    """Say whether a resource version is below another one.
+    """Returns whether a resource version is below another one.
 
     Those of the API server are decimal numbers that grow (KEP-5504); of others nothing is known.
     """

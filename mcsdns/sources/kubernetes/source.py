@@ -24,7 +24,7 @@ whatever the list did not show. So it has a way of its own (`_end_list`):
   makes an empty list, which is followed unguarded.
 
 What was withheld, restored from a snapshot or read long ago is still served: answers say that they
-are stale (EDE 3, RFC 8914, 4.4) once nothing was heard for `stale_after_s`.
+are stale (EDE 3, RFC 8914, 4.4) once nothing was received for `stale_after_s`.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.kubernetes.watcher import Scope, Timing, Watcher
 from mcsdns.sources.kubernetes.watcher import Statistics as WatcherStatistics
 from mcsdns.sources.manifests.documents import Located
-from mcsdns.sources.snapshot import Known, SnapshotWriter, SnapshotWriterSettings
+from mcsdns.sources.snapshot import Known, SnapshotWriter
 from mcsdns.timeslice import Timeslice
 
 if TYPE_CHECKING:  # it takes long to import, and only a server of an API server's objects needs it
@@ -254,7 +254,6 @@ class KubernetesSource:
                 self._identity(),
                 self._known,
                 self._objects,
-                SnapshotWriterSettings(),
                 self._timing.clock,
             )
         try:

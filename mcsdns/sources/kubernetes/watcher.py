@@ -68,7 +68,7 @@ _MAX_LINE_BYTES: Final = 64 << 20
 _LOGGED_PER_LIST: Final = 20
 _MISSED_BOOKMARKS: Final = 3.25
 _SLICE_S: Final = 0.001
-"""Longest turn of the loop that decoding takes; what it found is published within the same turn."""
+"""Longest slice of the loop that decoding takes; what it found is published within the same one."""
 _SHORT_S: Final = 1.0
 """What follows a watch that ended as soon as this comes after a pause only."""
 _NORMAL: Final = frozenset({Trouble.EXPIRED, Trouble.NOT_SUPPORTED, Trouble.NO_END, Trouble.DEAD})
@@ -119,7 +119,7 @@ class Statistics(msgspec.Struct, frozen=True):
         lists, watches: begun. lines: of watches. bookmarks: among them.
         problems: objects with something wrong. skipped: the same by reason, an object once each.
         troubles: how often a request failed, by way. ended: watches that ended in order.
-        heard_age_s: seconds since anything was heard. known_age_s: since everything was known, 0
+        heard_age_s: seconds since anything was received. known_age_s: since everything was known, 0
             while the watch is open.
     """
 
@@ -171,7 +171,7 @@ class Watcher:
         self.synced = False
         self.refused_version = ""
         self.failure: ApiError | None = None
-        self._fresh_s = self._heard_s = timing.clock()
+        self._fresh_s = self._received_s = timing.clock()
         self.problems: dict[ObjectKey, tuple[Problem, ...]] = {}
         self._api = api
         self._timing = timing
@@ -218,7 +218,7 @@ class Watcher:
             len(self.problems),
             dict(self._troubles),
             self._ended,
-            now_s - self._heard_s,
+            now_s - self._received_s,
             0.0 if self.connected else now_s - self._fresh_s,
             dict(self._skipped),
         )
@@ -359,13 +359,13 @@ class Watcher:
         return chunk
 
     def _note_activity(self) -> None:
-        now_s = self._heard_s = self._timing.clock()
+        now_s = self._received_s = self._timing.clock()
         self._silence.end(now_s)
         if self.connected:
             self._fresh_s = now_s
 
     def _take(self, reading: Reading) -> Step:
-        """Feed the reflector one item or line."""
+        """Hand one item or line to the reflector."""
         message = reading.message
         if isinstance(message, ApiStatus):
             text = f"{self._path}: {message.code} {message.message or ''}".strip()
@@ -382,7 +382,7 @@ class Watcher:
         return self._receive(message) if message is not None else Step()
 
     def _receive(self, message: Message) -> Step:
-        """Feed the reflector and tell the owner; the end of a list is left in the step."""
+        """Hand on a message and send the events; the end of a list stays in the step."""
         return self._send(self._reflector.receive(message))
 
     def _send(self, step: Step) -> Step:
@@ -479,14 +479,14 @@ class _Silence:
         self._ends_s = now_s + timeout_s + timing.overdue_s
         self._least_s = timing.bookmark_s
         self._interval_s = 0.0
-        self._bookmark_s = self._heard_s = now_s
+        self._bookmark_s = self._received_s = now_s
 
     def end(self, now_s: float) -> None:
-        """Something was heard."""
-        self._heard_s = now_s
+        """Take that something was received."""
+        self._received_s = now_s
 
     def bookmark(self, now_s: float, *, periodic: bool) -> None:
-        """A bookmark was heard; those that come by themselves tell how often they do."""
+        """Take a bookmark; the interval is that of those that come by themselves."""
         if periodic:
             self._interval_s = max(self._least_s, now_s - self._bookmark_s)
         self._bookmark_s = now_s
@@ -495,7 +495,7 @@ class _Silence:
         """Return for how many seconds more silence is all right."""
         limit_s = self._ends_s - now_s
         if self._interval_s:
-            limit_s = min(limit_s, self._heard_s + _MISSED_BOOKMARKS * self._interval_s - now_s)
+            limit_s = min(limit_s, self._received_s + _MISSED_BOOKMARKS * self._interval_s - now_s)
         return max(limit_s, 0.0)
 
 
