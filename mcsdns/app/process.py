@@ -33,7 +33,7 @@ from mcsdns.server import tcp, udp
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.zone_state import UpdateQueue, ZoneState
-from mcsdns.sources.base import Source, SourceState
+from mcsdns.sources.base import Sink, Source, SourceState
 from mcsdns.sources.kubernetes.source import KubernetesSource
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.manifests.source import ManifestSource
@@ -68,15 +68,15 @@ class NoSource:
 
     name = "no source"
 
-    def __init__(self, feed: UpdateQueue) -> None:
-        """Take the queue of a zone that stays empty."""
-        self._feed = feed
+    def __init__(self, sink: Sink) -> None:
+        """Take the sink of a zone that stays empty."""
+        self._sink = sink
 
     async def run(self) -> None:
         """Send an empty list of each kind, and wait until cancelled."""
         for kind in Kind:
-            self._feed.apply(Init(kind))
-            self._feed.apply(InitDone(kind))
+            self._sink.apply(Init(kind))
+            self._sink.apply(InitDone(kind))
         await anyio.sleep_forever()
 
     async def rescan(self) -> None:
@@ -160,7 +160,7 @@ class Server:
     # Its life
 
     def follow(self, group: anyio.abc.TaskGroup) -> None:
-        """Have tasks of a group read the objects, and keep them and the upstreams right."""
+        """Have tasks of a group read the objects, and follow the source and the upstreams."""
         self._group = group
         group.start_soon(self.source.run)
         if self.forwarding:

@@ -2,7 +2,11 @@
 
 import json
 import logging
+import os
+import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +53,37 @@ def test_form_can_change_while_it_runs(capsys: pytest.CaptureFixture[str]) -> No
         logging.getLogger("x").info("once")
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("{") for line in lines] == [False, True, False]
+
+
+def test_line_of_text_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    log.configure(LogFormat.TEXT, LogLevel.INFO)
+    logging.getLogger("test").info("name %s", "a\nb\x1b[31m")
+    logging.getLogger("test").debug("not shown")
+    err = capsys.readouterr().err
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO name a\\x0ab\\x1b\[31m\n", err
+    )
+
+
+def test_line_of_json_has_the_fault_and_any_value(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(LogFormat.JSON, LogLevel.WARNING)
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        logging.getLogger("test").exception(
+            "name %s", "a\nb", extra={"origin": os.fsdecode(b"\xff"), "kind": Path("x")}
+        )
+    (line,) = capsys.readouterr().err.splitlines()
+    fields = json.loads(line)
+    assert "ValueError: inside" in fields.pop("exception")
+    assert fields.pop("time").endswith("Z")
+    assert fields == {
+        "level": "error",
+        "logger": "test",
+        "message": "name a\nb",
+        "origin": "\udcff",
+        "kind": "x",
+    }

@@ -2,20 +2,15 @@
 
 import argparse
 import json
-import logging
 import os
-import re
 import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
 from mcsdns import config
-from mcsdns.app import log
 from mcsdns.cli import main
-from mcsdns.config import LogFormat, LogLevel
-from mcsdns.config import environment as place
+from mcsdns.config import LogFormat, LogLevel, environment
 from mcsdns.config.schema import ReadyWhen, SourceChoice, Switch
 from mcsdns.errors import ConfigError
 from mcsdns.forward.health import Policy
@@ -367,9 +362,9 @@ def test_name_server_has_the_addresses_of_the_host_name(monkeypatch: pytest.Monk
 
     for variable in ("POD_IP", "POD_IPS"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(place.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(environment.socket, "getaddrinfo", resolve)
     assert len(name_server(monkeypatch, KUBERNETES_SERVICE_HOST="10.0.0.1")) == 2
-    monkeypatch.setattr(place.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(environment.socket, "getaddrinfo", fail)
     assert name_server(monkeypatch, KUBERNETES_SERVICE_HOST="10.0.0.1") == []
 
 
@@ -379,49 +374,3 @@ def test_page_of_settings_is_current() -> None:
     assert page == generator["page"](), "run `python docs/make_configuration.py`"
     for field in config.fields():
         assert page.count(f"| `{field.name}` | `{field.flag}") == 1
-
-
-@pytest.fixture
-def logged() -> object:
-    """Give the logging of before back at the end."""
-    root = logging.getLogger()
-    before, level = [*root.handlers], root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-
-
-def test_log_line_of_text_is_one_line(
-    logged: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stderr", sys.stderr)
-    log.configure(LogFormat.TEXT, LogLevel.INFO)
-    logging.getLogger("test").info("name %s", "a\nb\x1b[31m")
-    logging.getLogger("test").debug("not shown")
-    err = capsys.readouterr().err
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO name a\\x0ab\\x1b\[31m\n", err
-    )
-
-
-def test_log_line_of_json_has_the_fields(
-    logged: object, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log.configure(LogFormat.JSON, LogLevel.WARNING)
-    try:
-        raise ValueError("inside")
-    except ValueError:
-        logging.getLogger("test").exception(
-            "name %s", "a\nb", extra={"origin": os.fsdecode(b"\xff"), "kind": Path("x")}
-        )
-    (line,) = capsys.readouterr().err.splitlines()
-    fields = json.loads(line)
-    assert "ValueError: inside" in fields.pop("exception")
-    assert fields.pop("time").endswith("Z")
-    assert fields == {
-        "level": "error",
-        "logger": "test",
-        "message": "name a\nb",
-        "origin": "\udcff",
-        "kind": "x",
-    }
