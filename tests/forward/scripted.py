@@ -237,6 +237,7 @@ class ScriptedNetwork:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.udp: dict[Address, ScriptedUdp] = {}
         self.streams: dict[Address, ScriptedStream] = {}
+        self.fault: OSError | None = None
         self._clock = clock
 
     def stream_pool(self, address: Address, deliver: Deliver, fail: Fail) -> StreamPool[Attempt]:
@@ -248,6 +249,8 @@ class ScriptedNetwork:
         """The test calls `expire` itself."""
 
     def open_udp(self, socket: UdpSocket[Attempt], address: Address) -> None:
+        if self.fault is not None:
+            raise self.fault
         self.udp[address].sockets.add(socket)
 
     def send_udp(self, socket: UdpSocket[Attempt], datagram: bytes) -> None:

@@ -1,5 +1,6 @@
 """One question and what becomes of it: upstreams are scripted, the clock is the test's."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Settings
 from mcsdns.forward.health import Policy
 from mcsdns.forward.health import Statistics as HealthStatistics
+from mcsdns.forward.pending import TICK_S
 from tests.forward.scripted import (
     NXDOMAIN,
     REFUSED,
@@ -214,6 +216,21 @@ def test_a_refused_connection_is_told_at_once(make: Make) -> None:
     assert not asker.replies
     world.udp().fail()
     assert (rcode(asker), errors(asker)) == ("SERVFAIL", [23])
+
+
+def test_where_there_is_no_way_the_query_fails_but_not_within_the_call(make: Make) -> None:
+    world = make(FIRST)
+    world.network.fault = OSError(errno.ENETUNREACH, "Network is unreachable")
+    asker = world.ask()
+    assert not asker.replies
+    assert world.forwarder.next_deadline() == pytest.approx(world.clock.now_s, abs=TICK_S)
+    for _ in range(2):
+        world.forwarder.expire(world.clock.now_s)
+    assert (rcode(asker), errors(asker)) == ("SERVFAIL", [23])
+    world.network.fault = None
+    other = world.ask("other.example")
+    world.udp().answer()
+    assert rcode(other) == "NOERROR"
 
 
 def test_who_may_still_answer_is_waited_for(make: Make) -> None:
