@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from mcsdns.diagnostics.stub_config import platforms, render
+from mcsdns.dns.types import DNS_PORT
 from mcsdns.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ def add_stub(parser: argparse.ArgumentParser) -> None:
         "--port",
         metavar="N",
         type=int,
-        help=f"the port where mcsdns is asked (default {render.DNS_PORT})",
+        help=f"the port where mcsdns is asked (default {DNS_PORT})",
     )
     parser.set_defaults(run=_stub)
 
@@ -47,7 +48,7 @@ def _stub(flags: dict[str, Any]) -> int:
     target = render.read_target(
         ips or (),
         zones or (),
-        render.DNS_PORT if port is None else port,
+        DNS_PORT if port is None else port,
         on_host=platform.on_host,
     )
     sys.stdout.write(render.render(platform, target))

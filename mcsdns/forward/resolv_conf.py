@@ -15,7 +15,6 @@ from mcsdns.forward.address import Address, parse
 
 logger = logging.getLogger(__name__)
 
-_DNS_PORT: Final = 53
 _MAX_FILE_BYTES: Final = 1 << 16
 _WILDCARDS: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - compared
 

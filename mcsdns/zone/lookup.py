@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
 from mcsdns.zone.name_shape import (
@@ -132,7 +133,7 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
     if qtype == RRType.AAAA and node.aaaa:
         return Answer(RRset(RRType.AAAA, ttl, node.aaaa), (), len(node.a))
     if qtype == RRType.SRV and node.srv:
-        return _srv_answer(service, node.srv, shape.service + b"\x03svc" + zone.apex, ttl)
+        return _srv_answer(service, node.srv, names.service_name(shape.service, zone.apex), ttl)
     lacks_address = not (service.headless or node.a or node.aaaa or shape.depth)
     return NO_ADDRESS if lacks_address else NODATA
 

@@ -82,7 +82,7 @@ class Tree:
         self.reason = NOT_READ
         self.stale = False
         self.name_room = min(
-            (names.MAX_NAME_BYTES - len(zone) - len(b"\x03svc") for zone in settings.zones),
+            (names.MAX_NAME_BYTES - len(zone) - len(names.SVC) for zone in settings.zones),
             default=0,
         )
         self._services: dict[bytes, ServiceNode] = {}

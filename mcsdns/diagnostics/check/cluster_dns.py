@@ -16,13 +16,13 @@ from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity,
 from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns import ip
 from mcsdns.dns.name import Name
+from mcsdns.dns.types import DNS_PORT
 from mcsdns.forward.resolv_conf import nameservers
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 
 _MOST_SERVERS: Final = 3
 """As many as glibc asks."""
-_DNS_PORT: Final = 53
 _LINK_LOCAL: Final = ipaddress.ip_network("169.254.0.0/16")
 _SERVICES: Final = (
     ("kube-system", "kube-dns"),
@@ -108,7 +108,7 @@ async def of_api(api: Api, *, is_certain: bool) -> list[Resolver]:
         found = _addresses(service.spec) if service else ()
         if found:
             known_by = f"Service {namespace}/{name}"
-            return [Resolver(each, _DNS_PORT, known_by, is_certain) for each in found]
+            return [Resolver(each, DNS_PORT, known_by, is_certain) for each in found]
     return []
 
 

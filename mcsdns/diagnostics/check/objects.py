@@ -15,6 +15,7 @@ from mcsdns.diagnostics.explain.verdict import judge
 from mcsdns.diagnostics.explain.walk import walk
 from mcsdns.diagnostics.service_health import own_addresses
 from mcsdns.dns import ip
+from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.objects import conditions
 from mcsdns.objects.model import EndpointSlice, ImportType, Kind, Port, ServiceImport
@@ -121,7 +122,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
 
 
 def _not_resolved(state: ZoneState, key: ServiceKey, service: Service) -> Finding:
-    name = labels_of_key(key) + b"\x03svc" + state.tree.zones[0].apex
+    name = names.service_name(labels_of_key(key), state.tree.zones[0].apex)
     walked = walk(state, name, RRType.A)
     verdict = judge(state, walked)
     reason = _REASONS.get(verdict.reason, Reason.NO_ADDRESS)

@@ -24,6 +24,7 @@ from mcsdns.diagnostics.check.probe import (
 from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.diagnostics.service_health import own_addresses
 from mcsdns.dns import ip
+from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.request import NameServer, Transport
 from mcsdns.dns.types import RRType
@@ -60,7 +61,7 @@ def expected_of(state: ZoneState) -> list[Expected]:
     rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
     data = frozenset(map(ip.to_text, packed))
     return [
-        Expected(zone.apex, ProbeQuestion(labels + b"\x03svc" + zone.apex, rtype), data)
+        Expected(zone.apex, ProbeQuestion(names.service_name(labels, zone.apex), rtype), data)
         for zone in state.tree.zones
     ]
 

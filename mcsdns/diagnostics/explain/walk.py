@@ -146,7 +146,7 @@ def _walk_service(
         service.slices if service else state.store.orphans(key),
         key=lambda piece: (piece.cluster, piece.name),
     )
-    service_name = names.to_text(shape.service + b"\x03svc" + zone.apex)
+    service_name = names.to_text(names.service_name(shape.service, zone.apex))
     return Walk(
         query,
         decision,

@@ -9,10 +9,10 @@ import msgspec
 from mcsdns.diagnostics.stub_config.platforms import Platform
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
+from mcsdns.dns.types import DNS_PORT
 from mcsdns.errors import ConfigError
 
 DEFAULT_ZONE: Final = "clusterset.local"
-DNS_PORT: Final = 53
 MAX_ADDRESSES: Final = 15
 """What CoreDNS takes in one `forward`."""
 
