@@ -36,8 +36,8 @@ _DATAGRAM_BYTES: Final = 4096
 _BATCH: Final = 16
 """Datagrams of one socket per turn of the loop, and that many only where they are unwanted."""
 _BIND_TRIES: Final = 16
-_PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 _DEFAULT_RANGE: Final = (32768, 60999)
 
 AnyUdpSocket = UdpSocket[Any]
@@ -214,8 +214,8 @@ def source_ports() -> tuple[int, int, frozenset[int]]:
     kernel's range we might sit on the port of a neighbour that is about to start (VXLAN, mDNS).
     """
     try:
-        low, high = map(int, _PORT_RANGE.read_text().split())
-        reserved = _RESERVED_PORTS.read_text().strip()
+        low, high = map(int, PORT_RANGE.read_text().split())
+        reserved = RESERVED_PORTS.read_text().strip()
         return low, high, frozenset(_numbers(reserved))
     except (OSError, ValueError):  # a system that does not tell; bind finds out what is taken
         return *_DEFAULT_RANGE, frozenset[int]()

@@ -30,7 +30,7 @@ DEFAULT: Final = (
 )
 """Networks that nobody on the Internet can send from and get a reply."""
 
-_MOST_DECISIONS: Final = 16384
+MOST_DECISIONS: Final = 16384
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _IPV4_BYTES: Final = 4
 _WIDEST_OWN: Final = {4: 8, 6: 32}
@@ -97,7 +97,7 @@ class Acl:
             if number & mask == value:
                 allowed = True
                 break
-        if len(self._decided) >= _MOST_DECISIONS:
+        if len(self._decided) >= MOST_DECISIONS:
             self._decided.clear()  # a client that asks again is decided anew, at 0.6 us
         self._decided[packed] = allowed
         return allowed
@@ -134,7 +134,7 @@ def own_networks() -> tuple[Network, ...]:
 
     An address without neighbours (a pod's /32) lets itself in. A failing system gives none.
     """
-    found = {_network(*pair) for pair in _interface_addresses()}
+    found = {_network(*pair) for pair in interface_addresses()}
     return tuple(network for network in found if network.prefixlen >= _WIDEST_OWN[network.version])
 
 
@@ -163,7 +163,7 @@ _OFFSETS: Final[dict[int, tuple[int, int]]] = {socket.AF_INET: (4, 4), socket.AF
 """Where the address is in `sockaddr_in` and `sockaddr_in6`, and its length."""
 
 
-def _interface_addresses() -> Iterator[tuple[bytes, bytes]]:
+def interface_addresses() -> Iterator[tuple[bytes, bytes]]:
     """Yield address and netmask of each interface."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)

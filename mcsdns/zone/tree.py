@@ -71,6 +71,8 @@ class Tree:
         zones: longest apex first, so that the first zone that a name is in is the closest one.
         readiness, reason: which lists have been read, and why not both.
         stale: whether the objects are older than the operator wants to call fresh.
+        services: by the wire labels `<svc>.<ns>`; changed by `replace_service` alone.
+        namespaces: how many services each has, by its wire label.
     """
 
     def __init__(self, settings: ZoneSettings) -> None:
@@ -85,16 +87,16 @@ class Tree:
             (names.MAX_NAME_BYTES - len(zone) - len(names.SVC) for zone in settings.zones),
             default=0,
         )
-        self._services: dict[bytes, ServiceNode] = {}
-        self._namespaces: dict[bytes, int] = {}
+        self.services: dict[bytes, ServiceNode] = {}
+        self.namespaces: dict[bytes, int] = {}
 
     def service(self, labels: bytes) -> ServiceNode | None:
         """Return a service by the wire labels `<svc>.<ns>`."""
-        return self._services.get(labels)
+        return self.services.get(labels)
 
     def has_namespace(self, label: bytes) -> bool:
         """Return whether a namespace has a ServiceImport."""
-        return label in self._namespaces
+        return label in self.namespaces
 
     def serves(self, namespace: bytes) -> bool:
         """Return whether the settings let a namespace be served, whether or not it exists."""
@@ -106,24 +108,24 @@ class Tree:
 
         Returns whether its namespace came into existence or went out of it.
         """
-        before = self._services.get(labels)
+        before = self.services.get(labels)
         if node is None:
-            self._services.pop(labels, None)
+            self.services.pop(labels, None)
         else:
-            self._services[labels] = node
+            self.services[labels] = node
         if (before is None) is (node is None):
             return False
         namespace = namespace_of(labels)
-        count = self._namespaces.get(namespace, 0) + (1 if before is None else -1)
+        count = self.namespaces.get(namespace, 0) + (1 if before is None else -1)
         if count:
-            self._namespaces[namespace] = count
+            self.namespaces[namespace] = count
         else:
-            del self._namespaces[namespace]
+            del self.namespaces[namespace]
         return count == (1 if before is None else 0)
 
     def service_count(self) -> int:
         """Return how many services there are."""
-        return len(self._services)
+        return len(self.services)
 
 
 def labels_of_key(key: ServiceKey) -> bytes:

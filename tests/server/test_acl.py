@@ -7,7 +7,7 @@ import pytest
 
 from mcsdns.errors import ConfigError
 from mcsdns.server import acl
-from mcsdns.server.acl import Acl, own_networks, prefix_text
+from mcsdns.server.acl import MOST_DECISIONS, Acl, own_networks, prefix_text
 
 
 def packed(text: str) -> bytes:
@@ -111,13 +111,13 @@ def test_a_network_that_is_written_badly_is_refused(text: str, why: str) -> None
     assert why in str(caught.value)
 
 
-def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acl, "_MOST_DECISIONS", 10)
+def test_what_is_remembered_of_clients_is_bounded() -> None:
     allowed = Acl(None, [])
-    for number in range(100):
-        assert allowed.allows(bytes((10, 0, 0, number)))
-        assert not allowed.allows(bytes((9, 0, 0, number)))
-        assert allowed.remembered <= 10
+    for number in range(MOST_DECISIONS):
+        client = number.to_bytes(3, "big")
+        assert allowed.allows(b"\x0a" + client)
+        assert not allowed.allows(b"\x09" + client)
+        assert allowed.remembered <= MOST_DECISIONS
 
 
 @pytest.mark.parametrize(
@@ -158,5 +158,5 @@ def test_an_interface_to_all_the_world_lets_nobody_in(monkeypatch: pytest.Monkey
         (packed("203.0.113.5"), packed("255.255.255.0")),
         (packed("203.0.114.5"), packed("255.255.255.255")),
     ]
-    monkeypatch.setattr(acl, "_interface_addresses", lambda: iter(pairs))
+    monkeypatch.setattr(acl, "interface_addresses", lambda: iter(pairs))
     assert {str(network) for network in own_networks()} == {"203.0.113.0/24", "203.0.114.5/32"}

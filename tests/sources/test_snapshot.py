@@ -1,8 +1,11 @@
+import contextlib
 import hashlib
 import os
+import resource
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -255,29 +258,45 @@ async def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert load(tmp_path / "data" / "snapshot").objects == WORLD
 
 
-@pytest.mark.parametrize("failing", ["fsync", "write"])
-async def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    path = await save(tmp_path / "snapshot")
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Nothing that was written can be synced."""
 
-    def fail(*_: object) -> None:
+    def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(*((os, "fsync", fail) if failing == "fsync" else (_file(), "_write", fail)))
-        with pytest.raises(SourceError) as caught:
-            await save(path, WORLD[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        yield
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """No file grows beyond 10 octets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("failing", "why"),
+    [(full_disk, "No space left on device"), (small_files, "File too large")],
+)
+async def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, failing: Callable[[], AbstractContextManager[None]], why: str
+) -> None:
+    path = await save(tmp_path / "snapshot")
+    with failing(), pytest.raises(SourceError) as caught:
+        await save(path, WORLD[:1])
     assert str(caught.value) == (
-        f"snapshot {path}: No space left on device, it is not written and what was there stays; "
+        f"snapshot {path}: {why}, it is not written and what was there stays; "
         "name a file in a folder that exists, can be written to and has room"
     )
     assert load(path).objects == WORLD
     assert names_in(tmp_path) == ["snapshot"]
-
-
-def _file() -> Any:
-    return vars(snapshot)["_File"]
 
 
 async def test_a_cancelled_write_leaves_what_was_there(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mcsdns.sources.kubernetes.reflector import Trouble
 
 _SPARE_CONNECTIONS: Final = 4
 """Connections for discovery, besides one for each watch."""
-_CONNECT_S: Final = 10.0
+CONNECT_S: Final = 10.0
 _TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
@@ -74,7 +74,7 @@ class _Session:
             connector=self._library.pool_manager.connector,
             connector_owner=False,
             read_bufsize=_READ_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
         self._proxy: str | None = configuration.proxy or proxy_for(url, os.environ)
         self.readers = 0
@@ -222,7 +222,7 @@ async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN
     """Say why the API server did not do it."""
     octets = b""
     with _failures(url):
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(CONNECT_S):
             while len(octets) < _MAX_STATUS_BYTES and (some := await response.content.readany()):
                 octets += some
     status = read_status(octets, response.status)

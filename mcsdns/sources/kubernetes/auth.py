@@ -30,7 +30,6 @@ from mcsdns.errors import ConfigError, SourceError
 DEFAULT_KUBECONFIG: Final = "~/.kube/config"
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 SERVICE_ACCOUNT_CA: Final = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-_LOAD_LIMIT_S: Final = 60.0
 _SHOWN_OF_PLUGIN: Final = 500
 _LACKING: Final = re.compile(r"Invalid kube-config file\. Expected key ([\w-]+) in ")
 _HARMLESS: Final = (
@@ -77,7 +76,11 @@ class KubeconfigError(SourceError):
 
 
 class Identity:
-    """Finds the API server, and makes configurations of kubernetes_asyncio for it."""
+    """Finds the API server, and makes configurations of kubernetes_asyncio for it.
+
+    Attributes:
+        place: the API server. load_limit_s: how long a configuration is waited for.
+    """
 
     def __init__(self, access: Access) -> None:
         """Read what says where the API server is.
@@ -91,6 +94,7 @@ class Identity:
         self._context = access.context
         self._has_plugin = False
         self._loading: asyncio.Task[Any] | None = None
+        self.load_limit_s = 60.0
         self.place = self._place_of_pod() if access.in_cluster else self._place_of_kubeconfig()
 
     async def configuration(self) -> Any:  # noqa: ANN401 - kubernetes_asyncio's Configuration
@@ -103,9 +107,9 @@ class Identity:
         """
         if self._loading is None:
             self._loading = asyncio.create_task(self._load())
-        done, _ = await asyncio.wait([self._loading], timeout=_LOAD_LIMIT_S)
+        done, _ = await asyncio.wait([self._loading], timeout=self.load_limit_s)
         if not done:
-            raise IdentityError(f"{self._where}: nothing came in {_LOAD_LIMIT_S:g} s")
+            raise IdentityError(f"{self._where}: nothing came in {self.load_limit_s:g} s")
         loading, self._loading = self._loading, None
         try:
             return loading.result()

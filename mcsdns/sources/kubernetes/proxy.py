@@ -18,7 +18,7 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     parts = urlsplit(url)
     proxy = _variable(environment, f"{parts.scheme}_proxy")
     host = parts.hostname or ""
-    if not proxy or host == "localhost" or _is_loopback(host):
+    if not proxy or host == "localhost" or is_loopback(host):
         return None
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     entries = _variable(environment, "no_proxy").split(",")
@@ -31,7 +31,8 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name.upper()) or environment.get(name) or ""
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is an address of this machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

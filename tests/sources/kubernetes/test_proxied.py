@@ -79,7 +79,7 @@ async def test_proxy_with_a_password(api: Secured, access: Make) -> None:
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback addresses count as those of other machines, which proxies are for."""
-    monkeypatch.setattr(proxies, "_is_loopback", lambda _: False)
+    monkeypatch.setattr(proxies, "is_loopback", lambda _: False)
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])

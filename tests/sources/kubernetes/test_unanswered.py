@@ -130,7 +130,7 @@ async def test_refusal_whose_reason_never_comes_is_given_up(
         return response
 
     api.answer = answer
-    monkeypatch.setattr(cluster_module, "_CONNECT_S", 0.1)
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 0.1)
     error = await refusal(access({"token": TOKEN}))
     assert not lacks(error, api.url, "no answer in time")
 
