@@ -30,7 +30,7 @@ def ask(
     qtype: str = "A",
     *,
     tcp: bool = False,
-    timeout_s: float = 5.0,
+    timeout_s: float = DEADLINE_S,
 ) -> dnslib.DNSRecord:
     """Ask with EDNS from a connected socket, which takes replies from that address alone."""
     request = dnslib.DNSRecord.question(name, qtype)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.scripted import ENDPOINT_SLICE, SERVICE_IMPORT, FakeApi, Plain, faults
+from tests.waiting import until
 
 IMPORTS = "/apis/multicluster.x-k8s.io/v1beta1/serviceimports"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
@@ -77,12 +78,6 @@ async def read_event(response: aiohttp.ClientResponse) -> tuple[str, Plain]:
 async def read_name(response: aiohttp.ClientResponse) -> tuple[str, str]:
     event_type, thing = await read_event(response)
     return event_type, thing["metadata"].get("name", thing["metadata"].get("resourceVersion"))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the server tells nobody
-            await asyncio.sleep(0.001)
 
 
 # Discovery, permissions

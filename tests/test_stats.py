@@ -13,6 +13,7 @@ from mcsdns.dns.name import from_text
 from mcsdns.stats import OTHER, UNCOUNTED, Histogram, ReplyCounters, ReplyKind, add_histograms
 from tests import live
 from tests.conftest import ask
+from tests.waiting import DEADLINE_S
 
 Running = tuple[live.Starter, tuple[str, int]]
 ZONE = "clusterset.local."
@@ -65,7 +66,7 @@ def test_what_cannot_be_read_is_counted_as_rejected(
     request = dnslib.DNSRecord.question("example.com")
     request.header.opcode = 5
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(DEADLINE_S)
         client.sendto(bytes(request.pack()), address)
         client.recv(512)
     assert starter.counts() - before == Counter(

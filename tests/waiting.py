@@ -1,5 +1,6 @@
 """Waiting for a condition, and free ports: without pytest, so that the benchmark may too."""
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -25,6 +26,14 @@ def wait_until(
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)
+
+
+async def until(condition: Callable[[], object], what: str = "it") -> None:
+    """Let the loop turn until a condition holds; fail after a while."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        await asyncio.sleep(0.001)
 
 
 def free_port() -> int:

@@ -19,8 +19,8 @@ from mcsdns.config import Effect, Settings
 from mcsdns.config.schema import ReadyWhen, SourceChoice
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
-from tests.forward.scripted import until
 from tests.sources.manifests.test_documents import IMPORT
+from tests.waiting import until
 
 LIVE = {
     *("log_format", "log_level", "query_log", "request_metrics", "lameduck", "ready_when"),

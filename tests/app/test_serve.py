@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from mcsdns.errors import ConfigError
 from mcsdns.server import udp
 from tests.conftest import READY, Serve, ServeProcess, addresses, ask, rcode
 from tests.sources.manifests.test_documents import IMPORT, SLICE
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
 KEPT = "what it said before is still served"
 
@@ -141,12 +140,16 @@ class Witness:
         self._stopped.set()
         self._thread.join()
 
+    def wait_for(self, *expected: str) -> None:
+        """Wait until it was answered with these addresses."""
+        wait_until(lambda: ("NOERROR", expected) in self.seen, f"{self._name} {expected}")
+
     def _ask(self) -> None:
         while not self._stopped.is_set():
             reply = self._server.ask(self._name, tcp=self.asked % 10 == 9)
             self.seen.add((rcode(reply), tuple(addresses(reply))))
             self.asked += 1
-            time.sleep(0.001)
+            self._stopped.wait(0.001)
 
 
 def rename(path: Path, text: str) -> None:
@@ -209,11 +212,9 @@ def test_edits_leave_no_gap_in_answers(serve: Serve, tmp_path: Path) -> None:
             # what is written line by line may seem to be done halfway: what we look at comes first
             edit("---\n".join([web, *some] if edit is line_by_line else [*some, web]))
             if number % 10 == 0:
-                server.wait_for("web.shop", [f"10.0.0.{number}", f"10.1.0.{number}"])
+                witness.wait_for(f"10.0.0.{number}", f"10.1.0.{number}")
     allowed = {("NOERROR", (f"10.0.0.{n}", f"10.1.0.{n}")) for n in range(last + 1)}
     assert witness.seen <= allowed
-    assert len(witness.seen) >= last // 10
-    assert witness.asked > 200
 
 
 def big(services: int) -> str:
@@ -295,7 +296,7 @@ def test_hostile_files_cost_only_themselves_from_the_start(serve: Serve, folder:
 
 def stopped(server: ServeProcess) -> tuple[int, str]:
     """Wait for a server that ends by itself; return its status and what it said."""
-    status = server.process.wait(20)
+    status = server.process.wait(DEADLINE_S)
     assert server.out == ""
     return status, server.log
 
@@ -308,7 +309,7 @@ def test_what_was_asked_before_the_signal_is_answered(
     server = serve("--manifests", folder)
     count = 150  # whose replies fit a receive buffer
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as sock:
-        sock.settimeout(10)
+        sock.settimeout(DEADLINE_S)
         sock.connect(server.address)
         wires = [
             dnslib.DNSRecord.question(f"n{each}.shop.svc.clusterset.local").pack()
@@ -525,7 +526,7 @@ def serving_in(
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=DEADLINE_S)
 
 
 def test_wildcard_answers_from_addresses_that_came_after_the_start(
@@ -548,7 +549,7 @@ def test_wildcard_answers_from_addresses_that_came_after_the_start(
 def test_ipv6_that_is_off_is_one_line_or_passed_over(namespace: Namespace, folder: Path) -> None:
     namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
     with serving_in(namespace, folder, "--listen", "[::1]:5300") as server:
-        out, said = server.communicate(timeout=20)
+        out, said = server.communicate(timeout=DEADLINE_S)
         assert (server.returncode, out) == (2, "")
         assert said.startswith("mcsdns: --listen [::1]:5300: this host has no such address; ")
     with serving_in(namespace, folder, "--listen", "0.0.0.0:53", "[::]:53") as server:

@@ -10,7 +10,7 @@ from tests.conftest import Serve, addresses
 from tests.deploy.rendering import Object, Renderer, mcsdns_of, of_kind, pods
 from tests.kube import ApiServers, apiserver_data, apiservers
 from tests.real.services import db, slice_of, web
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
 __all__ = ["apiserver_data", "apiservers"]
 
@@ -34,7 +34,7 @@ def here(container: Object, instead: dict[str, str]) -> list[str]:
 
 def answers(port: int, path: str) -> int:
     """The status with which a path of the probes is answered; 0 before anybody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     try:
         connection.request("GET", path)
         return connection.getresponse().status

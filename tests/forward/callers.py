@@ -1,6 +1,5 @@
 """What calls a pool, and what is asked."""
 
-import asyncio
 import random
 from collections.abc import Callable
 
@@ -38,9 +37,3 @@ class Caller:
     @property
     def whys(self) -> set[str]:
         return {why for _, why in self.failed}
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110 - the condition is a counter
-        await asyncio.sleep(0.001)

@@ -20,7 +20,8 @@ from mcsdns.forward.network import AsyncioNetwork
 from mcsdns.forward.pending import Attempt, Deliver, Fail
 from mcsdns.forward.stream_pool import StreamPool
 from mcsdns.forward.udp_pool import UdpSocket
-from tests.forward.callers import RNG, until
+from tests.forward.callers import RNG
+from tests.waiting import until
 
 EDE = 15
 A = 1

@@ -16,7 +16,6 @@ from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.health import Policy
 from mcsdns.forward.loops import Loops
-from tests.forward.callers import until
 from tests.forward.scripted import (
     SERVFAIL,
     Asker,
@@ -34,6 +33,7 @@ from tests.forward.scripted import (
     request,
     without_options,
 )
+from tests.waiting import until
 
 ZONE = names.from_text("corp.example")
 

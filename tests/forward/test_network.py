@@ -15,7 +15,8 @@ from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Settings
 from mcsdns.forward.network import AsyncioNetwork
 from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings, UdpSocket
-from tests.forward.callers import QUESTION, RNG, Caller, until
+from tests.forward.callers import QUESTION, RNG, Caller
+from tests.waiting import DEADLINE_S, until
 
 Reply = Callable[["Peer", bytes, tuple[str, int]], None]
 
@@ -226,7 +227,7 @@ async def test_an_error_of_an_earlier_question_does_not_stop_the_next(world: Wor
         ask(upstream, 2)
         assert world.caller.failed == [], "nobody is told from within send"
         await until(lambda: world.caller.failed)
-        sock.settimeout(10)
+        sock.settimeout(DEADLINE_S)
         message, client = sock.recvfrom(4096)
         sock.sendto(message, client)
         await until(lambda: world.caller.replies)
@@ -274,8 +275,8 @@ async def test_ports_in_use_are_passed_over(world: World, monkeypatch: pytest.Mo
 def test_the_ports_of_the_system_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "range").write_text("2000\t3000\n")
     (tmp_path / "reserved").write_text("2000,2004-2006\n")
-    monkeypatch.setattr(network, "_PORT_RANGE", tmp_path / "range")
-    monkeypatch.setattr(network, "_RESERVED_PORTS", tmp_path / "reserved")
+    monkeypatch.setattr(network, "PORT_RANGE", tmp_path / "range")
+    monkeypatch.setattr(network, "RESERVED_PORTS", tmp_path / "reserved")
     assert network.source_ports() == (2000, 3000, frozenset({2000, 2004, 2005, 2006}))
     (tmp_path / "reserved").write_text("\n")
     assert network.source_ports() == (2000, 3000, frozenset())
@@ -293,7 +294,7 @@ async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
         await until(lambda: len(world.caller.failed) == round_number + 1)  # noqa: B023
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((address.host, address.port))
-            sock.settimeout(10)
+            sock.settimeout(DEADLINE_S)
             ask(upstream, 1000 + round_number)
             await asyncio.sleep(0)
             sock.sendto(*sock.recvfrom(4096))

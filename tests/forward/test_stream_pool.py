@@ -11,7 +11,8 @@ from mcsdns.errors import ConfigError
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.stream_pool import StreamPool, StreamPoolSettings
 from tests.certificates import Authority, authority
-from tests.forward.callers import QUESTION, RNG, Caller, until
+from tests.forward.callers import QUESTION, RNG, Caller
+from tests.waiting import until
 
 __all__ = ["authority"]
 

@@ -1,8 +1,10 @@
 """Real DNS servers as processes on loopback, with the configuration that a test writes."""
 
+import re
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,3 +211,14 @@ class Silent:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def received(probes: int) -> float:
+    """Return how many queries an instance was asked so far, by its metrics."""
+    url = f"http://127.0.0.1:{probes}/metrics"
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as response:
+        text = response.read().decode()
+    found = re.search(
+        r'^mcsdns_requests_received_total\{transport="udp"\} (\S+)', text, re.MULTILINE
+    )
+    return float(found[1]) if found else 0.0

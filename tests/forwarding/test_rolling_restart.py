@@ -1,7 +1,5 @@
 """Two instances behind a real forwarder are restarted one after the other: no query fails."""
 
-import re
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pytest
 
 from tests.conftest import Serve, ServeProcess, ask, rcode
 from tests.forwarding.load import Load
-from tests.forwarding.servers import Daemon, Servers
+from tests.forwarding.servers import Daemon, Servers, received
 from tests.waiting import free_port, wait_until
 
 SERVICES = 500
@@ -80,13 +78,3 @@ def name(number: int) -> str:
 
 def answers(forwarder: Daemon) -> bool:
     return rcode(ask(forwarder.address, name(0))) == "NOERROR"
-
-
-def received(probes: int) -> float:
-    """Return how many queries an instance was asked so far, by its metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{probes}/metrics", timeout=60) as response:
-        text = response.read().decode()
-    found = re.search(
-        r'^mcsdns_requests_received_total\{transport="udp"\} (\S+)', text, re.MULTILINE
-    )
-    return float(found[1]) if found else 0.0

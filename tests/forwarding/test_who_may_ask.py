@@ -13,7 +13,7 @@ from tests.forwarding.conftest import OUR_ADDRESS, OURS, Forward
 from tests.forwarding.digging import Dug, dig
 from tests.forwarding.servers import Daemon, Servers, need
 from tests.forwarding.zones import OTHER
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 
 PUBLIC = "203.0.113.9"
 
@@ -85,7 +85,7 @@ class Networks:
 
     def status(self, source: str) -> str:
         """Ask from the other host, from one of its addresses; of our status the word."""
-        given = ["@192.0.2.1", "-p", "53", "-b", source, "+tries=1", "+timeout=4"]
+        given = ["@192.0.2.1", "-p", "53", "-b", source, "+tries=1", "+timeout=30"]
         text = self.run(self.there, need("dig"), *given, "www.other.test").stdout
         return text.partition("status: ")[2].partition(",")[0]
 
@@ -117,7 +117,7 @@ def serving(networks: Networks, manifest: Path, folder: Path, *flags: str) -> It
         yield log
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(DEADLINE_S)
 
 
 def test_neighbours_may_ask_and_the_world_may_not(

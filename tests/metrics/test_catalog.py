@@ -16,6 +16,7 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.stats import ReplyKind
 from tests.metrics.snapshots import UPSTREAMS, ZONE, bare, full, render
 from tests.paths import DOCS
+from tests.waiting import DEADLINE_S
 
 PROMTOOL = shutil.which("promtool")
 COUSIN = re.compile(r'coredns_[a-z_]+(\{zone="dropped"\})?')
@@ -86,7 +87,7 @@ def test_promtool_finds_nothing_to_mend(snapshot: Snapshot) -> None:
         line for line in body.splitlines(keepends=True) if b"process_" not in line
     )  # those of prometheus_client are as they are
     command = [str(PROMTOOL), "check", "metrics"]
-    done = subprocess.run(command, input=ours, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, input=ours, capture_output=True, timeout=DEADLINE_S, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -11,6 +11,7 @@ from tests.kube import ApiServers
 from tests.real.asking import dig
 from tests.real.conftest import Follow
 from tests.real.services import BETA, export, fleet, question
+from tests.waiting import DEADLINE_S
 
 WEB = question("web-0.shop")[0]
 COMMANDS = pytest.mark.parametrize("command", ["query", "explain"])
@@ -93,7 +94,7 @@ def test_refusals_are_one_line(apiservers: ApiServers, run: Run, tmp_path: Path)
 
 def test_serve_does_not_start_with_a_wrong_kubeconfig(follow: Follow, tmp_path: Path) -> None:
     server = follow(tmp_path / "nothing", ready=False)
-    assert server.process.wait(20) == 2
+    assert server.process.wait(DEADLINE_S) == 2
     lines = [line for line in server.log.splitlines() if " DEBUG " not in line]
     assert len(lines) == 1, server.log
     assert str(tmp_path / "nothing") in lines[0]

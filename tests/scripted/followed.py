@@ -22,8 +22,8 @@ from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSourc
 from mcsdns.sources.kubernetes.watcher import Timing
 from tests.scripted.api import FakeApi
 from tests.scripted.history import Plain
+from tests.waiting import until
 
-DEADLINE_S = 20.0
 LABEL = "multicluster.kubernetes.io/service-name"
 CLUSTER_LABEL = "multicluster.kubernetes.io/source-cluster"
 
@@ -58,14 +58,6 @@ class CountingRandom(random.Random):
     def uniform(self, a: float, b: float) -> float:
         self.pauses += 1
         return super().uniform(a, b)
-
-
-async def until(condition: Callable[[], object], what: str = "it") -> None:
-    """Look until a condition holds; fail after a while."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what} did not happen"
-        await asyncio.sleep(0.001)
 
 
 def service_import(name: str, namespace: str = "shop", **spec: Any) -> Plain:
@@ -237,8 +229,8 @@ def _pairs(one: ZoneState, other: ZoneState) -> list[tuple[str, Any, Any]]:
     """What is compared, as (name, of one, of the other), cut to what differs."""
     return [
         *((str(kind), *_cut(_by_key(one, kind), _by_key(other, kind))) for kind in Kind),
-        ("services", *_cut(one.tree._services, other.tree._services)),
-        ("namespaces", *_cut(one.tree._namespaces, other.tree._namespaces)),
+        ("services", *_cut(one.tree.services, other.tree.services)),
+        ("namespaces", *_cut(one.tree.namespaces, other.tree.namespaces)),
     ]
 
 

@@ -21,7 +21,8 @@ from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.tcp import MAX_AWAITED
 from mcsdns.server.udp import UdpListener
 from mcsdns.stats import ReplyCounters
-from tests.forward.scripted import Server, answer, forwarder_of, framed, request, until
+from tests.forward.scripted import Server, answer, forwarder_of, framed, request
+from tests.waiting import until
 from tests.worlds import world_of
 
 Start = Callable[..., Awaitable[tuple[process.Server, Server]]]

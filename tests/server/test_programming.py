@@ -10,7 +10,7 @@ from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDon
 from mcsdns.objects.model import Kind, Object
 from mcsdns.server.zone_state import Statistics, UpdateQueue, ZoneState
 from mcsdns.sources.deletion_guard import DeletionGuard, DeletionGuardSettings
-from tests.scripted.followed import until
+from tests.waiting import until
 from tests.worlds import endpoint_slice, service_import
 
 NOW_S = 1_700_000_000.0

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.server import tcp
+from tests.waiting import until
 from tests.worlds import handler_of, service_import, world_of
 
 NAME = names.wire_from_text("web.shop.svc.clusterset.local")
@@ -44,12 +45,6 @@ async def listener(
     finally:
         serving.close()
         await until(lambda: serving.statistics().open == 0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until a condition holds; the test's own timeout ends it otherwise."""
-    while not condition():  # noqa: ASYNC110 - the condition is a counter
-        await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager

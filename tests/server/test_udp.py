@@ -12,6 +12,7 @@ from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
 from mcsdns.server import mmsg, udp
+from tests.waiting import DEADLINE_S
 from tests.worlds import endpoint_slice, handler_of, service_import, world_of
 
 WEB = names.wire_from_text("web.shop.svc.clusterset.local")
@@ -50,7 +51,7 @@ async def exchange(sock: socket.socket, requests: list[bytes], replies: int) -> 
     loop = asyncio.get_running_loop()
     for request in requests:
         sock.send(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_S):
         return [await loop.sock_recv(sock, 65535) for _ in range(replies)]
 
 

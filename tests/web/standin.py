@@ -18,6 +18,7 @@ from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources.base import SourceState
 from mcsdns.stats import ReplyCount, ReplyKind
 from mcsdns.web.html import page
+from tests.waiting import DEADLINE_S
 
 
 class StandIn:
@@ -163,11 +164,11 @@ class Served:
 
     def start(self) -> None:
         """Serve, on the port of before."""
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(DEADLINE_S)
 
     def stop(self) -> None:
         """Serve no more."""
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(DEADLINE_S)
 
     def do(self, change: Callable[[], object]) -> None:
         """Change something between two turns of the server's loop."""
@@ -175,7 +176,7 @@ class Served:
         async def changed() -> None:
             change()
 
-        asyncio.run_coroutine_threadsafe(changed(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(changed(), self._loop).result(DEADLINE_S)
 
     async def _start(self) -> None:
         app = web.Application()
@@ -202,7 +203,7 @@ def apply_all(world: ZoneState, events: Iterable[Any]) -> None:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Look until a condition holds, while the loop does what it has to."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

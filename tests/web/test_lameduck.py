@@ -9,7 +9,7 @@ import dnslib
 import pytest
 
 from tests.conftest import addresses, ask, rcode
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 from tests.web.conftest import Live
 from tests.web.life import Stream, Upstream, get, url_of, wait_status
 
@@ -36,7 +36,7 @@ def test_not_ready_at_once_while_answers_go_on(live: Live, manifest: Path) -> No
 def test_the_end_comes_by_itself(live: Live, manifest: Path) -> None:
     server = live("--manifests", manifest, "--lameduck", 0.5)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(DEADLINE_S) == 0
 
 
 def test_a_person_does_not_wait(live: Live, manifest: Path) -> None:
@@ -63,9 +63,7 @@ def test_question_in_flight_is_answered(
     server = live("--manifests", manifest, "--upstream", upstream.text)
     upstream.hold()
     heard: list[dnslib.DNSRecord] = []
-    asking = threading.Thread(
-        target=lambda: heard.append(ask(server.address, THEIRS, tcp=tcp, timeout_s=10))
-    )
+    asking = threading.Thread(target=lambda: heard.append(ask(server.address, THEIRS, tcp=tcp)))
     asking.start()
     wait_until(lambda: upstream.held, "the question")
     server.process.send_signal(signal.SIGTERM)
@@ -73,7 +71,7 @@ def test_question_in_flight_is_answered(
     upstream.release()
     asking.join()
     assert addresses(heard[0]) == ["192.0.2.7"]
-    assert server.process.wait(20) == 0
+    assert server.process.wait(DEADLINE_S) == 0
 
 
 def test_question_that_nobody_answers_gets_its_servfail(
@@ -82,10 +80,10 @@ def test_question_that_nobody_answers_gets_its_servfail(
     server = live("--manifests", manifest, "--upstream", upstream.text)
     upstream.hold()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(DEADLINE_S)
         sock.connect(server.address)
         sock.send(dnslib.DNSRecord.question(THEIRS).pack())
         wait_until(lambda: upstream.held, "the question")
         server.process.send_signal(signal.SIGTERM)
         assert rcode(dnslib.DNSRecord.parse(sock.recv(4096))) == "SERVFAIL"
-    assert server.process.wait(20) == 0
+    assert server.process.wait(DEADLINE_S) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 from tests.web.conftest import Api, Live
 from tests.web.life import Upstream, get, url_of, wait_status
 
@@ -147,7 +147,7 @@ def test_port_in_use_that_was_asked_for_is_one_line(
     with socket.create_server(("127.0.0.1", 0)) as theirs:
         place = f"127.0.0.1:{theirs.getsockname()[1]}"
         server = serve("--manifests", manifest, flag, place, ready=False)
-        assert server.process.wait(20) == 2
+        assert server.process.wait(DEADLINE_S) == 2
     port = place.rpartition(":")[2]
     assert server.log == (
         f"mcsdns: {flag} {place}: the port is in use; `ss -lnp sport = :{port}` shows by whom, "
@@ -191,7 +191,7 @@ def test_idle_connections_make_room(live: Live, manifest: Path) -> None:
 def test_a_line_without_end_is_refused(live: Live, manifest: Path) -> None:
     url = url_of(live("--manifests", manifest))
     host, _, port = url.split("/")[2].rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as sock:
+    with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as sock:
         sock.sendall(b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n")
         assert b" 400 " in sock.recv(4096).split(b"\r\n")[0]
     assert get(url, "/healthz") == (200, "ok\n")

@@ -12,7 +12,7 @@ from tests.conftest import Serve, ServeProcess
 from tests.diagnostics.check.conftest import Check, assert_documented
 from tests.forwarding import examples
 from tests.forwarding.servers import Servers
-from tests.waiting import free_port
+from tests.waiting import DEADLINE_S, free_port
 
 WEB = """\
 apiVersion: multicluster.x-k8s.io/v1beta1
@@ -100,15 +100,15 @@ class OneTransport:
     def _udp(self) -> None:
         request, client = self._sock.recvfrom(4096)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-            out.settimeout(5)
+            out.settimeout(DEADLINE_S)
             out.connect(self._to)
             out.send(request)
             self._sock.sendto(out.recv(4096), client)
 
     def _tcp(self) -> None:
         client, _ = self._sock.accept()
-        client.settimeout(5)
-        with client, socket.create_connection(self._to, 5) as out:
+        client.settimeout(DEADLINE_S)
+        with client, socket.create_connection(self._to, DEADLINE_S) as out:
             for one, other in ((client, out), (out, client)):
                 with one.makefile("rb") as stream:
                     size = stream.read(2)

@@ -16,8 +16,8 @@ from mcsdns.errors import ConfigError, SourceError
 from mcsdns.sources.kubernetes import auth
 from mcsdns.sources.kubernetes.auth import Access, Identity, IdentityError, has_kubeconfig
 from tests.certificates import Authority, authority
-from tests.scripted.followed import until
 from tests.secured import Plain, assert_silent, config_of, lacks, silent, written
+from tests.waiting import DEADLINE_S, until
 
 __all__ = ["authority", "silent"]
 pytestmark = pytest.mark.usefixtures("silent")
@@ -535,17 +535,15 @@ def hanging(config: Path) -> Access:
     )
 
 
-async def test_plugin_that_hangs_goes_on_and_is_not_started_twice(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_plugin_that_hangs_goes_on_and_is_not_started_twice(config: Path) -> None:
     given = hanging(config)
     made = Identity(given)
-    monkeypatch.setattr(auth, "_LOAD_LIMIT_S", 0.1)
+    made.load_limit_s = 0.1
     for _ in range(3):
         with pytest.raises(IdentityError) as caught:
             await made.configuration()
         assert not lacks(caught.value, str(config), "0.1 s")
-    monkeypatch.setattr(auth, "_LOAD_LIMIT_S", 60.0)
+    made.load_limit_s = DEADLINE_S
     await until((config.parent / "plugin.runs").exists)
     await asyncio.to_thread((config.parent / "plugin.go").write_text, "")
     shown = await (await made.configuration()).get_api_key_with_prefix("BearerToken")
@@ -553,11 +551,9 @@ async def test_plugin_that_hangs_goes_on_and_is_not_started_twice(
     assert (config.parent / "plugin.runs").read_text() == "x\n"
 
 
-async def test_plugin_that_hangs_at_the_end_is_not_waited_for(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_plugin_that_hangs_at_the_end_is_not_waited_for(config: Path) -> None:
     made = Identity(hanging(config))
-    monkeypatch.setattr(auth, "_LOAD_LIMIT_S", 0.1)
+    made.load_limit_s = 0.1
     with pytest.raises(IdentityError):
         await made.configuration()
     await until((config.parent / "plugin.runs").exists)

@@ -15,7 +15,7 @@ from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.source import KubernetesSettings, KubernetesSource
 from tests.certificates import authority
 from tests.scripted import wire
-from tests.scripted.followed import QUICK, until
+from tests.scripted.followed import QUICK
 from tests.secured import (
     Make,
     Secured,
@@ -27,7 +27,7 @@ from tests.secured import (
     shell,
     silent,
 )
-from tests.waiting import free_port
+from tests.waiting import free_port, until
 
 __all__ = ["access", "api", "authority", "certificate", "no_proxies", "silent"]
 pytestmark = pytest.mark.usefixtures("silent", "no_proxies")

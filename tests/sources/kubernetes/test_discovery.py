@@ -18,7 +18,8 @@ from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.scripted import FakeApi, Plain, faults, wire
 from tests.scripted.faults import DISCOVERY, LIST, STREAM, Reply
-from tests.scripted.followed import QUICK, Followed, service_import, until
+from tests.scripted.followed import QUICK, Followed, service_import
+from tests.waiting import until
 
 GROUP = "multicluster.x-k8s.io"
 ODD = [b"", b"null", b"5", b"[]", b"{", b"\xff", b"404 page not found\n", b"<html></html>"]

@@ -25,6 +25,7 @@ from mcsdns.sources.manifests.source import Debounce, ManifestSource
 from mcsdns.sources.manifests.state import Statistics
 from mcsdns.timeslice import Timeslice
 from tests.sources.manifests.test_documents import IMPORT, SLICE
+from tests.waiting import until
 
 KEPT = "what it said before is still served"
 NOT_SERVED = "it is not served, the rest is"
@@ -614,15 +615,6 @@ async def watched(*paths: str) -> AsyncIterator[World]:
         group.cancel_scope.cancel()
 
 
-async def until(world: World, ips: dict[str, str]) -> None:
-    await wait_for(lambda: world.ips == ips)
-
-
-async def wait_for(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110
-        await anyio.sleep(0.01)
-
-
 async def test_watch_sees_edits_of_files_folders_and_what_is_linked() -> None:
     write("in/a.yaml", service("a"))
     write("named.yaml", service("named"))
@@ -630,15 +622,15 @@ async def test_watch_sees_edits_of_files_folders_and_what_is_linked() -> None:
     os.symlink("../out/linked.yaml", "in/linked.yaml")
     async with watched("in", "named.yaml") as world:
         write("in/a.yaml", service("a", "10.0.0.2"))
-        await until(world, {"a": "2", "named": "1", "linked": "1"})
+        await until(lambda: world.ips == {"a": "2", "named": "1", "linked": "1"})
         write("out/linked.yaml", service("linked", "10.0.0.2"))
-        await until(world, {"a": "2", "named": "1", "linked": "2"})
+        await until(lambda: world.ips == {"a": "2", "named": "1", "linked": "2"})
         replace("named.yaml", service("named", "10.0.0.2"))
-        await until(world, {"a": "2", "named": "2", "linked": "2"})
+        await until(lambda: world.ips == {"a": "2", "named": "2", "linked": "2"})
         write("in/new/deep/b.yaml", service("b"))
-        await until(world, {"a": "2", "named": "2", "linked": "2", "b": "1"})
+        await until(lambda: world.ips == {"a": "2", "named": "2", "linked": "2", "b": "1"})
         write("in/new/deep/b.yaml", service("b", "10.0.0.2"))
-        await until(world, {"a": "2", "named": "2", "linked": "2", "b": "2"})
+        await until(lambda: world.ips == {"a": "2", "named": "2", "linked": "2", "b": "2"})
 
 
 async def test_watch_goes_on_in_a_folder_that_was_made_anew() -> None:
@@ -646,20 +638,20 @@ async def test_watch_goes_on_in_a_folder_that_was_made_anew() -> None:
     async with watched() as world:
         shutil.rmtree("in")
         write("in/a.yaml", service("a", "10.0.0.2"))
-        await until(world, {"a": "2"})
+        await until(lambda: world.ips == {"a": "2"})
         shutil.rmtree("in")
-        await wait_for(lambda: world.problems)
+        await until(lambda: world.problems)
         write("in/a.yaml", service("a", "10.0.0.3"))
-        await until(world, {"a": "3"})
+        await until(lambda: world.ips == {"a": "3"})
         write("in/a.yaml", service("a", "10.0.0.4"))
-        await until(world, {"a": "4"})
+        await until(lambda: world.ips == {"a": "4"})
 
 
 async def test_watch_rests_while_nothing_changes() -> None:
     write("in/a.yaml", service("a"))
     async with watched() as world:
         write("in/a.yaml", service("a", "10.0.0.2"))
-        await until(world, {"a": "2"})
+        await until(lambda: world.ips == {"a": "2"})
         await world.source.rescan()
         await world.source.rescan()
         assert world.source.statistics().reads == 2
@@ -676,5 +668,5 @@ async def test_without_notices_changes_are_found_by_looking(
     write("in/a.yaml", service("a"))
     async with watched() as world:
         write("in/a.yaml", service("a", "10.0.0.2"))
-        await until(world, {"a": "2"})
+        await until(lambda: world.ips == {"a": "2"})
     assert "changes are found once a second only, watching folders fails" in caplog.text

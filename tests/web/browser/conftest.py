@@ -10,7 +10,7 @@ import pytest
 
 from mcsdns.server.zone_state import ZoneState
 from tests.paths import DOCS
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 from tests.web.browser.shop import HOSTILE, shop
 from tests.web.standin import Served, StandIn, forwarding
 
@@ -108,7 +108,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(executable_path=DRIVER)
     driver = webdriver.Chrome(options=options, service=service)
-    driver.set_page_load_timeout(30)
+    driver.set_page_load_timeout(DEADLINE_S)
     yield Browser(driver)
     driver.quit()
 

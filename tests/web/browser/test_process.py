@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.scripted.api import FakeApi
-from tests.waiting import free_port
+from tests.waiting import DEADLINE_S, free_port
 from tests.web.browser.conftest import Browser
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Api:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something in its loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
 
     def put(self, thing: dict[str, Any]) -> None:
         """Write an object."""
