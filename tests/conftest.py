@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class ServeProcess:
 
     def __init__(self, folder: Path, arguments: list[str], **options: object) -> None:
         self._out, self._err = folder / "stdout", folder / "stderr"
+        self._started_s = time.monotonic()
         command = [sys.executable, "-W", "error", "-m", "mcsdns", "serve", *arguments]
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
@@ -81,6 +83,11 @@ class ServeProcess:
                 stderr=err,
                 **options,  # type: ignore[call-overload]
             )
+
+    @property
+    def age_s(self) -> float:
+        """How long ago it was started: nothing that it cached is older."""
+        return time.monotonic() - self._started_s
 
     @property
     def out(self) -> str:
