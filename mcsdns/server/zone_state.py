@@ -21,8 +21,8 @@ from mcsdns.objects.store import Store
 from mcsdns.server.authority import Authority
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.sources.manifests.documents import Located
+from mcsdns.sources.timeslice import SLICE_S, Timeslice
 from mcsdns.stats import Histogram, HistogramStatistics
-from mcsdns.timeslice import SLICE_S, Timeslice
 from mcsdns.zone.name_shape import APEX_OWNER
 from mcsdns.zone.publisher import Publisher
 from mcsdns.zone.tree import NOT_READ, Readiness, Tree, ZoneSettings, labels_of_key

@@ -35,7 +35,7 @@ import msgspec
 
 from mcsdns.errors import SourceError
 from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 

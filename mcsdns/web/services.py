@@ -24,7 +24,7 @@ from mcsdns.objects.conditions import is_bad
 from mcsdns.objects.model import ImportType
 from mcsdns.objects.store import Service, ServiceKey
 from mcsdns.server.zone_state import ZoneState
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 from mcsdns.zone.records import ServiceNode
 from mcsdns.zone.tree import labels_of_key
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mcsdns.objects.events import Delete, InitApply
 from mcsdns.objects.model import Kind
 from mcsdns.server.zone_state import ZoneState
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 from mcsdns.web.services import ListOptions, ServicePage, list_services
 from tests.diagnostics.explain.shop_world import SHOP, Explained
 from tests.web.standin import StandIn, application, apply_all

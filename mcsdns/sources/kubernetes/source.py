@@ -53,7 +53,7 @@ from mcsdns.sources.kubernetes.watcher import Scope, Timing, Watcher
 from mcsdns.sources.kubernetes.watcher import Statistics as WatcherStatistics
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.snapshot import Known, SnapshotWriter
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 if TYPE_CHECKING:  # it takes long to import, and only a server of an API server's objects needs it
     from mcsdns.sources.kubernetes.api import ApiServer

@@ -56,7 +56,7 @@ from mcsdns.sources.kubernetes.reflector import (
     Trouble,
     Watch,
 )
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 if TYPE_CHECKING:
     from mcsdns.sources.kubernetes.api import ApiResponse, ApiServer

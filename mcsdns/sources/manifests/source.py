@@ -31,7 +31,7 @@ from mcsdns.sources.manifests.documents import FileState, Located, Manifest
 from mcsdns.sources.manifests.files import Listing
 from mcsdns.sources.manifests.state import ManifestState, Statistics, identity_of
 from mcsdns.sources.manifests.worker import STANDARD_INPUT
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import msgspec
 from mcsdns.objects.model import Object, Problem
 from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests.documents import ANYTHING, FileState, Identity, Located, Manifest
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from mcsdns.sources.manifests import files, worker
 from mcsdns.sources.manifests import source as source_module
 from mcsdns.sources.manifests.source import Debounce, ManifestSource
 from mcsdns.sources.manifests.state import Statistics
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 from tests.sources.manifests.test_documents import IMPORT, SLICE
 from tests.waiting import until
 

@@ -4,8 +4,7 @@ All rooms share one thread, so work that takes 20 ms in one go delays every quer
 that may be long holds a `Timeslice` and, after each of its small steps, lets the loop run if the
 slice is over. The check costs a call of the clock, so a step may be as small as one object.
 
-It stands at the floor of `errors`, for every room that knows a clock; the pure ones may not import
-it, which is why it is not part of `stats`.
+Sources apply lists by it, `server.zone_state` publishes by it, and `web` renders pages by it.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mcsdns import timeslice
-from mcsdns.timeslice import Timeslice
+from mcsdns.sources.timeslice import Timeslice
 
 
 class Clock:
