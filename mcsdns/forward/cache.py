@@ -16,16 +16,16 @@ What always holds:
   no fresh reply, and a stale reply is better than a failure. The next reply of an upstream ends it.
 
 Replies and failures are two LRU caches, each bounded in number and octets, so that a dead upstream
-that is asked for many names pushes out no reply. Their order is refreshed once a second as well.
+that is asked for many names pushes out no reply.
 
 Times are seconds of a monotonic clock that the caller reads.
 """
 
 import bisect
 import sys
-from collections import OrderedDict
 from typing import Final
 
+import cachetools
 import msgspec
 
 from mcsdns.dns import Query
@@ -139,30 +139,27 @@ class Statistics(msgspec.Struct, frozen=True):
     refreshes: int
 
 
-class _Lru(OrderedDict[bytes, CachedReply]):
+class _Lru(cachetools.LRUCache[bytes, CachedReply]):
     """The least recently used goes first, past a bound on number or octets."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
-        super().__init__()
-        self.size_bytes = self.evicted = 0
+        super().__init__(max_bytes, getsizeof=_size_of)
+        self.evicted = 0
         self._max_entries = max_entries
-        self._max_bytes = max_bytes
 
     def put(self, key: bytes, cached: CachedReply) -> bool:
         """Add a reply under a key that has none, unless it alone is too large."""
-        size_bytes = cached.size_bytes
-        if size_bytes > self._max_bytes or not self._max_entries:
+        if cached.size_bytes > self.maxsize or not self._max_entries:
             return False
-        while len(self) >= self._max_entries or self.size_bytes + size_bytes > self._max_bytes:
-            self.size_bytes -= self.popitem(last=False)[1].size_bytes
-            self.evicted += 1
+        while len(self) >= self._max_entries:
+            self.popitem()
         self[key] = cached
-        self.size_bytes += size_bytes
         return True
 
-    def drop(self, key: bytes) -> None:
-        """Remove a reply that is there."""
-        self.size_bytes -= self.pop(key).size_bytes
+    def popitem(self) -> tuple[bytes, CachedReply]:
+        """Remove the least recently used, which makes room."""
+        self.evicted += 1
+        return super().popitem()
 
 
 def key_of(query: Query) -> bytes:
@@ -192,7 +189,7 @@ class Cache:
         if found is None or (now_s >= found.until_s and not self._renew(key, found, now_s)):
             found = self._failures.get(key)
             if found is not None and now_s >= found.until_s:
-                self._failures.drop(key)
+                del self._failures[key]
                 found = None
             if found is None:
                 self._misses += 1
@@ -245,7 +242,6 @@ class Cache:
         age_s = int(now_s - found.put_s)
         if age_s >= found.lifetime_s or (not found.is_refreshing and self._ends_soon(found, age_s)):
             return None
-        self._replies.move_to_end(key)
         found.asked += 1
         return age_s
 
@@ -259,9 +255,9 @@ class Cache:
                 self.put_failure(key, now_s, reply.errors)
             return reply
         if key in self._failures:
-            self._failures.drop(key)
+            del self._failures[key]
         if key in self._replies:
-            self._replies.drop(key)
+            del self._replies[key]
         if reply.lifetime_s:
             reply = self._bounded(reply)
         if lifetime_s := reply.lifetime_s:
@@ -280,25 +276,19 @@ class Cache:
         reply = failed_reply(errors)
         failure_s = self._settings.failure_s if most_s is None else most_s
         if key in self._failures:
-            self._failures.drop(key)
+            del self._failures[key]
         failure = CachedReply(
             reply, now_s, failure_s, _size_bytes(key, reply), now_s + failure_s, ReplyKind.FAILED
         )
         failure.errors = _CACHED_ERROR
         self._failures.put(key, failure)
 
-    def clear(self) -> None:
-        """Remove everything but the counts."""
-        for each in (self._replies, self._failures):
-            each.clear()
-            each.size_bytes = 0
-
     def statistics(self) -> Statistics:
         """Return how much is cached and what was found."""
         return Statistics(
             len(self._replies),
             len(self._failures),
-            self._replies.size_bytes + self._failures.size_bytes,
+            int(self._replies.currsize + self._failures.currsize),
             self._hits,
             self._stale_hits,
             self._failure_hits,
@@ -327,7 +317,6 @@ class Cache:
         """
         age_s = int(now_s - cached.put_s)
         if age_s < cached.lifetime_s:
-            self._replies.move_to_end(key)
             cached.asked += 1
             if age_s > cached.age_s:
                 cached.reply = count_down(cached.reply, age_s - cached.age_s)
@@ -346,7 +335,7 @@ class Cache:
         """
         last_s = cached.put_s + cached.lifetime_s + self._settings.stale_s
         if now_s >= last_s:
-            self._replies.drop(key)
+            del self._replies[key]
             return False
         if cached.kind is ReplyKind.CACHED:
             cached.kind = ReplyKind.STALE
@@ -363,6 +352,10 @@ class Cache:
         A second is the grain: of a lifetime of 5 s the last tenth begins within the last second.
         """
         return age_s + 1 > cached.lifetime_s * (1 - self._settings.prefetch_share)
+
+
+def _size_of(cached: CachedReply) -> int:
+    return cached.size_bytes
 
 
 def _size_bytes(key: bytes, reply: UpstreamReply) -> int:

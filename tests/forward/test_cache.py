@@ -338,17 +338,6 @@ def test_reply_larger_than_the_cache_is_sent_but_not_kept() -> None:
     assert kept.find(KEY, 0.0) is None
 
 
-def test_clear_forgets_everything() -> None:
-    kept = cache()
-    kept.put(KEY, reply_of(), 0.0)
-    kept.put_failure(b"other", 0.0)
-    kept.find(KEY, 0.0)
-    kept.clear()
-    seen = kept.statistics()
-    assert (seen.replies, seen.failures, seen.size_bytes, seen.hits) == (0, 0, 0, 1)
-    assert kept.find(KEY, 0.0) is None
-
-
 def test_statistics_tell_hits_apart() -> None:
     kept = cache()
     kept.put(KEY, reply_of(), 0.0)
@@ -392,7 +381,7 @@ REPLIES = {
     "large": reply_of(answers=[f"www.example 5 A 10.0.0.{n}" for n in range(60)]),
 }
 STEPS = st.tuples(
-    st.sampled_from(["find", "find_stale", "put_failure", "clear", *REPLIES, *REPLIES]),
+    st.sampled_from(["find", "find_stale", "put_failure", *REPLIES, *REPLIES]),
     st.integers(0, 11),
     st.sampled_from([0.0, 0.25, 0.75, 1.0, 2.5]),  # exact in binary
 )
@@ -409,9 +398,7 @@ def test_bounds_hold_and_nothing_is_found_past_its_end(
     for action, number, passed_s in steps:
         key = bytes((number,))
         now_s += passed_s
-        if action == "clear":
-            kept.clear()
-        elif action == "put_failure" or action == "servfail":
+        if action == "put_failure" or action == "servfail":
             kept.put_failure(key, now_s)
             failed[key] = now_s
         elif action in REPLIES:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcsdns import timeslice
+from mcsdns.sources import timeslice
 from mcsdns.sources.timeslice import Timeslice
 
 
