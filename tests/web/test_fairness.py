@@ -7,7 +7,7 @@ import pytest
 
 from mcsdns.web import fairness
 from mcsdns.web.fairness import BusyError, Gate
-from tests.test_timeslice import Clock
+from tests.sources.test_timeslice import Clock
 
 
 @pytest.fixture
