@@ -1,23 +1,19 @@
 """A reply as text: whole as `dig` shows it, short as `dig +short`, or as one JSON document."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from mcsdns.dns.message_reader import Message, Opt, Record
-from mcsdns.dns.name import to_text
-from mcsdns.dns.rdata import class_name, type_name
+from mcsdns.dns.message_reader import Message, Opt, Record, error_of
 from mcsdns.dns.request import Received
 from mcsdns.dns.types import EDE_OPTION, RA, RD, Ede
 
 _OPCODES: Final = {0: "QUERY", 1: "IQUERY", 2: "STATUS", 4: "NOTIFY", 5: "UPDATE"}
 _TAB: Final = 8
-_TTL_COLUMN: Final = 24
-_CLASS_COLUMN: Final = 32
-_TYPE_COLUMN: Final = 40
-_DATA_COLUMN: Final = 48
+_COLUMNS: Final = (24, 32, 40, 48)
+"""Where TTL, class, type and RDATA begin."""
 
 
 def long_text(reply: Message, received: Received, when_s: float) -> str:
@@ -35,10 +31,11 @@ def json_text(reply: Message, received: Received) -> str:
     document = {
         "rcode": reply.status,
         "flags": reply.flag_names,
-        "question": _question_document(reply),
-        "answer": [_record_document(record) for record in reply.answer],
-        "authority": [_record_document(record) for record in reply.authority],
-        "additional": [_record_document(record) for record in reply.additional],
+        "question": reply.question
+        and dict(zip(("name", "class", "type"), reply.question.texts, strict=True)),
+        "answer": list(map(_record_document, reply.answer)),
+        "authority": list(map(_record_document, reply.authority)),
+        "additional": list(map(_record_document, reply.additional)),
         "edns": _edns_document(reply.opt) if reply.opt else None,
         "ede": [{"code": e.code, "name": e.name, "text": e.text} for e in reply.errors],
         "size": reply.size,
@@ -74,41 +71,33 @@ def _sections(reply: Message) -> Iterator[str]:
     if reply.opt:
         yield from _opt(reply.opt)
     if reply.question:
-        fields = class_name(reply.question.qclass), type_name(reply.question.qtype)
         yield ";; QUESTION SECTION:"
-        yield ";" + _line(to_text(reply.question.name), zip(_QUESTION_COLUMNS, fields, strict=True))
+        yield ";" + _line(reply.question.texts, _COLUMNS[1:3])
         yield ""
     for title in ("answer", "authority", "additional"):
         records: tuple[Record, ...] = getattr(reply, title)
         if records:
             yield f";; {title.upper()} SECTION:"
-            yield from map(_record, records)
+            yield from (_line(record.texts, _COLUMNS) for record in records)
             yield ""
-
-
-_QUESTION_COLUMNS: Final = (_CLASS_COLUMN, _TYPE_COLUMN)
-_RECORD_COLUMNS: Final = (_TTL_COLUMN, _CLASS_COLUMN, _TYPE_COLUMN, _DATA_COLUMN)
 
 
 def _opt(opt: Opt) -> Iterator[str]:
     yield ";; OPT PSEUDOSECTION:"
     yield f"; EDNS: version: {opt.version}, flags:{' do' * opt.do}; udp: {opt.size}"
-    errors = iter(opt.errors())
     for code, content in opt.options:
-        error = next(errors, None) if code == EDE_OPTION else None
+        error = error_of(code, content)
         yield f"; EDE: {error_text(error)}" if error else f"; OPT={code}: {content.hex(' ')}"
 
 
-def _record(record: Record) -> str:
-    owner, ttl, rclass, rtype, *data = record.texts
-    fields = ttl, rclass, rtype, " ".join(data)
-    return _line(owner, zip(_RECORD_COLUMNS, fields, strict=True))
+def _line(texts: Sequence[str], columns: Sequence[int]) -> str:
+    """Put what follows the name at its columns by tabs, as dig does.
 
-
-def _line(text: str, fields: Iterator[tuple[int, str]]) -> str:
-    """Put fields at their columns with tabs, as dig does; a column that is past costs a space."""
+    Where the line is past a column already, a space stands before the field.
+    """
+    text, *fields = texts
     at = len(text)
-    for column, field in fields:
+    for column, field in zip(columns, fields, strict=True):
         target = max(column, at + 1)
         tabs = target // _TAB - at // _TAB
         spaces = target % _TAB if tabs else target - at
@@ -125,26 +114,9 @@ def _trailer(reply: Message, received: Received, when_s: float) -> Iterator[str]
     yield f";; MSG SIZE  rcvd: {reply.size}"
 
 
-def _question_document(reply: Message) -> dict[str, str] | None:
-    question = reply.question
-    if question is None:
-        return None
-    return {
-        "name": to_text(question.name),
-        "class": class_name(question.qclass),
-        "type": type_name(question.qtype),
-    }
-
-
 def _record_document(record: Record) -> dict[str, Any]:
-    owner, _, rclass, rtype, *data = record.texts
-    return {
-        "name": owner,
-        "ttl": record.ttl,
-        "class": rclass,
-        "type": rtype,
-        "data": " ".join(data),
-    }
+    owner, _, rclass, rtype, data = record.texts
+    return {"name": owner, "ttl": record.ttl, "class": rclass, "type": rtype, "data": data}
 
 
 def _edns_document(opt: Opt) -> dict[str, Any]:

@@ -33,6 +33,14 @@ class QuestionEntry(msgspec.Struct, frozen=True):
     qtype: int
     qclass: int
 
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """Name, class and type, in the order in which they are shown."""
+        return to_text(self.name), class_name(self.qclass), type_name(self.qtype)
+
+    def __str__(self) -> str:
+        return " ".join(self.texts)
+
 
 class Record(msgspec.Struct, frozen=True):
     """One record; the owner in wire form, RDATA as the fields of its presentation form."""
@@ -44,13 +52,13 @@ class Record(msgspec.Struct, frozen=True):
     data: tuple[str, ...]
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The fields of its line in a zone file."""
+    def texts(self) -> tuple[str, str, str, str, str]:
+        """Owner, TTL, class, type and RDATA, as its line in a zone file has them."""
         owner, rclass = to_text(self.owner), class_name(self.rclass)
-        return owner, str(self.ttl), rclass, type_name(self.rtype), *self.data
+        return owner, str(self.ttl), rclass, type_name(self.rtype), " ".join(self.data)
 
     def __str__(self) -> str:
-        return " ".join(self.texts)
+        return " ".join(self.texts).rstrip()
 
 
 class Opt(msgspec.Struct, frozen=True):
@@ -73,15 +81,8 @@ class Opt(msgspec.Struct, frozen=True):
         return bool(self.flags & DO)
 
     def errors(self) -> tuple[Ede, ...]:
-        """Return the Extended DNS Errors; their text is made harmless for terminals."""
-        return tuple(
-            Ede(
-                int.from_bytes(content[:2], "big"),
-                printable(content[2:].rstrip(b"\0").decode("utf-8", "replace")),
-            )
-            for code, content in self.options
-            if code == EDE_OPTION and len(content) >= 2  # noqa: PLR2004 - the info code
-        )
+        """Return the Extended DNS Errors."""
+        return tuple(error for option in self.options if (error := error_of(*option)))
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -117,6 +118,14 @@ class Message(msgspec.Struct, frozen=True):
     def errors(self) -> tuple[Ede, ...]:
         """The Extended DNS Errors."""
         return self.opt.errors() if self.opt else ()
+
+
+def error_of(code: int, content: bytes) -> Ede | None:
+    """Return the Extended DNS Error that an option is, its text made harmless for terminals."""
+    if code != EDE_OPTION or len(content) < 2:  # noqa: PLR2004 - the info code
+        return None
+    text = content[2:].rstrip(b"\0").decode("utf-8", "replace")
+    return Ede(int.from_bytes(content[:2], "big"), printable(text))
 
 
 def read_reply(octets: bytes, *, with_rdata: bool = True) -> Message:

@@ -109,6 +109,15 @@ def test_extended_error_without_text_or_name() -> None:
     assert texts == ["22 (No Reachable Authority)", "65535: (?)"]
 
 
+def test_option_that_is_no_extended_error_leaves_the_next_one_in_its_place() -> None:
+    wire = message(opt(option(15, b"\0") + option(15, b"\0\x12no")), counts=(1, 0, 0, 1))
+    lines = dig_format.long_text(read_reply(wire), RECEIVED, 0).splitlines()
+    assert [line for line in lines if line.startswith(("; EDE", "; OPT"))] == [
+        "; OPT=15: 00",
+        "; EDE: 18 (Prohibited): (no)",
+    ]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RemoteServer]:
     with serving() as starter:
