@@ -8,8 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
+
+import msgspec
 
 from mcsdns.dns import HEADER_BYTES, ip
 from mcsdns.dns.request import Received, Request, Transport
@@ -22,9 +24,8 @@ from mcsdns.server.packet_cache import PacketCache
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 3
 """How often a question is sent over UDP before the server counts as silent."""
-_RECEIVE_BYTES: Final = 0xFFFF
+_MAX_BYTES: Final = 0xFFFF
 _CACHE_BYTES: Final = 1 << 20
-_Address = tuple[str, int]
 
 
 class InProcessServer:
@@ -55,98 +56,73 @@ class InProcessServer:
         return Received(reply, self._name, transport, self._clock() - begin)
 
 
-class RemoteServer:
-    """A server at an address or host name and port."""
+class RemoteServer(msgspec.Struct, frozen=True):
+    """A server at an address or host name and port.
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        timeout_s: float = TIMEOUT_S,
-        tries: int = TRIES,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Name the server; `timeout_s` is for each try, TCP has one."""
-        self._host = host
-        self._port = port
-        self._timeout_s = timeout_s
-        self._tries = tries
-        self._clock = clock
+    Attributes:
+        timeout_s: seconds for each try; TCP has one.
+    """
+
+    host: str
+    port: int
+    timeout_s: float = TIMEOUT_S
+    tries: int = TRIES
+    clock: Callable[[], float] = time.monotonic
 
     def __str__(self) -> str:
-        return ip.with_port(self._host, self._port)
+        return ip.with_port(self.host, self.port)
 
     def ask(self, request: Request, transport: Transport) -> Received:
         """Ask the server, a name's addresses in turn; see `NameServer`."""
         message = request.encode(_new_id())
+        kind = socket.SOCK_DGRAM if transport is Transport.UDP else socket.SOCK_STREAM
         exchange = self._over_udp if transport is Transport.UDP else self._over_tcp
-        begin = self._clock()
+        begin = self.clock()
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=kind)
+        except OSError as error:
+            raise NoReplyError(
+                f"{self.host}: {error.strerror or error}; give --server an address"
+            ) from None
         failure: NoReplyError | None = None
-        for family, address in self._addresses(transport):
+        for family, _, _, _, (host, *_) in found:
             try:
-                reply = exchange(message, family, address)
+                with self._connected(family, kind, (str(host), self.port)) as sock:
+                    reply = exchange(sock, message)
             except NoReplyError as error:
                 failure = error
             else:
-                server = f"{address[0]}#{self._port}({self._host})"
-                return Received(reply, server, transport, self._clock() - begin)
+                server = f"{host}#{self.port}({self.host})"
+                return Received(reply, server, transport, self.clock() - begin)
         assert failure is not None
         raise failure
 
-    def _addresses(self, transport: Transport) -> list[tuple[int, _Address]]:
-        kind = socket.SOCK_DGRAM if transport is Transport.UDP else socket.SOCK_STREAM
-        try:
-            found = socket.getaddrinfo(self._host, self._port, type=kind)
-        except OSError as error:
-            raise NoReplyError(
-                f"{self._host}: {error.strerror or error}; give --server an address"
-            ) from None
-        return [(family, (str(address[0]), self._port)) for family, _, _, _, address in found]
-
-    def _over_udp(self, message: bytes, family: int, address: _Address) -> bytes:
-        with self._connected(family, socket.SOCK_DGRAM, address) as sock:
-            for _ in range(self._tries):
-                sock.send(message)
-                reply = self._receive(sock, message[:2])
-                if reply is not None:
-                    return reply
+    def _over_udp(self, sock: socket.socket, message: bytes) -> bytes:
+        for _ in range(self.tries):
+            deadline = self.clock() + self.timeout_s
+            sock.send(message)
+            with suppress(TimeoutError):
+                while not _answers(reply := self._receive(sock, _MAX_BYTES, deadline), message):
+                    pass  # a late reply, or one from somebody else
+                return reply
         raise NoReplyError(
-            f"no reply from {self} over UDP, {self._tries} tries of {self._timeout_s:g} s; is "
+            f"no reply from {self} over UDP, {self.tries} tries of {self.timeout_s:g} s; is "
             "it up, and may UDP pass to it? `--tcp` asks over TCP"
         )
 
-    def _receive(self, sock: socket.socket, message_id: bytes) -> bytes | None:
-        """Return the reply with that ID, None where the time is over; pass over all else."""
-        deadline = self._clock() + self._timeout_s
-        while (left_s := deadline - self._clock()) > 0:
-            sock.settimeout(left_s)
-            try:
-                reply = sock.recv(_RECEIVE_BYTES)
-            except TimeoutError:
-                return None
-            if _is_reply(reply, message_id):
+    def _over_tcp(self, sock: socket.socket, message: bytes) -> bytes:
+        deadline = self.clock() + self.timeout_s
+        sock.sendall(len(message).to_bytes(2, "big") + message)
+        while True:
+            size_bytes = int.from_bytes(self._receive_all(sock, 2, deadline), "big")
+            reply = self._receive_all(sock, size_bytes, deadline)
+            if _answers(reply, message):
                 return reply
-        return None
 
-    def _over_tcp(self, message: bytes, family: int, address: _Address) -> bytes:
-        deadline = self._clock() + self._timeout_s
-        with self._connected(family, socket.SOCK_STREAM, address) as sock:
-            sock.sendall(len(message).to_bytes(2, "big") + message)
-            while True:
-                size_bytes = int.from_bytes(self._receive_octets(sock, 2, deadline), "big")
-                reply = self._receive_octets(sock, size_bytes, deadline)
-                if _is_reply(reply, message[:2]):
-                    return reply
-
-    def _receive_octets(self, sock: socket.socket, count: int, deadline: float) -> bytes:
+    def _receive_all(self, sock: socket.socket, count: int, deadline: float) -> bytes:
         octets = b""
         while len(octets) < count:
-            left_s = deadline - self._clock()
-            if left_s <= 0:
-                raise TimeoutError
-            sock.settimeout(left_s)
-            chunk = sock.recv(count - len(octets))
+            chunk = self._receive(sock, count - len(octets), deadline)
             if not chunk:
                 raise NoReplyError(
                     f"no reply from {self} over TCP: it closed the connection; is it a DNS server?"
@@ -154,20 +130,32 @@ class RemoteServer:
             octets += chunk
         return octets
 
+    def _receive(self, sock: socket.socket, most: int, deadline: float) -> bytes:
+        """Receive what comes before the deadline.
+
+        Raises:
+            TimeoutError: nothing did.
+        """
+        left_s = deadline - self.clock()
+        if left_s <= 0:
+            raise TimeoutError
+        sock.settimeout(left_s)
+        return sock.recv(most)
+
     @contextmanager
     def _connected(
-        self, family: int, kind: socket.SocketKind, address: _Address
+        self, family: int, kind: socket.SocketKind, address: tuple[str, int]
     ) -> Generator[socket.socket]:
         """Open a socket to the server, and say for people what goes wrong while it is used."""
         how = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
         try:
             with socket.socket(family, kind) as sock:
-                sock.settimeout(self._timeout_s)
+                sock.settimeout(self.timeout_s)
                 sock.connect(address)
                 yield sock
         except TimeoutError:
             raise NoReplyError(
-                f"no reply from {self} over {how} within {self._timeout_s:g} s; is it up, and "
+                f"no reply from {self} over {how} within {self.timeout_s:g} s; is it up, and "
                 f"may {how} pass to it?"
             ) from None
         except ConnectionRefusedError:
@@ -199,8 +187,8 @@ def server_from_text(text: str) -> tuple[str, int]:
     return host, port
 
 
-def _is_reply(message: bytes, message_id: bytes) -> bool:
-    return len(message) >= HEADER_BYTES and message[:2] == message_id and bool(message[2] & QR >> 8)
+def _answers(reply: bytes, request: bytes) -> bool:
+    return len(reply) >= HEADER_BYTES and reply[:2] == request[:2] and bool(reply[2] & QR >> 8)
 
 
 def _new_id() -> int:
