@@ -9,7 +9,6 @@ from mcsdns.diagnostics.explain.model import (
     Explanation,
     ObjectProblem,
     QuestionText,
-    Records,
     ReplyText,
     ServedZone,
     Size,
@@ -43,7 +42,6 @@ def explain(state: ZoneState, name: str, qtype: int) -> Explanation:
     """
     wire = names.wire_from_text(name)
     walked = walk(state, wire, qtype)
-    records = walked.records
     flags, sizes = _render(state, wire, qtype)
     return Explanation(
         question=QuestionText(names.to_text(wire), type_name(qtype)),
@@ -55,7 +53,7 @@ def explain(state: ZoneState, name: str, qtype: int) -> Explanation:
         clusters=walked.clusters,
         slices=walked.slices,
         problems=tuple(_problems(state, walked)),
-        records=Records(len(records.a), len(records.aaaa), len(records.srv)) if records else None,
+        records=walked.records,
         long_names=walked.node.long_names if walked.node else 0,
         reply=_reply(walked, flags),
         sizes=sizes,

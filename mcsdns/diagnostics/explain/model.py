@@ -5,10 +5,14 @@ rename. Names are absolute, in presentation form with the trailing dot.
 """
 
 import enum
+from typing import Final
 
 import msgspec
 
 from mcsdns.objects.model import Condition, Port
+
+FROM_SPEC: Final = "spec.ips"
+FROM_SLICES: Final = "slices"
 
 
 class VerdictReason(enum.StrEnum):
@@ -131,7 +135,7 @@ class Import(msgspec.Struct, frozen=True):
     Attributes:
         origin: file and line, or empty where it came from an API server.
         clusters: cluster IDs of `status.clusters`.
-        addresses_from: `spec.ips`, or `slices`: their ready endpoints.
+        addresses_from: FROM_SPEC, or FROM_SLICES: their ready endpoints.
     """
 
     namespace: str
@@ -147,6 +151,11 @@ class Import(msgspec.Struct, frozen=True):
     creation: str
     origin: str
     addresses_from: str
+
+    @property
+    def from_slices(self) -> bool:
+        """Whether the service is answered with the addresses of endpoints."""
+        return self.addresses_from == FROM_SLICES
 
 
 class SliceEndpoint(msgspec.Struct, frozen=True):
@@ -217,6 +226,12 @@ class Records(msgspec.Struct, frozen=True):
     aaaa: int
     srv: int
 
+    @property
+    def by_type(self) -> list[str]:
+        """The number of each type that there is, such as `2 A`; without any, empty."""
+        counts = (("A", self.a), ("AAAA", self.aaaa), ("SRV", self.srv))
+        return [f"{number} {rtype}" for rtype, number in counts if number]
+
 
 class EdeText(msgspec.Struct, frozen=True):
     """An Extended DNS Error (RFC 8914), sent to clients with EDNS."""
@@ -277,3 +292,8 @@ class Explanation(msgspec.Struct, frozen=True):
     long_names: int
     reply: ReplyText
     sizes: tuple[Size, ...]
+
+    @property
+    def from_slices(self) -> bool:
+        """Whether the service is answered with the addresses of endpoints."""
+        return self.service_import is not None and self.service_import.from_slices

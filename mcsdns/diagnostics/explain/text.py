@@ -112,11 +112,11 @@ def _import(explanation: Explanation) -> Iterator[str]:
     about = ""
     if found.type != "ClusterSetIP":
         about = " (a headless service has no use for them)"
-    elif found.addresses_from == "slices":
+    elif found.from_slices:
         about = ", the slices have them (clusterset_ips)"
     if found.type == "ClusterSetIP" or found.ips:
         yield f"ips {', '.join(found.ips) or 'none yet'}{about}"
-    yield f"ports {', '.join(map(_port, found.ports)) or 'none'}"
+    yield f"ports {', '.join(map(port_text, found.ports)) or 'none'}"
     yield from map(conditions.to_text, found.conditions)
 
 
@@ -125,7 +125,8 @@ def _origin(origin: str, resource_version: str) -> str:
     return ", ".join(filter(None, (origin, version))) or "origin unknown"
 
 
-def _port(port: Port) -> str:
+def port_text(port: Port) -> str:
+    """Write a port with its name, number and protocol."""
     number = "(no number)" if port.number is None else port.number
     return f"{port.name or '(no name)'} {number}/{port.protocol}"
 
@@ -134,7 +135,7 @@ def _slices(explanation: Explanation) -> Iterator[str]:
     """One line for each slice, then the clusters that export but have none."""
     if explanation.shape.service is None:
         return
-    from_slices = _is_from_slices(explanation)
+    from_slices = explanation.from_slices
     if not explanation.slices:
         yield "none" if from_slices or not explanation.service_import else "none, and none needed"
     rows: list[Sequence[str]] = [
@@ -167,18 +168,13 @@ def _slice_state(piece: Slice, from_slices: bool) -> str:
     return f"{sum(each.ready for each in piece.endpoints)} of {total} endpoints ready"
 
 
-def _is_from_slices(explanation: Explanation) -> bool:
-    found = explanation.service_import
-    return found is not None and found.addresses_from == "slices"
-
-
 def _endpoints(explanation: Explanation) -> Iterator[str]:
     """The endpoints of a service that is answered with them: first the one of the name, if any.
 
     Those that count follow; of many, some that count and some that do not are written.
     """
     found = [(piece, each) for piece in explanation.slices for each in piece.endpoints]
-    if not found or not _is_from_slices(explanation):
+    if not found or not explanation.from_slices:
         return
     name = explanation.question.name.lower()
     found.sort(key=lambda pair: (name not in pair[1].names, not pair[1].counts))
@@ -218,11 +214,8 @@ def _problems(explanation: Explanation) -> Iterator[str]:
 
 
 def _records(explanation: Explanation) -> Iterator[str]:
-    records = explanation.records
-    if records is not None:
-        counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
-        owned = [f"{number} {rtype}" for rtype, number in counts.items() if number]
-        yield ", ".join(owned) or "none"
+    if explanation.records is not None:
+        yield ", ".join(explanation.records.by_type) or "none"
 
 
 def _sizes(explanation: Explanation) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mcsdns.zone.lookup import (
     PerClusterForm,
 )
 from mcsdns.zone.name_shape import ServiceName, namespace_of
-from mcsdns.zone.records import Node, ServiceNode
+from mcsdns.zone.records import ServiceNode
 from mcsdns.zone.tree import PerCluster
 
 Said = tuple[VerdictReason, str]
@@ -114,7 +114,7 @@ def _nodata(walk: Walk, outcome: NoData) -> Said:
     kind, qtype, name = walk.shape.kind, walk.query.qtype, shown(walk.query.name)
     if outcome == NO_ADDRESS:
         return VerdictReason.NO_ADDRESS, _no_address(walk)
-    has = records_text(walk.records) if walk.records else _FIXED_TYPES.get(kind, "")
+    has = listed(walk.records.by_type) if walk.records else _FIXED_TYPES.get(kind, "")
     if not has and kind is ShapeKind.NAME_SERVER:
         return VerdictReason.NO_ADDRESS, "no address of this server is known; set ns_address"
     if not has:
@@ -127,12 +127,6 @@ def _nodata(walk: Walk, outcome: NoData) -> Said:
         what = "its ready endpoints have" if walk.from_slices else "spec.ips has"
         text += f"; {what} no {_FAMILIES[qtype]} address"
     return VerdictReason.NO_RECORD_OF_TYPE, text
-
-
-def records_text(node: Node) -> str:
-    """Return how many records of which types a name has; empty where it has none."""
-    counts = (("A", len(node.a)), ("AAAA", len(node.aaaa)), ("SRV", len(node.srv)))
-    return listed([f"{number} {rtype}" for rtype, number in counts if number])
 
 
 def _no_address(walk: Walk) -> str:

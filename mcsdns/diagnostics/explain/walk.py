@@ -5,15 +5,18 @@ time.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from mcsdns.diagnostics.explain.model import (
+    FROM_SLICES,
+    FROM_SPEC,
     ClusterCounts,
     Import,
     JudgedCondition,
     NameParts,
+    Records,
     ShapeKind,
     Slice,
     SliceEndpoint,
@@ -31,13 +34,13 @@ from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
-from mcsdns.zone.records import Node, ServiceNode, host_label, why_not_counted
+from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
 from mcsdns.zone.zone import Zone
 
-FROM_SPEC: Final = "spec.ips"
-FROM_SLICES: Final = "slices"
 WITHOUT_IMPORT: Final = "there is no ServiceImport"
 NOT_HEADLESS: Final = "a ClusterSetIP service is answered from spec.ips"
+
+Form = TypeVar("Form", bound=msgspec.Struct)
 
 
 class Walk(msgspec.Struct, frozen=True):
@@ -74,14 +77,15 @@ class Walk(msgspec.Struct, frozen=True):
     @property
     def from_slices(self) -> bool:
         """Whether the service is answered with the addresses of endpoints."""
-        return self.imported is not None and self.imported.addresses_from == FROM_SLICES
+        return self.imported is not None and self.imported.from_slices
 
     @property
-    def records(self) -> Node | None:
+    def records(self) -> Records | None:
         """The records of the name itself; None where it is not in the zone, or of no service."""
         if self.node is None or not isinstance(self.name, ServiceName):
             return None
-        return self.node.names.get(self.name.below)
+        node = self.node.names.get(self.name.below)
+        return Records(len(node.a), len(node.aaaa), len(node.srv)) if node else None
 
     @property
     def endpoint(self) -> SliceEndpoint | None:
@@ -190,24 +194,14 @@ def _describe_name(name: ServiceName, *, is_per_cluster: bool) -> NameParts:
 def _describe_import(imported: ServiceImport, node: ServiceNode | None) -> Import:
     is_headless = imported.type is ImportType.HEADLESS
     from_slices = is_headless or (node is not None and node.addresses_from_slices)
-    return Import(
-        namespace=imported.namespace,
-        name=imported.name,
-        api_version=imported.api_version,
-        type=imported.type.value,
+    return _describe(
+        Import,
+        imported,
         ips=tuple(map(ip.to_text, imported.ips)),
-        ports=imported.ports,
-        clusters=imported.clusters,
         conditions=tuple(
-            JudgedCondition(
-                each.type, each.status, each.reason, each.message, conditions.is_bad(each)
-            )
+            _describe(JudgedCondition, each, is_bad=conditions.is_bad(each))
             for each in imported.conditions
         ),
-        resource_version=imported.resource_version,
-        uid=imported.uid,
-        creation=imported.creation,
-        origin=imported.origin,
         addresses_from=FROM_SLICES if from_slices else FROM_SPEC,
     )
 
@@ -219,15 +213,9 @@ def _count_clusters(
     counter = EndpointCounter(imported.clusters if imported else ())
     for piece in pieces:
         counter.add(piece)
-    from_slices = imported is not None and imported.addresses_from == FROM_SLICES
+    from_slices = imported is not None and imported.from_slices
     return tuple(
-        ClusterCounts(
-            each.id,
-            each.in_status,
-            each.slices,
-            each.endpoints,
-            each.ready if from_slices else 0,
-        )
+        _describe(ClusterCounts, each, counting=each.ready if from_slices else 0)
         for each in counter.clusters()
     )
 
@@ -237,36 +225,27 @@ def _describe_slice(piece: EndpointSlice, imported: Import | None, service: str)
     why_none = ""
     if imported is None:
         why_none = WITHOUT_IMPORT
-    elif imported.addresses_from != FROM_SLICES:
+    elif not imported.from_slices:
         why_none = NOT_HEADLESS
-    return Slice(
-        namespace=piece.namespace,
-        name=piece.name,
-        cluster=piece.cluster,
-        address_type=piece.address_type,
-        ports=piece.ports,
-        resource_version=piece.resource_version,
-        origin=piece.origin,
-        malformed=piece.malformed,
-        endpoints=tuple(
-            _describe_endpoint(each, f"{piece.cluster}.{service}", why_none)
-            for each in piece.endpoints
-        ),
-    )
+    above = f"{piece.cluster}.{service}"
+    endpoints = tuple(_describe_endpoint(each, above, why_none) for each in piece.endpoints)
+    return _describe(Slice, piece, endpoints=endpoints)
 
 
 def _describe_endpoint(endpoint: Endpoint, above: str, why_none: str) -> SliceEndpoint:
     why_not = why_none or why_not_counted(endpoint)
     hosts = dict.fromkeys(host_label(endpoint, each) for each in endpoint.addresses)
-    return SliceEndpoint(
+    return _describe(
+        SliceEndpoint,
+        endpoint,
         addresses=tuple(map(ip.to_text, endpoint.addresses)),
-        hostname=endpoint.hostname,
         names=tuple(f"{host}.{above}" for host in hosts),
         counts=not why_not,
         why_not=why_not,
-        ready=endpoint.ready,
-        serving=endpoint.serving,
-        terminating=endpoint.terminating,
-        zone=endpoint.zone,
-        node=endpoint.node,
     )
+
+
+def _describe(form: type[Form], original: msgspec.Struct, **own: object) -> Form:
+    """Describe an object: `own` fields are the form's, the others are those of the object."""
+    taken = [name for name in form.__struct_fields__ if name not in own]
+    return form(**{name: getattr(original, name) for name in taken}, **own)

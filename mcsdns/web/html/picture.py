@@ -19,8 +19,8 @@ from mcsdns.diagnostics.explain.model import (
     VerdictReason,
 )
 from mcsdns.diagnostics.explain.present import counted, label_text, listed
+from mcsdns.diagnostics.explain.text import port_text
 from mcsdns.dns import name as names
-from mcsdns.objects.model import Port
 
 _MOST_CLUSTERS: Final = 12
 _MOST_ENDPOINTS: Final = 12
@@ -238,7 +238,7 @@ def _import_facts(found: Import, explanation: Explanation) -> Iterator[tuple[str
         yield "resourceVersion", found.resource_version
     if found.type == "ClusterSetIP" or found.ips:
         yield "spec.ips", listed(found.ips, _MOST_RECORDS) or "none yet"
-    yield "ports", _ports(found.ports)
+    yield "ports", listed([*map(port_text, found.ports)], _MOST_RECORDS) or "none"
     if found.clusters:
         yield "status.clusters", listed(found.clusters, _MOST_CLUSTERS)
     for each in found.conditions:
@@ -248,15 +248,6 @@ def _import_facts(found: Import, explanation: Explanation) -> Iterator[tuple[str
         yield "problem", f"{problem.origin} {problem.path}: {problem.text}".strip()
 
 
-def _ports(ports: Sequence[Port]) -> str:
-    texts = [
-        f"{port.name or '(no name)'} "
-        f"{'(no number)' if port.number is None else port.number}/{port.protocol}"
-        for port in ports
-    ]
-    return listed(texts, _MOST_RECORDS) or "none"
-
-
 def _slices(explanation: Explanation) -> PictureStep:
     found = explanation.service_import
     total = sum(each.endpoints for each in explanation.clusters)
@@ -264,7 +255,7 @@ def _slices(explanation: Explanation) -> PictureStep:
     state, text = PictureState.SKIPPED, counted(len(explanation.slices), "EndpointSlice")
     if found is None:
         text = f"{text} labelled for it"
-    elif found.addresses_from == "slices":
+    elif found.from_slices:
         state = PictureState.PASSED
         text = f"{counting} of {counted(total, 'endpoint')} count, in {text}"
     else:
@@ -281,10 +272,7 @@ def _slices(explanation: Explanation) -> PictureStep:
 def _card(cluster: str, pieces: Sequence[Slice], explanation: Explanation) -> Card:
     endpoints = [each for piece in pieces for each in piece.endpoints]
     asked = explanation.question.name.lower()
-    from_spec = (
-        explanation.service_import is not None
-        and explanation.service_import.addresses_from != "slices"
-    )
+    from_spec = explanation.service_import is not None and not explanation.from_slices
     dots = [_dot(each, asked, from_spec=from_spec) for each in endpoints]
     shown = _most_telling(dots)
     if endpoints:
@@ -331,9 +319,7 @@ def _records_text(explanation: Explanation) -> str:
         return "it owns what every zone has" if explanation.reply.answer else "none"
     if records is None:
         return "no such name owns records"
-    counts = {"A": records.a, "AAAA": records.aaaa, "SRV": records.srv}
-    found = ", ".join(f"{number} {rtype}" for rtype, number in counts.items() if number)
-    return f"it owns {found or 'none'}"
+    return f"it owns {', '.join(records.by_type) or 'none'}"
 
 
 def _plain(name: str | None) -> str:
