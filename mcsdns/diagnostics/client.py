@@ -169,8 +169,10 @@ class RemoteServer(msgspec.Struct, frozen=True):
             ) from None
 
 
-def server_from_text(text: str) -> tuple[str, int]:
+def server_from_text(text: str, flag: str = "--server") -> tuple[str, int]:
     """Read `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`; host names will do, the port is 53 by default.
+
+    `flag` is where the text is from, for the error.
 
     Raises:
         ConfigError: the text is neither.
@@ -183,7 +185,7 @@ def server_from_text(text: str) -> tuple[str, int]:
         host, port_text = "", None
     port = DNS_PORT if port_text is None else ip.port_number(port_text)
     if not (host and port):
-        raise ConfigError(f"--server: {text!r} is not ADDR or ADDR:PORT, such as 127.0.0.1:1053")
+        raise ConfigError(f"{flag}: {text!r} is not ADDR or ADDR:PORT, such as 127.0.0.1:1053")
     return host, port
 
 

@@ -71,6 +71,12 @@ def own_addresses(node: ServiceNode | None) -> Node | None:
     return own if own and (own.a or own.aaaa) else None
 
 
+def clusters_without_slice(service: Service) -> list[str]:
+    """Return which clusters export the service by its status, but have no slice here."""
+    there = {piece.cluster for piece in service.slices}
+    return [cluster for cluster in service.imported.clusters if cluster not in there]
+
+
 def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
     """Yield what keeps a service, or a part of it, from being answered as its objects mean it.
 
@@ -84,7 +90,8 @@ def troubles_of(service: Service, node: ServiceNode | None) -> Iterator[str]:
             yield cut(conditions.to_text(condition))
     yield from _about_malformed(service.slices)
     if node and node.headless:
-        yield from _about_missing(service)
+        if missing := clusters_without_slice(service):
+            yield cut(f"no EndpointSlice of {listed(missing)}, though its status names it")
         yield from _about_ports(service.slices)
     if node and node.long_names:
         yield f"{counted(node.long_names, 'name')} over 255 octets, not served"
@@ -111,14 +118,6 @@ def _about_malformed(slices: tuple[EndpointSlice, ...]) -> Iterator[str]:
         yield cut(f"EndpointSlice {piece.name} is not served: {piece.malformed}")
     if len(malformed) > _MOST_SLICES:
         yield f"{counted(len(malformed) - _MOST_SLICES, 'more slice')} not served"
-
-
-def _about_missing(service: Service) -> Iterator[str]:
-    """Clusters that export the service as its status says, but of which nothing is here."""
-    there = {piece.cluster for piece in service.slices}
-    missing = [cluster for cluster in service.imported.clusters if cluster not in there]
-    if missing:
-        yield cut(f"no EndpointSlice of {listed(missing)}, though its status names it")
 
 
 def _about_ports(slices: Iterable[EndpointSlice]) -> Iterator[str]:

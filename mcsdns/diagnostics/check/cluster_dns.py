@@ -105,16 +105,13 @@ async def of_api(api: Api, *, is_certain: bool) -> list[Resolver]:
             if refusal.trouble is not Trouble.FORBIDDEN:
                 raise
             continue
-        found = _addresses(service.spec) if service else ()
+        spec = service.spec if service else _Spec()
+        given = spec.cluster_ips or [spec.cluster_ip or "None"]
+        found = [each for each in given if each not in ("", "None")]
         if found:
             known_by = f"Service {namespace}/{name}"
             return [Resolver(each, DNS_PORT, known_by, is_certain) for each in found]
     return []
-
-
-def _addresses(spec: _Spec) -> Sequence[str]:
-    given = spec.cluster_ips or [spec.cluster_ip or ""]
-    return [each for each in given if each not in ("", "None")]
 
 
 class _ConfigMap(msgspec.Struct):

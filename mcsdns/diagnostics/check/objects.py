@@ -13,7 +13,7 @@ from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.diagnostics.explain.present import counted, listed, shown
 from mcsdns.diagnostics.explain.verdict import judge
 from mcsdns.diagnostics.explain.walk import walk
-from mcsdns.diagnostics.service_health import own_addresses
+from mcsdns.diagnostics.service_health import clusters_without_slice, own_addresses
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
@@ -72,7 +72,7 @@ def _about_problem(located: Located) -> Finding:
         severity,
         Reason.BAD_OBJECT,
         f"{problem.subject}: {what}",
-        f"{located.origin}: {where}" if located.origin else where,
+        _from(located.origin, where),
         mend,
     )
 
@@ -84,8 +84,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
         yield _not_resolved(state, key, service)
         return
     if node.headless or node.addresses_from_slices:
-        missing = set(imported.clusters) - {piece.cluster for piece in service.slices}
-        if missing:
+        if missing := set(clusters_without_slice(service)):
             yield warning(
                 Reason.CLUSTER_WITHOUT_SLICE,
                 f"{listed(sorted(missing))} exports {name}, as the import's status says, but has "
@@ -187,14 +186,19 @@ def _without_import(state: ZoneState) -> Iterator[Finding]:
 
 def _where(imported: ServiceImport) -> str:
     kind = "headless" if imported.type is ImportType.HEADLESS else "ClusterSetIP"
-    where = f"ServiceImport {imported.namespace}/{imported.name} ({kind})"
-    return f"{imported.origin}: {where}" if imported.origin else where
+    return _from(imported.origin, f"ServiceImport {imported.namespace}/{imported.name} ({kind})")
+
+
+def _from(origin: str, what: str) -> str:
+    return f"{origin}: {what}" if origin else what
 
 
 def _contradictions(service: Service) -> Iterator[Finding]:
     pieces = [piece for piece in service.slices if not piece.malformed]
     yield from _ports_of_import(service.imported)
-    yield from _ports_of_slices(service, pieces)
+    if not service.imported.ips:
+        service_name = f"{service.imported.namespace}/{service.imported.name}"
+        yield from _ports_of_slices(service_name, pieces)
     yield from _shared_addresses(pieces)
     yield from _readiness(pieces)
     yield from _shared_hosts(pieces)
@@ -213,10 +217,8 @@ def _ports_of_import(imported: ServiceImport) -> Iterator[Finding]:
             )
 
 
-def _ports_of_slices(service: Service, pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
+def _ports_of_slices(service: str, pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
     """One named port with a number for each cluster: clients that ask for A alone fail."""
-    if service.imported.ips:
-        return
     found: dict[tuple[str, str], dict[str, set[int]]] = {}
     for piece in pieces:
         for port, numbers in _numbers(piece.ports).items():
@@ -229,9 +231,9 @@ def _ports_of_slices(service: Service, pieces: Iterable[EndpointSlice]) -> Itera
             ]
             yield warning(
                 Reason.PORTS_CONFLICT,
-                f"port {name}/{protocol} of {_service_of(service)} is {listed(texts)}: clients "
+                f"port {name}/{protocol} of {service} is {listed(texts)}: clients "
                 "that ask for addresses and not for SRV reach some clusters only",
-                f"EndpointSlices of {_service_of(service)}",
+                f"EndpointSlices of {service}",
                 "give the port one number in all exporting clusters, or have clients ask for SRV",
             )
 
@@ -305,15 +307,7 @@ def _shared_hosts(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
             )
 
 
-def _service_of(service: Service) -> str:
-    return f"{service.imported.namespace}/{service.imported.name}"
-
-
 def _names_of(pieces: Iterable[EndpointSlice]) -> str:
-    texts = [
-        f"{each.origin}: EndpointSlice {each.namespace}/{each.name}"
-        if each.origin
-        else f"EndpointSlice {each.namespace}/{each.name}"
-        for each in pieces
-    ]
-    return listed(texts)
+    return listed(
+        [_from(each.origin, f"EndpointSlice {each.namespace}/{each.name}") for each in pieces]
+    )

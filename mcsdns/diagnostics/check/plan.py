@@ -98,10 +98,5 @@ def plan_of(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Plan:
 
 
 def _address(flags: Mapping[str, Any], name: str) -> Address | None:
-    if not flags[name]:
-        return None
-    try:
-        return server_from_text(flags[name])
-    except ConfigError as wrong:
-        flag = "--" + name.replace("_", "-")
-        raise ConfigError(str(wrong).replace("--server", flag, 1)) from None
+    flag = "--" + name.replace("_", "-")
+    return server_from_text(flags[name], flag) if flags[name] else None

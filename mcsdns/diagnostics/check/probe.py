@@ -47,6 +47,9 @@ class ProbeState(enum.Enum):
     SILENT = "silent"
 
 
+_STATES: Final = {"NXDOMAIN": ProbeState.DENIED, "REFUSED": ProbeState.REFUSED}
+
+
 class ProbeQuestion(msgspec.Struct, frozen=True):
     """A name in wire form and a type."""
 
@@ -134,20 +137,10 @@ def outside_question() -> ProbeQuestion:
 
 
 def _state(status: str, errors: Iterable[Ede], records: list[Record]) -> ProbeState:
-    match status:
-        case "NOERROR":
-            return ProbeState.ANSWERED if records else ProbeState.EMPTY
-        case "NXDOMAIN":
-            return ProbeState.DENIED
-        case "REFUSED":
-            return ProbeState.REFUSED
-        case "SERVFAIL":
-            return _failed(errors)
-        case _:
-            return ProbeState.ODD
-
-
-def _failed(errors: Iterable[Ede]) -> ProbeState:
+    if status == "NOERROR":
+        return ProbeState.ANSWERED if records else ProbeState.EMPTY
+    if status != "SERVFAIL":
+        return _STATES.get(status, ProbeState.ODD)
     for each in errors:
         if each.text.startswith(LOOP_TEXT):
             return ProbeState.LOOPED

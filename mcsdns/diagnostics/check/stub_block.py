@@ -31,20 +31,6 @@ _MAYBE_BOGUS: Final = (ProbeState.FAILED, ProbeState.DENIED, ProbeState.SILENT)
 """A validator may also take longer than a probe waits."""
 
 
-class _Way(msgspec.Struct, frozen=True):
-    """How a zone went over one transport.
-
-    Attributes:
-        version, service: the replies to `dns-version.<zone>` and about the expected service.
-        validated: whether the version comes only with checking disabled (CD).
-    """
-
-    transport: Transport
-    version: ProbeReply
-    service: ProbeReply | None = None
-    validated: bool = False
-
-
 def check_stub_block(
     resolver: Resolver, client: NameServer, expected: Sequence[Expected]
 ) -> Outcome:
@@ -83,49 +69,52 @@ def _check_zone(
     resolver: Resolver, client: NameServer, expected: Expected, alive: Sequence[Transport]
 ) -> list[Finding]:
     """Find what is wrong with one zone: each thing once, for all transports that it holds for."""
-    ways = [_go(client, expected, transport) for transport in alive]
-    works = [way.transport for way in ways if way.version.data == frozenset({VERSION})]
+    versions = {each: probe(client, version_of(expected.zone), each) for each in alive}
+    works = [each for each, reply in versions.items() if reply.data == frozenset({VERSION})]
     found: dict[Finding, list[Transport]] = {}
-    for way in ways:
-        finding = None
-        if way.transport not in works:
-            finding = _about_version(resolver, expected.zone, way, works)
-        elif way.service and not expected.matches(way.service):
-            finding = _about_service(resolver, expected, way.service)
-        if finding is not None:
-            found.setdefault(finding, []).append(way.transport)
+    for transport, version in versions.items():
+        if transport not in works:
+            finding = _about_version(resolver, client, expected.zone, transport, version, works)
+        elif expected.service is None:
+            continue
+        else:
+            reply = probe(client, expected.service, transport)
+            if expected.matches(reply):
+                continue
+            finding = _about_service(resolver, expected, reply)
+        found.setdefault(finding, []).append(transport)
     return [
         msgspec.structs.replace(finding, where=f"{finding.where}, {_over(transports)}")
         for finding, transports in found.items()
     ]
 
 
-def _go(client: NameServer, expected: Expected, transport: Transport) -> _Way:
-    version = probe(client, version_of(expected.zone), transport)
-    if version.state is ProbeState.ANSWERED:
-        service = probe(client, expected.service, transport) if expected.service else None
-        return _Way(transport, version, service)
-    validated = False
-    if version.state in _MAYBE_BOGUS:
-        unchecked = probe(client, version_of(expected.zone), transport, cd=True)
-        validated = unchecked.state is ProbeState.ANSWERED
-    return _Way(transport, version, validated=validated)
+def _is_bogus(client: NameServer, apex: Name, transport: Transport, version: ProbeReply) -> bool:
+    """Return whether a validator withholds the version: it comes with checking disabled (CD)."""
+    if version.state not in _MAYBE_BOGUS:
+        return version.state is ProbeState.BOGUS
+    return probe(client, version_of(apex), transport, cd=True).state is ProbeState.ANSWERED
 
 
 def _about_version(
-    resolver: Resolver, apex: Name, way: _Way, works: Sequence[Transport]
+    resolver: Resolver,
+    client: NameServer,
+    apex: Name,
+    transport: Transport,
+    reply: ProbeReply,
+    works: Sequence[Transport],
 ) -> Finding:
     """Tell from a wrong reply to `dns-version.<zone>` what the stub block does with the zone.
 
     A denial with the SOA of the zone itself, or a refusal in the words of mcsdns, is from a server
     that the stub block points at; any other denial shows that there is no stub block.
     """
-    reply, zone, where, stub = way.version, shown(apex), str(resolver), _stub(resolver)
+    zone, where, stub = shown(apex), str(resolver), _stub(resolver)
     if works:
-        over, fails = works[0].upper(), way.transport.upper()
+        over, fails = works[0].upper(), transport.upper()
         effect = (
             "answers that do not fit into a datagram fail"
-            if way.transport is Transport.TCP
+            if transport is Transport.TCP
             else "nearly everything asks over UDP, and fails"
         )
         return error(
@@ -137,7 +126,7 @@ def _about_version(
             f"must let {fails} pass from the cluster DNS to it, and the stub block must not keep "
             f"to {over}: {stub} prints it",
         )
-    if reply.state is ProbeState.BOGUS or way.validated:
+    if _is_bogus(client, apex, transport, reply):
         return _bogus(resolver, zone, reply)
     if reply.state is ProbeState.LOOPED:
         return error(

@@ -3,7 +3,7 @@
 These are values for a template, no markup. What is shown is bounded; `/api/explain` has all of it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -167,26 +167,18 @@ def _labels(name: str) -> tuple[bytes, ...]:
     return names.labels_of(names.wire_from_text(name))
 
 
-def _kinds_below(shape: NameParts, count: int) -> Iterable[tuple[str, int]]:
-    """Return of what kind the labels below the zone are, and how many each kind has."""
-    if shape.kind is ShapeKind.NAMESPACE:
-        return (("namespace", 1), ("svc", 1))
-    if shape.service is None:
+def _kinds_below(shape: NameParts, count: int) -> Sequence[tuple[str, int]]:
+    """Return of what kind the labels below the zone are, and how many each kind has.
+
+    The pattern names a kind for each label. A cluster ID may have more than one, and so may what
+    stands below a service without being of any form: they have all labels that are left.
+    """
+    if shape.namespace is None:
         what = "unknown" if shape.kind is ShapeKind.ELSEWHERE else "of the zone itself"
-        return ((what, count),)
-    above = (("service", 1), ("namespace", 1), ("svc", 1))
-    rest = count - 3
-    match shape.kind:
-        case ShapeKind.ENDPOINT:
-            return (("host", 1), ("cluster", rest - 1), *above)
-        case ShapeKind.PORT:
-            return (("port", 1), ("protocol", 1), *above)
-        case ShapeKind.PROTOCOL:
-            return (("protocol", 1), *above)
-        case ShapeKind.PER_CLUSTER:
-            return (("cluster", rest), *above)
-        case _:
-            return (("unknown", rest), *above)
+        return [(what, count)]
+    kinds = [each.strip("_<>") for each in shape.pattern.replace("...", "unknown").split(".")[:-1]]
+    left = count - len(kinds)
+    return [(kind, 1 + left if kind in ("cluster", "unknown") else 1) for kind in kinds]
 
 
 def _steps(explanation: Explanation) -> Iterator[PictureStep]:
