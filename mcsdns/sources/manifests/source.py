@@ -22,7 +22,7 @@ import msgspec
 
 from mcsdns.errors import SourceError
 from mcsdns.objects.decode import SliceProfile
-from mcsdns.objects.events import Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import ServiceKey
 from mcsdns.sources.base import Sink, SourceState
@@ -260,32 +260,36 @@ class ManifestSource:
         await self._state.take(path, looked, manifest)
 
     async def _send(self) -> None:
-        """Send the list of all objects, what belongs to one service in one turn.
+        """Send what differs from the store, what belongs to one service in one turn.
 
-        The end of a list would take away what is gone, but all at once and after everything else:
-        a service would have its old slices beside the new ones until then. So that is deleted in
-        the turn of its service, and the end of the list finds nothing left to do.
+        First that is a whole list, so that the store is synced. A list for every change would cost
+        two long turns: its begin copies the names of all objects, and its end frees them.
         """
         timeslice = Timeslice()
+        store = self._sink.store
+        event_of = Apply if self._is_loaded else InitApply
         wanted = await self._state.merge()
         services: dict[ServiceKey, list[Event]] = {}
         for each in wanted.values():
-            services.setdefault(each.service_key, []).append(InitApply(each))
+            if not self._is_loaded or store.object(each.kind, each.key) != each:
+                services.setdefault(each.service_key, []).append(event_of(each))
             await timeslice.checkpoint()
         for kind in Kind:
-            for each in self._sink.store.objects(kind):
+            for each in store.objects(kind):
                 if identity_of(each) not in wanted:
                     services.setdefault(each.service_key, []).append(Delete(kind, each.key))
                 await timeslice.checkpoint()
-        for kind in Kind:
-            self._sink.apply(Init(kind))
+        if not self._is_loaded:
+            for kind in Kind:
+                self._sink.apply(Init(kind))
         for events in services.values():
             for event in events:
                 self._sink.apply(event)
             events.clear()  # to free a hundred thousand at once would be a long turn
             await timeslice.checkpoint()
-        for kind in Kind:
-            self._sink.apply(InitDone(kind))
+        if not self._is_loaded:
+            for kind in Kind:
+                self._sink.apply(InitDone(kind))
 
 
 def _lines_of(problems: Iterator[Located]) -> list[str]:

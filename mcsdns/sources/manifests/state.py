@@ -85,28 +85,29 @@ class ManifestState:
         timeslice = Timeslice()
         before = self._files.get(path) or _File()
         file = _File(state, ignored=manifest.ignored, unread=manifest.unread)
+        lost = {located.lost for located in manifest.problems if located.lost}
+        still_served = {each for each in lost if each in before.objects}
+        if ANYTHING in lost and before.objects:
+            still_served.add(ANYTHING)
         for objects in (manifest.imports, manifest.slices):
             objects.reverse()
             while objects:
                 each = objects.pop()  # to free a hundred thousand at once takes 50 ms
                 identity = identity_of(each)
-                known = before.objects.get(identity)
+                known = before.objects.pop(identity, None)
                 if known is not None and known == each:
                     each = known  # the store has it: of equal objects one is enough
                 first = file.objects.setdefault(identity, each)
                 if first is not each:
                     file.problems.append(_duplicate(each, first))
                 await timeslice.checkpoint()
-        still_served = {
-            lost: before.objects if lost == ANYTHING else _only(lost, before.objects)
-            for lost in {located.lost for located in manifest.problems if located.lost}
-        }
-        for objects_before in still_served.values():
-            for identity, each in objects_before.items():
+        while before.objects:
+            identity, each = before.objects.popitem()
+            if ANYTHING in lost or identity in lost:
                 file.objects.setdefault(identity, each)
-                await timeslice.checkpoint()
+            await timeslice.checkpoint()
         for located in manifest.problems:
-            is_served = bool(located.lost and still_served[located.lost])
+            is_served = located.lost in still_served
             if located.problem.reason != worker.EMPTY or is_served:
                 self._failed_reads += located.problem.subject == "file"
                 file.problems.append(_with_consequence(located, is_served=is_served))
@@ -183,10 +184,6 @@ class ManifestState:
 def identity_of(each: Object) -> Identity:
     """Return what tells an object from all others, in texts, which no collector walks."""
     return each.kind.value, each.namespace, each.name
-
-
-def _only(identity: Identity, objects: Objects) -> Objects:
-    return {identity: objects[identity]} if identity in objects else {}
 
 
 def _with_consequence(located: Located, *, is_served: bool) -> Located:

@@ -554,7 +554,7 @@ async def test_all_of_one_service_is_sent_in_one_turn() -> None:
     class Turns(World):
         def apply(self, event: Event) -> None:
             super().apply(event)
-            if isinstance(event, InitApply):
+            if isinstance(event, Apply | InitApply):
                 each = event.object
                 name = each.name if isinstance(each, ServiceImport) else each.service
                 turns.setdefault(name, set()).add(turn)
