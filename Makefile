@@ -9,7 +9,7 @@ QUICK := tests/dns tests/objects tests/zone tests/server tests/sources/test_dele
   tests/sources/kubernetes/test_reflector.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
 
-.PHONY: demo quick test check static format bench bench-losses docs docs-serve lock clean
+.PHONY: demo quick test check static format bench bench-losses bench-reread docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
@@ -43,6 +43,10 @@ bench: $(VENV)/.run
 # What is lost at a steady rate while servers come and go; wants dnsperf, unbound, and knot or nsd.
 bench-losses: $(VENV)/.run
 	$(BIN)/python -m bench.losses
+
+# The longest gap in answers while a large folder of manifests is read again.
+bench-reread: $(VENV)/.run
+	$(BIN)/python -m bench.reread
 
 # The site of docs/, in build/site; `make docs-serve` shows it while you write.
 docs: $(VENV)/.docs

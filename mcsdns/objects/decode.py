@@ -157,16 +157,6 @@ class RawEndpointSlice(msgspec.Struct, gc=False, rename="camel"):
     ports: list[_RawPort] | None = None
 
 
-def kind_of(api_version: str, kind: str) -> Kind | None:
-    """Tell which of our kinds an object is; None for all others and for unknown versions."""
-    group, _, version = api_version.partition("/")
-    if kind == Kind.SERVICE_IMPORT and group == IMPORT_GROUP and version in IMPORT_VERSIONS:
-        return Kind.SERVICE_IMPORT
-    if kind == Kind.ENDPOINT_SLICE and group == SLICE_GROUP and version in SLICE_VERSIONS:
-        return Kind.ENDPOINT_SLICE
-    return None
-
-
 def decode(
     kind: Kind,
     plain: object,

@@ -13,13 +13,20 @@ import msgspec
 
 from mcsdns import yaml_text
 from mcsdns.errors import ObjectError
-from mcsdns.objects.decode import SliceProfile, decode, kind_of
+from mcsdns.objects.decode import (
+    IMPORT_GROUP,
+    IMPORT_VERSIONS,
+    SLICE_GROUP,
+    SLICE_VERSIONS,
+    SliceProfile,
+    decode,
+)
 from mcsdns.objects.model import EndpointSlice, Kind, Object, Problem, ServiceImport
 from mcsdns.yaml_text import Document, Mapping, Unreadable, is_mapping, is_sequence
 
 _KNOWN_VERSIONS: Final = {
-    Kind.SERVICE_IMPORT: ["multicluster.x-k8s.io/v1beta1", "multicluster.x-k8s.io/v1alpha1"],
-    Kind.ENDPOINT_SLICE: ["discovery.k8s.io/v1"],
+    Kind.SERVICE_IMPORT.value: [f"{IMPORT_GROUP}/{each}" for each in IMPORT_VERSIONS],
+    Kind.ENDPOINT_SLICE.value: [f"{SLICE_GROUP}/{each}" for each in SLICE_VERSIONS],
 }
 _UNQUOTED = re.compile(r"Expected `str( \| null)?`, got `(int|float|bool)`")
 
@@ -145,13 +152,15 @@ class _Reader:
             self._refuse(document, document.path)
             return
         version = value.get("apiVersion")
-        ours = kind_of(version, kind) if isinstance(version, str) else None
-        if ours is not None:
-            self._decode(document, value, ours, str(version))
+        known = _KNOWN_VERSIONS.get(kind, [])
+        if version in known:
+            self._decode(document, value, Kind(kind), str(version))
             return
         self.manifest.ignored += 1
-        if kind in _KNOWN_VERSIONS:
-            text = _wrong_version(Kind(kind), version)
+        if known:
+            text = f"{version!r} is not read, only {' and '.join(known)}"
+            for close in difflib.get_close_matches(str(version), known, 1):
+                text += f"; did you mean {close}?"
             problem = Problem("unknown_version", _subject(kind, value), "$.apiVersion", text)
             self._report(document, [problem], lost=_identity(kind, value))
 
@@ -197,13 +206,6 @@ class _Reader:
         self.manifest.problems.extend(
             Located(f"{self._file}:{lines[problem.path]}", problem, lost) for problem in placed
         )
-
-
-def _wrong_version(kind: Kind, version: object) -> str:
-    known = _KNOWN_VERSIONS[kind]
-    text = f"{version!r} is not read, only {' and '.join(known)}"
-    close = difflib.get_close_matches(str(version), known, 1)
-    return f"{text}; did you mean {close[0]}?" if close else text
 
 
 def _identity(kind: str, value: Mapping) -> Identity:

@@ -84,10 +84,8 @@ def find(paths: Sequence[str]) -> Listing:
                     _add_folder_of(os.path.realpath(path), listing)
             else:
                 listing.missing[path] = "not a regular file"
-        except OSError as error:
-            listing.missing[path] = error.strerror or str(error)
-        except ValueError as error:  # no path can have a NUL
-            listing.missing[path] = str(error)
+        except (OSError, ValueError) as error:  # the latter for a path with a NUL
+            listing.missing[path] = getattr(error, "strerror", None) or str(error)
     return listing
 
 
@@ -114,16 +112,9 @@ def _inside(folder: str) -> Iterator[tuple[str, bool]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and (
-                entry.name.endswith(SUFFIXES) or _is_folder(entry)
+                entry.name.endswith(SUFFIXES) or os.path.isdir(entry)  # not for a circle of links
             ):
                 yield entry.path, entry.is_symlink()
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to nowhere, or in a circle
 
 
 async def notices(folders: Callable[[], Mapping[str, Folder]]) -> AsyncGenerator[None]:

@@ -4,7 +4,7 @@ Files are looked at (`files.find`) when the system reports a change and every fe
 that differs from what was read is not read at once: editors empty, rename and write in several
 steps, and generators take their time. A change is believed once it has lasted (`PendingChanges`).
 Then changed files are read by a child process, each replaces its last good state (`state`), and
-the list of all objects of all files is sent: what differs from before is for the store to find.
+of the objects of all files those are sent that differ from the store, the first time all of them.
 
 All of one service is sent in one turn of the event loop, so no answer shows half of an edit.
 """
@@ -61,39 +61,33 @@ class Debounce(msgspec.Struct, frozen=True):
     retry_s: float = 60.0
 
 
-class _Change(msgspec.Struct):
-    """A change, since when it is the same, and since when the file is not as it was read."""
-
-    state: FileState | None
-    since: float
-    first: float
-
-
 class PendingChanges:
-    """The changes that were seen and are not read yet; no clock and no file here."""
+    """The changes that were seen and are not read yet; no clock and no file here.
+
+    Each is a state, since when the file has it, and since when the file is not as it was read.
+    """
 
     def __init__(self, debounce: Debounce) -> None:
         self._debounce = debounce
-        self._changes: dict[str, _Change] = {}
+        self._changes: dict[str, tuple[FileState | None, float, float]] = {}
 
     def look(self, changes: Changes, now: float) -> dict[str, FileState | None]:
         """Take what differs now from what was read; return what of it may be believed."""
         before, self._changes = self._changes, {}
         believed: dict[str, FileState | None] = {}
         for path, state in changes.items():
-            change = before.get(path) or _Change(state, now, now)
-            if change.state != state:
-                change = _Change(state, now, change.first)
-            self._changes[path] = change
+            seen, since, first = before.get(path, (state, now, now))
+            since = since if seen == state else now
+            self._changes[path] = state, since, first
             lasting_s = self._debounce.gone_s if state is None else self._debounce.still_s
-            if now - change.since >= lasting_s or (state and self.is_restless(path, now)):
+            if now - since >= lasting_s or (state and self.is_restless(path, now)):
                 believed[path] = state
         return believed
 
     def is_restless(self, path: str, now: float) -> bool:
         """Return whether a file has been changing for so long that it is read as it is."""
-        change = self._changes.get(path)
-        return change is not None and now - change.first >= self._debounce.restless_s
+        _, _, first = self._changes.get(path, (None, now, now))
+        return path in self._changes and now - first >= self._debounce.restless_s
 
     def done(self, path: str) -> None:
         """Forget a change: the file has been read."""
@@ -218,12 +212,13 @@ class ManifestSource:
 
     async def _settle(self) -> dict[str, FileState | None]:
         """Look until what is new stands still; return what may be believed."""
-        deadline = anyio.current_time() + self._debounce.most_s
+        first_look: float | None = None
         while True:
             self._listing = await self._find()
             changes, now = self._changes(), anyio.current_time()
+            first_look = first_look or now
             believed = self._pending.look(changes, now)
-            if len(believed) == len(changes) or now > deadline:
+            if len(believed) == len(changes) or now - first_look > self._debounce.most_s:
                 return believed
             await anyio.sleep(self._debounce.still_s)
 

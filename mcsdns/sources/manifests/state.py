@@ -58,6 +58,15 @@ class _File(msgspec.Struct):
     ignored: int = 0
     unread: bool = False
     wrong: Counter[str] = msgspec.field(default_factory=Counter[str])
+    counted: set[tuple[str, str]] = set()
+
+    def add(self, located: Located) -> None:
+        """Note a problem; of one object, or one place, each reason counts once."""
+        self.problems.append(located)
+        subject, reason = located.problem.subject, located.problem.reason
+        which = (subject if "/" in subject else located.origin, reason)
+        self.wrong[reason] += which not in self.counted
+        self.counted.add(which)
 
 
 class ManifestState:
@@ -67,8 +76,7 @@ class ManifestState:
         self._files: dict[str, _File] = {}
         self._missing: dict[str, Located] = {}
         self._duplicates: dict[Identity, Located] = {}
-        self._wrong: Counter[str] = Counter()
-        self._objects = self._ignored = self._problems = self._reads = self._failed_reads = 0
+        self._objects = self._reads = self._failed_reads = 0
 
     @property
     def files(self) -> dict[str, FileState | None]:
@@ -99,7 +107,7 @@ class ManifestState:
                     each = known  # the store has it: of equal objects one is enough
                 first = file.objects.setdefault(identity, each)
                 if first is not each:
-                    file.problems.append(_duplicate(each, first))
+                    file.add(_duplicate(each, first))
                 await timeslice.checkpoint()
         while before.objects:
             identity, each = before.objects.popitem()
@@ -110,14 +118,7 @@ class ManifestState:
             is_served = located.lost in still_served
             if located.problem.reason != worker.EMPTY or is_served:
                 self._failed_reads += located.problem.subject == "file"
-                file.problems.append(_with_consequence(located, is_served=is_served))
-            await timeslice.checkpoint()
-        counted: set[tuple[str, str]] = set()
-        for located in file.problems:
-            subject, reason = located.problem.subject, located.problem.reason
-            which = (subject if "/" in subject else located.origin, reason)
-            file.wrong[reason] += which not in counted
-            counted.add(which)
+                file.add(_with_consequence(located, is_served=is_served))
             await timeslice.checkpoint()
         self._reads += 1
         self._files[path] = file
@@ -140,13 +141,11 @@ class ManifestState:
             logger.info("%s: it is there again", path)
 
     async def merge(self) -> Objects:
-        """Return the objects of all files, note which stand in several, and count anew."""
+        """Return the objects of all files, and note which stand in several."""
         timeslice = Timeslice()
         merged: Objects = {}
         duplicates: dict[Identity, Located] = {}
-        wrong: Counter[str] = Counter()
         for _, file in sorted(self._files.items()):
-            wrong.update(file.wrong)
             for identity, each in file.objects.items():
                 first = merged.setdefault(identity, each)
                 if first is not each:
@@ -154,11 +153,7 @@ class ManifestState:
                 await timeslice.checkpoint()
         _log(duplicates[new] for new in duplicates.keys() - self._duplicates.keys())
         self._duplicates = duplicates
-        wrong[_DUPLICATE] += len(duplicates)
-        self._wrong = wrong
         self._objects = len(merged)
-        self._ignored = sum(file.ignored for file in self._files.values())
-        self._problems = len(duplicates) + sum(len(file.problems) for file in self._files.values())
         return merged
 
     def problems(self) -> Iterator[Located]:
@@ -170,14 +165,19 @@ class ManifestState:
 
     def statistics(self) -> Statistics:
         """Return the counters."""
+        wrong = Counter({_DUPLICATE: len(self._duplicates), _MISSING: len(self._missing)})
+        problems = wrong.total()
+        for file in self._files.values():
+            wrong.update(file.wrong)
+            problems += len(file.problems)
         return Statistics(
             files=len(self._files),
             objects=self._objects,
-            ignored=self._ignored,
-            problems=self._problems + len(self._missing),
+            ignored=sum(file.ignored for file in self._files.values()),
+            problems=problems,
             reads=self._reads,
             failed_reads=self._failed_reads,
-            wrong={**self._wrong, _MISSING: len(self._missing)},
+            wrong=wrong,
         )
 
 
