@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 BENCH ?=
 TESTS ?= tests
 JOBS ?= auto
-QUICK := tests/dns tests/objects tests/zone tests/server tests/sources/test_deletion_guard.py \
-  tests/sources/kubernetes/test_reflector.py tests/test_stats.py tests/test_yaml_text.py
+QUICK := tests/dns tests/objects tests/zone tests/server tests/forward tests/config tests/metrics \
+  tests/diagnostics/explain tests/diagnostics/cases tests/diagnostics/test_client.py \
+  tests/sources/test_deletion_guard.py tests/sources/kubernetes/test_codec.py \
+  tests/sources/kubernetes/test_reflector.py tests/sources/manifests/test_documents.py \
+  tests/test_cases.py tests/test_stats.py tests/test_timeslice.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
 
 .PHONY: demo quick test check static format bench bench-losses bench-reread docs docs-serve lock clean
@@ -18,9 +21,10 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev $(VENV)/.docs
 	@$(BIN)/python -m tests.kube build
 	@$(BIN)/python -m tests.deploy build
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TESTS) $(PYTEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS) $(PYTEST)
 
-# The pure core: no other servers, no browser, no Go; in one process, so that a debugger works.
+# The core: no other servers, no browser, no Go, under a minute of processor time; in one process,
+# so that a debugger works.
 quick: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 0 $(QUICK) $(PYTEST)
 
