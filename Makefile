@@ -7,9 +7,10 @@ TESTS ?= tests
 JOBS ?= auto
 QUICK := tests/dns tests/objects tests/zone tests/server tests/forward tests/config tests/metrics \
   tests/diagnostics/explain tests/diagnostics/cases tests/diagnostics/test_client.py \
-  tests/sources/test_deletion_guard.py tests/sources/kubernetes/test_codec.py \
-  tests/sources/kubernetes/test_reflector.py tests/sources/manifests/test_documents.py \
-  tests/test_cases.py tests/test_stats.py tests/test_timeslice.py tests/test_yaml_text.py
+  tests/sources/test_deletion_guard.py tests/sources/test_timeslice.py \
+  tests/sources/kubernetes/test_codec.py tests/sources/kubernetes/test_reflector.py \
+  tests/sources/manifests/test_documents.py \
+  tests/test_cases.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
 
 .PHONY: demo quick test check static format bench bench-losses bench-reread docs docs-serve lock clean
