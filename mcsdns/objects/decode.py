@@ -104,7 +104,7 @@ class _RawPort(msgspec.Struct, gc=False):
     port: int | None = None
 
 
-class _RawImportSpec(msgspec.Struct, gc=False):
+class _RawImportSpec(msgspec.Struct, gc=False, rename="camel"):
     type: str | None = None
     ips: list[str] | None = None
     ports: list[_RawPort] | None = None

@@ -1,7 +1,8 @@
 """Lean ServiceImport and EndpointSlice: only the fields we answer from or explain with.
 
 Every field added here costs memory once per endpoint of the clusterset: addresses are packed
-octets, and the structs are outside the garbage collector. `decode` makes them.
+octets, and the structs are outside the garbage collector. `decode` makes them. A new field has a
+default: a snapshot written before does not have it.
 
 Spec: spec.md 4; KEP-1645; discovery.k8s.io/v1.
 """

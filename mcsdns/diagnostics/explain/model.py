@@ -1,7 +1,8 @@
 """The explanation as plain values: `--json` prints these structs field by field.
 
 Field names and the words of the enums are a contract with programs (docs/explain.md): add, do not
-rename. Names are absolute, in presentation form with the trailing dot.
+rename. `explain --admin` reads them from a server that may be older, so a new field has a default.
+Names are absolute, in presentation form with the trailing dot.
 """
 
 import enum
