@@ -190,7 +190,11 @@ class Served:
 
     async def _stop(self) -> None:
         if self._runner is not None:
+            server = self._runner.server
+            open_still = [each.transport for each in server.connections] if server else []
             await self._runner.cleanup()
+            for transport in filter(None, open_still):
+                transport.abort()  # what a browser has not read yet would outlive the loop
             self._runner = None
 
 
