@@ -3,7 +3,7 @@
 A text holds documents, and one that breaks costs only itself: `---` at the beginning of a line
 ends a document whatever it stands in (YAML 1.2.2, 9.1.2), so the text is divided there before
 anything is parsed. What begins with a bracket is read as JSON, by Python's decoder, and as YAML
-where it is no JSON from its start: libyaml's events take seven times as long.
+where it is no JSON from its start: libyaml's events take six times as long.
 
 The `items` of a mapping come one by one, each as a document with a path of its own, and leave None
 in their place. So a dump of a whole cluster, one document of 60 MB, never is in memory as values.
