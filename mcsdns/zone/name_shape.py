@@ -22,9 +22,8 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns.name import Name
+from mcsdns.dns.name import SVC, Name
 
-_SVC: Final = b"\x03svc"
 APEX_OWNER: Final = b"\0"
 
 
@@ -81,7 +80,7 @@ def parse(name: Name, labels: tuple[int, ...], zone: Name) -> Shape | None:
     if cut not in labels:
         return None
     depth = labels.index(cut)  # how many labels there are below the apex
-    if name[labels[depth - 1] : cut] != _SVC:
+    if name[labels[depth - 1] : cut] != SVC:
         return _FIXED.get(name[:cut], Fixed.ELSEWHERE)
     if depth == 1:
         return Fixed.SVC

@@ -5,23 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mcsdns.web import fairness
 from mcsdns.web.fairness import BusyError, Gate
 from tests.sources.test_timeslice import Clock
-
-
-@pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What was slept, in seconds; it takes one turn of the loop each."""
-    found: list[float] = []
-    real = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        found.append(seconds)
-        await real(0)
-
-    monkeypatch.setattr(fairness.asyncio, "sleep", sleep)
-    return found
+from tests.sources.test_timeslice import slept as slept
 
 
 async def test_gate_lets_in_one_at_a_time() -> None:
