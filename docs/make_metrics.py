@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.metrics.catalog import GROUPS, Metric, MetricGroup
+from mcsdns.metrics.catalog import GROUPS, Metric
 
 PAGE = Path(__file__).with_name("metrics.md")
 BEGIN = (
@@ -23,10 +23,11 @@ def page() -> str:
     return f"{before}{BEGIN}\n{''.join(map(section, GROUPS))}{END}{after}"
 
 
-def section(group: MetricGroup) -> str:
+def section(group: type) -> str:
     """Return one heading with its table."""
-    table = "".join(f"| {' | '.join(cells(metric))} |\n" for metric in group.metrics)
-    return f"## {group.title}\n\n{HEAD}{table}\n"
+    metrics = [each for each in vars(group).values() if isinstance(each, Metric)]
+    table = "".join(f"| {' | '.join(cells(metric))} |\n" for metric in metrics)
+    return f"## {str(group.__doc__).removesuffix('.')}\n\n{HEAD}{table}\n"
 
 
 def cells(metric: Metric) -> Iterator[str]:

@@ -18,8 +18,17 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from mcsdns import __version__
-from mcsdns.metrics import catalog
-from mcsdns.metrics.catalog import ENDED, RESOURCES, Metric
+from mcsdns.metrics.catalog import (
+    ENDED,
+    METRICS,
+    RESOURCES,
+    ForwardingMetrics,
+    Metric,
+    ObjectMetrics,
+    RequestMetrics,
+    ServerMetrics,
+    WatchMetrics,
+)
 from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import UNKNOWN
@@ -80,13 +89,13 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
 
     Metrics of a room that is not there have none.
     """
-    found: dict[str, dict[Labels, Value]] = {name: {} for name in catalog.METRICS}
+    found: dict[str, dict[Labels, Value]] = {name: {} for name in METRICS}
     for metric, labels, value in values(snapshot):
         series = found[metric.name]
         series[labels] = _sum(series[labels], value) if labels in series else value
     for name, series in found.items():
         if series:
-            yield _family(catalog.METRICS[name], series)
+            yield _family(METRICS[name], series)
 
 
 def _sum(one: Value, other: Value) -> Value:
@@ -125,79 +134,79 @@ def values(snapshot: Snapshot) -> Values:
 
 
 def _server(snapshot: Snapshot) -> Values:
-    yield catalog.BUILD_INFO, (__version__, platform.python_version()), 1
-    yield catalog.READY, (), snapshot.ready
-    yield catalog.STALE, (), snapshot.stale
+    yield ServerMetrics.build_info, (__version__, platform.python_version()), 1
+    yield ServerMetrics.ready, (), snapshot.ready
+    yield ServerMetrics.stale, (), snapshot.stale
     reloads = snapshot.reloads
     if reloads is not None:
-        yield catalog.CONFIG_RELOADS_TOTAL, ("applied",), reloads.applied
-        yield catalog.CONFIG_RELOADS_TOTAL, ("refused",), reloads.refused
-        yield catalog.CONFIG_LAST_RELOAD_SUCCESS, (), reloads.is_applied
+        yield ServerMetrics.config_reloads_total, ("applied",), reloads.applied
+        yield ServerMetrics.config_reloads_total, ("refused",), reloads.refused
+        yield ServerMetrics.config_last_reload_success, (), reloads.is_applied
 
 
 def _requests(snapshot: Snapshot) -> Values:
     for reply in snapshot.all_replies():
         of_class = (reply.transport, reply.zone, reply.qtype, reply.rcode, reply.kind.value)
-        yield catalog.REQUESTS_TOTAL, of_class, reply.number
+        yield RequestMetrics.requests_total, of_class, reply.number
     for udp in snapshot.udp:
-        yield catalog.REQUEST_DURATION_SECONDS, ("udp", "direct"), udp.seconds
+        yield RequestMetrics.request_duration_seconds, ("udp", "direct"), udp.seconds
     for tcp in snapshot.tcp:
-        yield catalog.REQUEST_DURATION_SECONDS, ("tcp", "direct"), tcp.seconds
+        yield RequestMetrics.request_duration_seconds, ("tcp", "direct"), tcp.seconds
     if snapshot.forwarder is not None:
         for transport, seconds in snapshot.forwarder.seconds.items():
-            yield catalog.REQUEST_DURATION_SECONDS, (transport, "forwarded"), seconds
+            yield RequestMetrics.request_duration_seconds, (transport, "forwarded"), seconds
     for transport, handler in snapshot.handlers.items():
-        yield catalog.REQUESTS_MALFORMED_TOTAL, (transport,), handler.malformed
-        yield catalog.REQUESTS_DROPPED_TOTAL, (transport,), handler.dropped
-        yield catalog.REQUEST_FAULTS_TOTAL, (transport,), handler.failures
-        yield catalog.REPLIES_RENDERED_TOTAL, (transport,), handler.rendered
-        yield catalog.REPLIES_OVERSIZED_TOTAL, (transport,), handler.oversized
+        yield RequestMetrics.requests_malformed_total, (transport,), handler.malformed
+        yield RequestMetrics.requests_dropped_total, (transport,), handler.dropped
+        yield RequestMetrics.request_faults_total, (transport,), handler.failures
+        yield RequestMetrics.replies_rendered_total, (transport,), handler.rendered
+        yield RequestMetrics.replies_oversized_total, (transport,), handler.oversized
     for transport, cache in snapshot.packet_caches.items():
-        yield catalog.KEPT_REPLIES, (transport, "known"), cache.known
-        yield catalog.KEPT_REPLIES, (transport, "unknown"), cache.unknown
-        yield catalog.KEPT_BYTES, (transport,), cache.size_bytes
+        yield RequestMetrics.kept_replies, (transport, "known"), cache.known
+        yield RequestMetrics.kept_replies, (transport, "unknown"), cache.unknown
+        yield RequestMetrics.kept_bytes, (transport,), cache.size_bytes
     for transport, forward_handler in snapshot.forward_handlers.items():
-        yield catalog.NOT_ALLOWED_TOTAL, (transport,), forward_handler.not_allowed
-        yield catalog.CACHE_HITS_TOTAL, ("ready",), forward_handler.ready
+        yield RequestMetrics.not_allowed_total, (transport,), forward_handler.not_allowed
+        yield ForwardingMetrics.cache_hits_total, ("ready",), forward_handler.ready
 
 
 def _sockets(snapshot: Snapshot) -> Values:
     for udp in snapshot.udp:
-        yield catalog.REQUESTS_RECEIVED_TOTAL, ("udp",), udp.received
-        yield catalog.KERNEL_DROPS_TOTAL, (), udp.kernel_drops
-        yield catalog.UDP_ERRORS_TOTAL, ("receive",), udp.receive_errors
-        yield catalog.UDP_ERRORS_TOTAL, ("send",), udp.send_errors
+        yield RequestMetrics.requests_received_total, ("udp",), udp.received
+        yield RequestMetrics.kernel_drops_total, (), udp.kernel_drops
+        yield RequestMetrics.udp_errors_total, ("receive",), udp.receive_errors
+        yield RequestMetrics.udp_errors_total, ("send",), udp.send_errors
     for tcp in snapshot.tcp:
-        yield catalog.REQUESTS_RECEIVED_TOTAL, ("tcp",), tcp.received
-        yield catalog.TCP_CONNECTIONS, (), tcp.open
-        yield catalog.TCP_ACCEPTED_TOTAL, (), tcp.accepted
-        yield catalog.TCP_CLOSED_TOTAL, ("idle",), tcp.idle_closed
-        yield catalog.TCP_CLOSED_TOTAL, ("shed",), tcp.shed
-        yield catalog.TCP_CLOSED_TOTAL, ("aborted",), tcp.aborted
+        yield RequestMetrics.requests_received_total, ("tcp",), tcp.received
+        yield RequestMetrics.tcp_connections, (), tcp.open
+        yield RequestMetrics.tcp_accepted_total, (), tcp.accepted
+        yield RequestMetrics.tcp_closed_total, ("idle",), tcp.idle_closed
+        yield RequestMetrics.tcp_closed_total, ("shed",), tcp.shed
+        yield RequestMetrics.tcp_closed_total, ("aborted",), tcp.aborted
 
 
 def _objects(snapshot: Snapshot) -> Values:
     store = snapshot.store
-    yield catalog.OBJECTS, (Kind.SERVICE_IMPORT.value, UNKNOWN), store.service_imports
-    yield catalog.OBJECTS, (Kind.ENDPOINT_SLICE.value, UNKNOWN), 0
+    yield ObjectMetrics.objects, (Kind.SERVICE_IMPORT.value, UNKNOWN), store.service_imports
+    yield ObjectMetrics.objects, (Kind.ENDPOINT_SLICE.value, UNKNOWN), 0
     for cluster, number in store.slices_of.items():
-        yield catalog.OBJECTS, (Kind.ENDPOINT_SLICE.value, cluster), number
-    yield catalog.SERVICES, (), store.service_imports
-    yield catalog.ENDPOINTS, ("true",), store.ready_endpoints
-    yield catalog.ENDPOINTS, ("false",), store.endpoints - store.ready_endpoints
+        yield ObjectMetrics.objects, (Kind.ENDPOINT_SLICE.value, cluster), number
+    yield ObjectMetrics.services, (), store.service_imports
+    yield ObjectMetrics.endpoints, ("true",), store.ready_endpoints
+    yield ObjectMetrics.endpoints, ("false",), store.endpoints - store.ready_endpoints
     queue = snapshot.update_queue
     if queue is not None:
-        yield catalog.SERVICES_WAITING, (), queue.waiting
-        yield catalog.PROGRAMMING_DURATION_SECONDS, (), queue.programming
-        yield catalog.PROGRAMMING_UNDATED_TOTAL, (), queue.undated
-        yield catalog.PROGRAMMING_NEGATIVE_TOTAL, (), queue.negative
+        yield ObjectMetrics.services_waiting, (), queue.waiting
+        yield ObjectMetrics.programming_duration_seconds, (), queue.programming
+        yield ObjectMetrics.programming_undated_total, (), queue.undated
+        yield ObjectMetrics.programming_negative_total, (), queue.negative
     files = snapshot.manifests
     if files is not None:
-        yield catalog.MANIFEST_FILES, (), files.files
-        yield catalog.MANIFEST_READS_TOTAL, ("read",), files.reads - files.failed_reads
-        yield catalog.MANIFEST_READS_TOTAL, ("failed",), files.failed_reads
+        yield ObjectMetrics.manifest_files, (), files.files
+        yield ObjectMetrics.manifest_reads_total, ("read",), files.reads - files.failed_reads
+        yield ObjectMetrics.manifest_reads_total, ("failed",), files.failed_reads
         for reason, number in files.wrong.items():
-            yield catalog.SKIPPED_OBJECTS, (reason,), number
+            yield ObjectMetrics.skipped_objects, (reason,), number
 
 
 def _kubernetes(snapshot: Snapshot) -> Values:
@@ -209,71 +218,72 @@ def _kubernetes(snapshot: Snapshot) -> Values:
         if group:  # of the watches of several namespaces the worst one counts
             heard_age_s = max(each.heard_age_s for each in group)
             known_age_s = max(each.known_age_s for each in group)
-            yield catalog.WATCH_SYNCED, (resource,), all(each.synced for each in group)
-            yield catalog.WATCH_CONNECTED, (resource,), all(each.connected for each in group)
-            yield catalog.WATCH_LAST_EVENT_AGE_SECONDS, (resource,), heard_age_s
-            yield catalog.WATCH_STALE_SECONDS, (resource,), known_age_s
+            yield WatchMetrics.watch_synced, (resource,), all(each.synced for each in group)
+            yield WatchMetrics.watch_connected, (resource,), all(each.connected for each in group)
+            yield WatchMetrics.watch_last_event_age_seconds, (resource,), heard_age_s
+            yield WatchMetrics.watch_stale_seconds, (resource,), known_age_s
     for watch in source.watches:
         resource = RESOURCES[watch.kind]
-        yield catalog.WATCH_LISTS_TOTAL, (resource,), watch.lists
-        yield catalog.WATCH_STARTS_TOTAL, (resource,), watch.watches
-        yield catalog.WATCH_EVENTS_TOTAL, (resource,), watch.lines
-        yield catalog.WATCH_BOOKMARKS_TOTAL, (resource,), watch.bookmarks
-        yield catalog.WATCH_RESTARTS_TOTAL, (resource, ENDED), watch.ended
+        yield WatchMetrics.watch_lists_total, (resource,), watch.lists
+        yield WatchMetrics.watch_starts_total, (resource,), watch.watches
+        yield WatchMetrics.watch_events_total, (resource,), watch.lines
+        yield WatchMetrics.watch_bookmarks_total, (resource,), watch.bookmarks
+        yield WatchMetrics.watch_restarts_total, (resource, ENDED), watch.ended
         for trouble in Trouble:
             labels = (resource, trouble.name.lower())
-            yield catalog.WATCH_RESTARTS_TOTAL, labels, watch.troubles.get(trouble, 0)
+            yield WatchMetrics.watch_restarts_total, labels, watch.troubles.get(trouble, 0)
         for reason, number in watch.skipped.items():
-            yield catalog.SKIPPED_OBJECTS, (reason,), number
-    yield catalog.GUARD_HELD_SERVICES, (), source.guard.held
-    yield catalog.GUARD_LINGERING_SERVICES, (), source.guard.lingering
-    yield catalog.GUARD_INTERVENTIONS_TOTAL, (), source.guard.trips
+            yield ObjectMetrics.skipped_objects, (reason,), number
+    yield WatchMetrics.guard_held_services, (), source.guard.held
+    yield WatchMetrics.guard_lingering_services, (), source.guard.lingering
+    yield WatchMetrics.guard_interventions_total, (), source.guard.trips
     writer = source.snapshot
     if writer is not None:
-        yield catalog.SNAPSHOT_WRITES_TOTAL, ("written",), writer.writes
-        yield catalog.SNAPSHOT_WRITES_TOTAL, ("failed",), writer.failures
+        yield WatchMetrics.snapshot_writes_total, ("written",), writer.writes
+        yield WatchMetrics.snapshot_writes_total, ("failed",), writer.failures
         if writer.as_of_s is not None:
-            yield catalog.SNAPSHOT_AGE_SECONDS, (), max(snapshot.time_s - writer.as_of_s, 0.0)
+            yield WatchMetrics.snapshot_age_seconds, (), max(snapshot.time_s - writer.as_of_s, 0.0)
 
 
 def _forwarding(snapshot: Snapshot) -> Values:
     forwarder = snapshot.forwarder
     if forwarder is None:
         return
-    yield catalog.FORWARD_REQUESTS_TOTAL, (), forwarder.asked
-    yield catalog.FORWARD_PENDING, (), forwarder.pending
-    yield catalog.FORWARD_JOINED_TOTAL, (), forwarder.joined
-    yield catalog.FORWARD_GAVE_UP_TOTAL, (), forwarder.gave_up
-    yield catalog.FORWARD_REFUSED_TOTAL, (), forwarder.refused
-    yield catalog.FORWARD_LOOPS_TOTAL, (), forwarder.looped
+    yield ForwardingMetrics.forward_requests_total, (), forwarder.asked
+    yield ForwardingMetrics.forward_pending, (), forwarder.pending
+    yield ForwardingMetrics.forward_joined_total, (), forwarder.joined
+    yield ForwardingMetrics.forward_gave_up_total, (), forwarder.gave_up
+    yield ForwardingMetrics.forward_refused_total, (), forwarder.refused
+    yield ForwardingMetrics.forward_loops_total, (), forwarder.looped
     cache = forwarder.cache
-    yield catalog.CACHE_ENTRIES, ("reply",), cache.replies
-    yield catalog.CACHE_ENTRIES, ("failure",), cache.failures
-    yield catalog.CACHE_BYTES, (), cache.size_bytes
-    yield catalog.CACHE_HITS_TOTAL, ("fresh",), cache.hits
-    yield catalog.CACHE_HITS_TOTAL, ("stale",), cache.stale_hits
-    yield catalog.CACHE_HITS_TOTAL, ("failure",), cache.failure_hits
-    yield catalog.CACHE_MISSES_TOTAL, (), cache.misses
-    yield catalog.CACHE_EVICTIONS_TOTAL, (), cache.evicted
-    yield catalog.CACHE_PREFETCHES_TOTAL, (), cache.refreshes
+    yield ForwardingMetrics.cache_entries, ("reply",), cache.replies
+    yield ForwardingMetrics.cache_entries, ("failure",), cache.failures
+    yield ForwardingMetrics.cache_bytes, (), cache.size_bytes
+    yield ForwardingMetrics.cache_hits_total, ("fresh",), cache.hits
+    yield ForwardingMetrics.cache_hits_total, ("stale",), cache.stale_hits
+    yield ForwardingMetrics.cache_hits_total, ("failure",), cache.failure_hits
+    yield ForwardingMetrics.cache_misses_total, (), cache.misses
+    yield ForwardingMetrics.cache_evictions_total, (), cache.evicted
+    yield ForwardingMetrics.cache_prefetches_total, (), cache.refreshes
     # One upstream may serve two zones; it is down where it is down for one.
     up: dict[str, bool] = {}
     rtt_s: dict[str, float] = {}
+    dropped = ForwardingMetrics.upstream_dropped_replies_total
     for upstream in forwarder.upstreams:
         health = upstream.health
         name = health.upstream
         up[name] = up.get(name, True) and not health.is_down
         if health.rtt_s is not None:
             rtt_s[name] = max(rtt_s.get(name, 0.0), health.rtt_s)
-        yield catalog.UPSTREAM_REQUESTS_TOTAL, (name,), health.asked
-        yield catalog.UPSTREAM_FAILURES_TOTAL, (name,), health.failed
-        yield catalog.UPSTREAM_CONNECTIONS, (name,), upstream.stream.open
+        yield ForwardingMetrics.upstream_requests_total, (name,), health.asked
+        yield ForwardingMetrics.upstream_failures_total, (name,), health.failed
+        yield ForwardingMetrics.upstream_connections, (name,), upstream.stream.open
         for way in (upstream.stream, upstream.udp):
             if way is not None:
-                yield catalog.UPSTREAM_DROPPED_REPLIES_TOTAL, (name, "late"), way.late
-                yield catalog.UPSTREAM_DROPPED_REPLIES_TOTAL, (name, "wrong"), way.wrong
-                yield catalog.UPSTREAM_DROPPED_REPLIES_TOTAL, (name, "refused"), way.refused
+                yield dropped, (name, "late"), way.late
+                yield dropped, (name, "wrong"), way.wrong
+                yield dropped, (name, "refused"), way.refused
     for name, is_up in up.items():
-        yield catalog.UPSTREAM_UP, (name,), is_up
+        yield ForwardingMetrics.upstream_up, (name,), is_up
     for name, seconds in rtt_s.items():
-        yield catalog.UPSTREAM_RTT_SECONDS, (name,), seconds
+        yield ForwardingMetrics.upstream_rtt_seconds, (name,), seconds
