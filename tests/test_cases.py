@@ -14,8 +14,7 @@ import pytest
 from mcsdns import config
 from mcsdns.cli.test import settings_for
 from mcsdns.diagnostics.cases import form
-from mcsdns.diagnostics.cases.report import failure_text
-from mcsdns.diagnostics.cases.run import Result, check
+from mcsdns.diagnostics.cases.run import Result, check, failure_text
 from mcsdns.diagnostics.client import InProcessServer, RemoteServer
 from mcsdns.diagnostics.offline import read_once
 from mcsdns.dns.request import NameServer, Transport

@@ -9,9 +9,7 @@ import pytest
 import yaml
 
 from mcsdns.diagnostics.cases import form
-from mcsdns.diagnostics.cases.pattern import read_pattern
-from mcsdns.diagnostics.cases.report import failure_text
-from mcsdns.diagnostics.cases.run import Check, Result, compare
+from mcsdns.diagnostics.cases.run import Check, Result, compare, failure_text
 from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import Message, Opt, QuestionEntry, Record
@@ -96,14 +94,11 @@ def read(text: str) -> Message:
 
 
 def question(texts: list[str]) -> QuestionEntry | None:
-    if not texts:
-        return None
-    name, qclass, qtype = form.read_ask(texts[0])
-    return QuestionEntry(name, qtype, qclass)
+    return form.Question(texts[0]).entry if texts else None
 
 
 def records(said: dict[str, Any], section: str) -> tuple[Record, ...]:
-    patterns = map(read_pattern, said.get(f"{section}_SECTION", []))
+    patterns = map(form.Pattern, said.get(f"{section}_SECTION", []))
     return tuple(
         Record(each.owner, each.ttl, each.rclass, each.rtype, each.data)  # type: ignore[arg-type]
         for each in patterns

@@ -16,7 +16,7 @@ from mcsdns.cli.query import (
     in_process_server,
     remote_server,
 )
-from mcsdns.diagnostics.cases import form, report, run
+from mcsdns.diagnostics.cases import form, run
 from mcsdns.dns.request import NameServer
 from mcsdns.errors import ConfigError
 
@@ -41,14 +41,14 @@ def _test(flags: dict[str, Any]) -> int:
     for result in run.run(_questions(flags, files)):
         results.append(result)
         if not result.passed:
-            sys.stdout.write(report.failure_text(result) + "\n\n")
+            sys.stdout.write(run.failure_text(result) + "\n\n")
     if path := flags["junit"]:
         try:
-            report.write_junit(results, path)
+            run.write_junit(results, path)
         except OSError as error:
             raise ConfigError(f"--junit {path}: {error.strerror}; name a file to write") from None
     rows = sum(len(file.rows) for file in files)
-    sys.stdout.write(report.summary_text(results, rows) + "\n")
+    sys.stdout.write(run.summary_text(results, rows) + "\n")
     return FAILED_STATUS if rows > sum(result.passed for result in results) else 0
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mcsdns import config
 from mcsdns.cli import dig_format
-from mcsdns.diagnostics.cases.form import read_ask
+from mcsdns.diagnostics.cases.form import Question
 from mcsdns.diagnostics.client import RemoteServer
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.request import Received, Request, Transport
@@ -154,8 +154,8 @@ def test_long_text_is_the_same_as_that_of_dig(ask: str, server: RemoteServer) ->
     arguments = ["+nocmd", "+nocookie", "+noadflag", "-q", name, "-t", kind]
     command = ["dig", f"@{host}", "-p", port, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    wire_name, qclass, qtype = read_ask(ask)
-    request = Request(name=wire_name, qclass=qclass, qtype=qtype)
+    asked = Question(ask).entry
+    request = Request(name=asked.name, qclass=asked.qclass, qtype=asked.qtype)
     received = server.ask(request, Transport.UDP)
     ours = dig_format.long_text(read_reply(received.wire), received, 0)
     assert comparable(ours) == comparable(done.stdout)

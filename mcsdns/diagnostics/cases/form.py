@@ -7,39 +7,169 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mcsdns import yaml_text
-from mcsdns.diagnostics.cases.pattern import Pattern, read_pattern
 from mcsdns.dns import MAX_UDP_BYTES
 from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import QuestionEntry, Record
 from mcsdns.dns.rdata import (
+    LAYOUTS,
+    STRINGS,
     class_number,
+    normal_field,
+    split_fields,
+    type_name,
     type_number,
 )
 from mcsdns.dns.request import Request, Transport
-from mcsdns.dns.types import Rcode, RRClass
+from mcsdns.dns.types import OPTION, Rcode, RRClass
 from mcsdns.errors import CasesError, InvalidNameError
 from mcsdns.yaml_text import Document
 
 SUFFIXES: Final = (".yaml", ".yml")
+ANY_FIELD: Final = "*"
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `(.*)`")
 _RCODE_NUMBER = re.compile(r"RCODE([0-9]{1,4})")
 
-T = TypeVar("T")
 Octet = Annotated[int, Meta(ge=0, le=0xFF)]
 Uint16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 FlagName = Literal["qr", "aa", "tc", "rd", "ra", "z", "ad", "cd"]
+
+
+class Question:
+    """A question, read from `NAME [CLASS] TYPE`.
+
+    Attributes:
+        text: as the file has it. entry: what is asked, and what the reply must repeat.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read it.
+
+        Raises:
+            ValueError, InvalidNameError: the text is no question; says why.
+        """
+        words = text.split()
+        if len(words) not in (2, 3):
+            raise ValueError(f"{text!r} is not NAME TYPE or NAME CLASS TYPE")
+        qclass = class_number(words[1]) if len(words) == 3 else RRClass.IN  # noqa: PLR2004
+        if qclass is None:
+            raise ValueError(f"{words[1]!r} is no class; write IN, CH or CLASS255")
+        self.text = text
+        self.entry = QuestionEntry(names.wire_from_text(words[0]), type_number(words[-1]), qclass)
+
+
+class Pattern:
+    """One record that is expected, read from `OWNER [TTL] [CLASS] TYPE RDATA`.
+
+    In the text `*` stands for any one field. What is None matches anything.
+
+    Attributes:
+        text: as the file has it. owner: in wire form and lower case. data: the fields of RDATA.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read it.
+
+        Raises:
+            ValueError, InvalidNameError: the text is no record; says why.
+        """
+        fields = split_fields(text)
+        owner, rest = fields[:1], _without_any(fields[1:])
+        ttl = rclass = rtype = None
+        if rest and rest[0].isdigit():
+            ttl, rest = int(rest[0]), _without_any(rest[1:])
+        if rest and (number := class_number(rest[0])) is not None:
+            rclass, rest = number, rest[1:]
+        if len(rest) < 2:  # noqa: PLR2004 - type and at least one field
+            raise ValueError(f"{text!r} is not OWNER [TTL] [CLASS] TYPE RDATA")
+        if rest[0] != ANY_FIELD:
+            rtype = type_number(rest[0])
+        self.text = " ".join(fields)
+        self.owner = None if owner == [ANY_FIELD] else names.from_text(owner[0])
+        self.ttl, self.rclass, self.rtype = ttl, rclass, rtype
+        self.data = tuple(_read_rdata(rtype, rest[1:]))
+
+    def matches(self, record: Record) -> bool:
+        """Return whether a record is one that is expected here."""
+        return (
+            self.owner in (None, record.owner.lower())
+            and self.ttl in (None, record.ttl)
+            and self.rclass in (None, record.rclass)
+            and self.rtype in (None, record.rtype)
+            and len(self.data) == len(record.data)
+            and all(want in (None, got) for want, got in zip(self.data, record.data, strict=True))
+        )
+
+
+def _without_any(fields: list[str]) -> list[str]:
+    """Leave out a `*` for TTL or class: one that a class or a type follows."""
+    if len(fields) > 2 and fields[0] == ANY_FIELD and _is_class_or_type(fields[1]):  # noqa: PLR2004
+        return fields[1:]
+    return fields
+
+
+def _is_class_or_type(text: str) -> bool:
+    try:
+        return class_number(text) is not None or type_number(text) > 0
+    except ValueError:
+        return False
+
+
+def _read_rdata(rtype: int | None, fields: list[str]) -> list[str | None]:
+    """Give fields the spelling that replies are shown with."""
+    layout = LAYOUTS.get(rtype) if rtype is not None else None
+    if layout is None:
+        return [None if field == ANY_FIELD else field for field in fields]
+    assert rtype is not None
+    kinds = layout if layout != STRINGS else STRINGS * len(fields)
+    if len(kinds) != len(fields):
+        raise ValueError(
+            f"{type_name(rtype)} has {len(kinds)} fields of data, not {len(fields)}: "
+            f"{' '.join(fields)}"
+        )
+    return [
+        None if field == ANY_FIELD else normal_field(kind, field)
+        for kind, field in zip(kinds, fields, strict=True)
+    ]
+
+
+class RcodeNumber(int):
+    """A response code, read from its name or `RCODE9`."""
+
+    @classmethod
+    def from_text(cls, text: str) -> "RcodeNumber":
+        """Read it.
+
+        Raises:
+            ValueError: the text is no response code.
+        """
+        if match := _RCODE_NUMBER.fullmatch(text):
+            return cls(match[1])
+        if text not in Rcode.__members__:
+            raise ValueError(f"{text!r} is no rcode; write one of {', '.join(Rcode.__members__)}")
+        return cls(Rcode[text])
+
+
+class Octets(bytes):
+    """Octets, read from hexadecimal digits."""
+
+
+class Line(str):
+    """Text on one line, however the file folds it."""
+
+    __slots__ = ()
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An EDNS option to send: its code, and its content in hexadecimal digits."""
 
     code: Uint16
-    hex: str = ""
+    hex: Octets = Octets()
 
 
 class With(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +179,7 @@ class With(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Uint16 = MAX_UDP_BYTES
     version: Octet = 0
     do: bool = False
-    options: list[Option] = []
+    options: tuple[Option, ...] = ()
     rd: bool = True
     cd: bool = False
     ad: bool = False
@@ -72,52 +202,50 @@ class ExpectedEde(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One question and the reply it must get."""
+    """One question and the reply it must get, as it stands in a file; None is not compared."""
 
-    ask: str
-    why: str = ""
-    spec: str = ""
+    ask: Question
+    why: Line = Line()
+    spec: Line = Line()
     asked_with: With = msgspec.field(name="with", default=With())
     transport: Literal["udp", "tcp", "both"] = "both"
-    rcode: str = "NOERROR"
-    flags: list[FlagName] | None = None
-    answer: list[str] = []
-    authority: list[str] | None = None
-    additional: list[str] | None = None
+    rcode: RcodeNumber = RcodeNumber(Rcode.NOERROR)
+    flags: tuple[FlagName, ...] | None = None
+    answer: tuple[Pattern, ...] = ()
+    authority: tuple[Pattern, ...] | None = None
+    additional: tuple[Pattern, ...] | None = None
     edns: ExpectedEdns | Literal["none"] | None = None
     ede: ExpectedEde | Literal["none"] | None = None
 
 
+class Row(Case, frozen=True, kw_only=True):
+    """A case and where it stands."""
+
+    file: str
+    line: int
+
+    @property
+    def request(self) -> Request:
+        """What is to be sent."""
+        how = msgspec.structs.asdict(self.asked_with)
+        how["options"] = b"".join(
+            OPTION.pack(option.code, len(option.hex)) + option.hex
+            for option in self.asked_with.options
+        )
+        return Request(**msgspec.structs.asdict(self.ask.entry), **how)
+
+    @property
+    def transports(self) -> tuple[Transport, ...]:
+        """The transports to ask over."""
+        return tuple(each for each in Transport if self.transport in (each, "both"))
+
+
 class CaseFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole file."""
+    """A whole file, as it is written."""
 
     cases: list[Case]
     manifests: list[str] = []
     settings: dict[str, Any] = {}
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One case, ready to be asked.
-
-    Attributes:
-        file, line: where it stands. asked: the question, for people.
-        answer: patterns; of authority and additional, None means: not compared.
-    """
-
-    file: str
-    line: int
-    why: str
-    spec: str
-    asked: str
-    request: Request
-    transports: tuple[Transport, ...]
-    rcode: int
-    flags: frozenset[str] | None
-    answer: tuple[Pattern, ...]
-    authority: tuple[Pattern, ...] | None
-    additional: tuple[Pattern, ...] | None
-    edns: ExpectedEdns | str | None
-    ede: ExpectedEde | str | None
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -133,6 +261,15 @@ class Rows(msgspec.Struct, frozen=True):
     manifests: list[str]
     settings: dict[str, Any]
     settings_at: str
+
+
+_READERS: Final[dict[type, Callable[[str], object]]] = {
+    Question: Question,
+    Pattern: Pattern,
+    RcodeNumber: RcodeNumber.from_text,
+    Octets: Octets.fromhex,
+    Line: lambda text: Line(" ".join(text.split())),
+}
 
 
 def find_files(paths: Iterable[str]) -> list[str]:
@@ -173,19 +310,24 @@ def load(path: str) -> Rows:
 def parse(text: str, path: str) -> Rows:
     """Read the text of a case file; see `load`."""
     document = _document(text, path)
-    place = _Place(path, document)
+
+    def at(place: str) -> str:
+        return f"{path}:{document.lines_of([place])[place]}: {place}"
+
     for repeated in document.repeated:
-        raise place.inside(repeated).error("the key stands there twice")
-    file = _convert(place, document.value)
-    starts = document.lines_of(f"$.cases[{number}]" for number in range(len(file.cases)))
-    rows = tuple(
-        _row(case, place.inside(start), line)
-        for case, (start, line) in zip(file.cases, starts.items(), strict=True)
-    )
-    folder = os.path.dirname(path)
-    manifests = [os.path.join(folder, each) for each in file.manifests]
-    settings_at = f"{path}:{place.line('$.settings')}: $.settings"
-    return Rows(path, rows, manifests, file.settings, settings_at)
+        raise CasesError(f"{at(repeated)}: the key stands there twice")
+    try:
+        file = msgspec.convert(document.value, CaseFile, dec_hook=_read)
+    except msgspec.ValidationError as error:
+        place, why = _told(str(error))
+        raise CasesError(f"{at(place)}: {why}") from None
+    lines = document.lines_of(f"$.cases[{number}]" for number in range(len(file.cases))).values()
+    rows = [
+        Row(**msgspec.structs.asdict(case), file=path, line=line)
+        for case, line in zip(file.cases, lines, strict=True)
+    ]
+    manifests = [os.path.join(os.path.dirname(path), each) for each in file.manifests]
+    return Rows(path, tuple(rows), manifests, file.settings, at("$.settings"))
 
 
 def _document(text: str, path: str) -> Document:
@@ -195,52 +337,30 @@ def _document(text: str, path: str) -> Document:
         if not isinstance(document, Document):
             raise CasesError(f"{path}:{document.line}: not YAML: {document.why}")
         documents.append(document)
-    if not documents:
-        documents.append(Document(None, "$", "", 0, 1, []))
     if len(documents) > 1:
         line = documents[1].line
         raise CasesError(f"{path}:{line}: a case file is one document; move the rest to another")
-    return documents[0]
+    return documents[0] if documents else Document(None, "$", "", 0, 1, [])
 
 
-class _Place:
-    """A place in a file: makes the errors that say where it is."""
-
-    def __init__(self, file: str, document: Document, path: str = "$") -> None:
-        self.file = file
-        self._document = document
-        self._path = path
-
-    def inside(self, path: str) -> "_Place":
-        return _Place(self.file, self._document, path)
-
-    def line(self, path: str) -> int:
-        return self._document.lines_of([path])[path]
-
-    def error(self, why: object, below: str = "") -> CasesError:
-        path = self._path + below
-        return CasesError(f"{self.file}:{self.line(path)}: {path}: {why}")
-
-    def read(self, below: str, read: Callable[[str], T], text: str) -> T:
-        """Read a text; an error says where it stands."""
-        try:
-            return read(text)
-        except (ValueError, InvalidNameError) as error:
-            raise self.error(error, below) from None
-
-
-def _convert(place: _Place, plain: object) -> CaseFile:
+def _read(form: type, given: object) -> object:
+    """Read the text of a question, a record, a response code or octets."""
     try:
-        return msgspec.convert(plain, CaseFile)
-    except msgspec.ValidationError as error:
-        why, _, path = str(error).rpartition(" - at `")
-        why, path = (why, path.rstrip("`")) if why else (str(error), "$")
-        unknown = _UNKNOWN_KEY.fullmatch(why)
-        if unknown is None:
-            raise place.inside(path).error(why) from None
-        close = difflib.get_close_matches(unknown[1], _keys_of(path), 1)
-        hint = f"; did you mean `{close[0]}`?" if close else ""
-        raise place.inside(f"{path}.{unknown[1]}").error(f"no such key{hint}") from None
+        return _READERS[form](msgspec.convert(given, str))
+    except (InvalidNameError, msgspec.ValidationError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _told(error: str) -> tuple[str, str]:
+    """Return the place that an error of msgspec is about, and what is wrong there."""
+    why, _, path = error.rpartition(" - at `")
+    why, path = (why, path.removesuffix("`")) if why else (error, "$")
+    unknown = _UNKNOWN_KEY.fullmatch(why)
+    if unknown is None:
+        return path, why
+    close = difflib.get_close_matches(unknown[1], _keys_of(path), 1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"{path}.{unknown[1]}", f"no such key{hint}"
 
 
 def _keys_of(path: str) -> list[str]:
@@ -255,70 +375,3 @@ def _keys_of(path: str) -> list[str]:
         "ede": ExpectedEde,
     }
     return [field.encode_name for field in msgspec.structs.fields(structs.get(last, Case))]
-
-
-def _row(case: Case, place: _Place, line: int) -> Row:
-    qname, qclass, qtype = place.read(".ask", read_ask, case.ask)
-    sections = {
-        section: None
-        if texts is None
-        else tuple(
-            place.read(f".{section}[{number}]", read_pattern, text)
-            for number, text in enumerate(texts)
-        )
-        for section, texts in (
-            ("answer", case.answer),
-            ("authority", case.authority),
-            ("additional", case.additional),
-        )
-    }
-    return Row(
-        file=place.file,
-        line=line,
-        why=" ".join(case.why.split()),
-        spec=" ".join(case.spec.split()),
-        asked=case.ask,
-        request=_request(case.asked_with, qname, qclass, qtype, place),
-        transports=tuple(t for t in Transport if case.transport in (t, "both")),
-        rcode=place.read(".rcode", _read_rcode, case.rcode),
-        flags=None if case.flags is None else frozenset(case.flags),
-        answer=sections["answer"] or (),
-        authority=sections["authority"],
-        additional=sections["additional"],
-        edns=case.edns,
-        ede=case.ede,
-    )
-
-
-def _request(how: With, name: bytes, qclass: int, qtype: int, place: _Place) -> Request:
-    options = b""
-    for number, option in enumerate(how.options):
-        content = place.read(f".with.options[{number}].hex", bytes.fromhex, option.hex)
-        options += option.code.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
-    others = msgspec.structs.asdict(how)
-    del others["options"]
-    return Request(name=name, qtype=qtype, qclass=qclass, options=options, **others)
-
-
-def read_ask(text: str) -> tuple[bytes, int, int]:
-    """Read `NAME [CLASS] TYPE`: the name in wire form, class and type.
-
-    Raises:
-        ValueError, InvalidNameError: the text is no question; says why.
-    """
-    words = text.split()
-    if len(words) not in (2, 3):
-        raise ValueError(f"{text!r} is not NAME TYPE or NAME CLASS TYPE")
-    qclass = class_number(words[1]) if len(words) == 3 else RRClass.IN  # noqa: PLR2004
-    if qclass is None:
-        raise ValueError(f"{words[1]!r} is no class; write IN, CH or CLASS255")
-    return names.wire_from_text(words[0]), qclass, type_number(words[-1])
-
-
-def _read_rcode(text: str) -> int:
-    match = _RCODE_NUMBER.fullmatch(text)
-    if match:
-        return int(match[1])
-    if text not in Rcode.__members__:
-        raise ValueError(f"{text!r} is no rcode; write one of {', '.join(Rcode.__members__)}")
-    return Rcode[text]

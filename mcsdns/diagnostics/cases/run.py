@@ -1,16 +1,17 @@
-"""Asks the questions of rows, and compares each reply with what the row expects."""
+"""Asks the questions of rows, compares each reply with what its row expects, and reports."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.cases.form import ExpectedEde, ExpectedEdns, Row
-from mcsdns.diagnostics.cases.pattern import Pattern
-from mcsdns.dns.message_reader import Message, Opt, QuestionEntry, Record, read_reply
+from mcsdns.diagnostics.cases.form import Pattern, Row
+from mcsdns.dns.message_reader import Message, Record, read_reply
+from mcsdns.dns.rdata import printable
 from mcsdns.dns.request import NameServer, Transport
-from mcsdns.dns.types import FLAGS, Ede, rcode_text
+from mcsdns.dns.types import FLAGS, rcode_text
 from mcsdns.errors import NoReplyError, ReplyError
 
 MAX_SILENT: Final = 3
@@ -98,19 +99,19 @@ def compare(row: Row, reply: Message) -> list[Difference]:
         *_compare_header(row, reply),
         *_compare_sections(row, reply),
         *_compare_edns(row, reply),
+        *_compare_errors(row, reply),
     ]
 
 
 def _compare_header(row: Row, reply: Message) -> Iterator[Difference]:
     if row.rcode != reply.rcode:
         yield Difference("rcode", (rcode_text(row.rcode),), (reply.status,))
-    if row.flags is not None and row.flags != frozenset(reply.flag_names):
+    if row.flags is not None and set(row.flags) != set(reply.flag_names):
         expected = " ".join(name for name in FLAGS if name in row.flags)
         yield Difference("flags", (expected,), (" ".join(reply.flag_names),))
-    asked = QuestionEntry(row.request.name, row.request.qtype, row.request.qclass)
-    if reply.question != asked:
+    if reply.question != row.ask.entry:
         got = (str(reply.question),) if reply.question else ()
-        yield Difference("question", (str(asked),), got)
+        yield Difference("question", (str(row.ask.entry),), got)
 
 
 def _compare_sections(row: Row, reply: Message) -> Iterator[Difference]:
@@ -129,17 +130,39 @@ def _compare_sections(row: Row, reply: Message) -> Iterator[Difference]:
 
 
 def _compare_edns(row: Row, reply: Message) -> Iterator[Difference]:
-    if row.edns is not None:
-        expected, got = _expected_edns(row.edns), _got_edns(reply.opt)
-        if expected and got:
-            got = {key: got[key] for key in expected}
-            expected = {key: text for key, text in expected.items() if text != got[key]}
-            got = {key: got[key] for key in expected}
-        if expected or got:
-            yield Difference("edns", _lines(expected), _lines(got))
-    if row.ede is not None and not _is_expected_error(row.ede, reply.errors):
-        got_errors = tuple(f"{error.code} {error.text!r}" for error in reply.errors)
-        yield Difference("ede", (_expected_error(row.ede),), got_errors or ("none",))
+    if row.edns is None:
+        return
+    expected: dict[str, object] = {}
+    if row.edns != "none":
+        given = msgspec.structs.asdict(row.edns)
+        expected = {key: value for key, value in given.items() if value is not None}
+    got: dict[str, object] = {}
+    if opt := reply.opt:
+        codes = [code for code, _ in opt.options]
+        got = {"size": opt.size, "version": opt.version, "do": opt.do, "options": codes}
+    if expected and got:
+        differing = [key for key in expected if expected[key] != got[key]]
+        expected, got = ({key: each[key] for key in differing} for each in (expected, got))
+    if expected or got:
+        yield Difference("edns", _lines(expected), _lines(got))
+
+
+def _lines(values: dict[str, object]) -> tuple[str, ...]:
+    return tuple(f"{key}: {value}".lower() for key, value in values.items()) or ("none",)
+
+
+def _compare_errors(row: Row, reply: Message) -> Iterator[Difference]:
+    if row.ede is None:
+        return
+    got = tuple(f"{error.code} {error.text!r}" for error in reply.errors)
+    if row.ede == "none":
+        if got:
+            yield Difference("ede", ("none",), got)
+        return
+    code, text = row.ede.code, row.ede.text
+    if not any(code in (None, each.code) and (text or "") in each.text for each in reply.errors):
+        expected = f"{'*' if code is None else code} {'*' if text is None else repr(text)}"
+        yield Difference("ede", (expected,), got or ("none",))
 
 
 def _match(
@@ -151,77 +174,87 @@ def _match(
     that suits another one.
     """
     fitting = [
-        [at for at, record in enumerate(records) if _fits(pattern, record)] for pattern in patterns
+        [at for at, record in enumerate(records) if pattern.matches(record)] for pattern in patterns
     ]
     taken: dict[int, int] = {}
-    order = sorted(range(len(patterns)), key=lambda each: len(fitting[each]))
-    alone = [number for number in order if not _take(number, fitting, taken, set())]
-    return [patterns[number] for number in sorted(alone)], [
+    """By record, the pattern that it is paired with."""
+
+    def take(number: int, tried: set[int]) -> bool:
+        for at in fitting[number]:
+            if at not in tried:
+                tried.add(at)
+                if at not in taken or take(taken[at], tried):
+                    taken[at] = number
+                    return True
+        return False
+
+    order = sorted(range(len(patterns)), key=lambda number: len(fitting[number]))
+    alone = sorted(number for number in order if not take(number, set()))
+    return [patterns[number] for number in alone], [
         record for at, record in enumerate(records) if at not in taken
     ]
 
 
-def _take(number: int, fitting: list[list[int]], taken: dict[int, int], tried: set[int]) -> bool:
-    for at in fitting[number]:
-        if at not in taken:
-            taken[at] = number
-            return True
-    for at in fitting[number]:
-        if at not in tried:
-            tried.add(at)
-            if _take(taken[at], fitting, taken, tried):
-                taken[at] = number
-                return True
-    return False
+def failure_text(result: Result) -> str:
+    """Write what is different in a failed case: `-` what was expected, `+` what came.
+
+    Transports that differ alike are told once.
+    """
+    row = result.row
+    spec = f" ({row.spec})" if row.spec else ""
+    lines = [f"FAILED {row.file}:{row.line}: {row.why or row.ask.text}{spec}"]
+    told: dict[tuple[str, ...], list[str]] = {}
+    for check in result.checks:
+        if not check.passed:
+            told.setdefault(tuple(_check_lines(check)), []).append(check.transport.upper())
+    for body, transports in told.items():
+        lines.append(f"  {row.ask.text} over {' and '.join(transports)}")
+        lines += body
+    return "\n".join(map(printable, lines))
 
 
-def _fits(pattern: Pattern, record: Record) -> bool:
-    return (
-        pattern.owner in (None, record.owner.lower())
-        and pattern.ttl in (None, record.ttl)
-        and pattern.rclass in (None, record.rclass)
-        and pattern.rtype in (None, record.rtype)
-        and len(pattern.data) == len(record.data)
-        and all(want in (None, got) for want, got in zip(pattern.data, record.data, strict=True))
-    )
+def _check_lines(check: Check) -> Iterator[str]:
+    if check.fault:
+        yield f"    {check.fault}"
+        return
+    for each in check.differences:
+        alike = f" ({each.alike} more as expected)" if each.alike else ""
+        yield f"    {each.part}{alike}"
+        yield from (f"      - {line}" for line in each.expected)
+        yield from (f"      + {line}" for line in each.got)
+    said = {each.part for each in check.differences}
+    for error in check.reply.errors if check.reply and "ede" not in said else ():
+        yield f"    the server says: EDE {error.code} {error.text!r}"
 
 
-def _expected_edns(edns: ExpectedEdns | str) -> dict[str, str]:
-    if isinstance(edns, str):
-        return {}
-    given = {field: getattr(edns, field) for field in edns.__struct_fields__}
-    return {field: _plain(value) for field, value in given.items() if value is not None}
+def summary_text(results: Sequence[Result], rows: int) -> str:
+    """Write how many cases passed and failed, and how many of all `rows` were not asked."""
+    failed = sum(not result.passed for result in results)
+    left = f", {rows - len(results)} not asked" if rows > len(results) else ""
+    return f"{len(results) - failed} passed, {failed} failed{left}"
 
 
-def _got_edns(opt: Opt | None) -> dict[str, str]:
-    if opt is None:
-        return {}
-    return {
-        "size": _plain(opt.size),
-        "version": _plain(opt.version),
-        "do": _plain(opt.do),
-        "options": _plain([code for code, _ in opt.options]),
-    }
+def write_junit(results: Sequence[Result], path: str) -> None:
+    """Write JUnit XML: a suite for each case file, a test case for each case.
 
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from junitparser import Failure, JUnitXml, TestCase, TestSuite  # noqa: PLC0415 - 20 ms
 
-def _plain(value: object) -> str:
-    return str(value).lower()
-
-
-def _lines(values: dict[str, str]) -> tuple[str, ...]:
-    return tuple(f"{key}: {value}" for key, value in values.items()) or ("none",)
-
-
-def _is_expected_error(expected: ExpectedEde | str, got: Sequence[Ede]) -> bool:
-    if isinstance(expected, str):
-        return not got
-    return any(
-        expected.code in (None, error.code) and (expected.text or "") in error.text for error in got
-    )
-
-
-def _expected_error(expected: ExpectedEde | str) -> str:
-    if isinstance(expected, str):
-        return "none"
-    code = "*" if expected.code is None else expected.code
-    return f"{code} {'*' if expected.text is None else repr(expected.text)}"
+    document = JUnitXml("mcsdns test")
+    suites: dict[str, TestSuite] = {}
+    for result in results:
+        row = result.row
+        suite = suites.setdefault(row.file, TestSuite(row.file))
+        class_name = os.path.splitext(row.file)[0].replace(os.sep, ".").strip(".")
+        title = printable(row.why or row.ask.text)
+        case = TestCase(title, class_name, round(result.elapsed_s, 6))
+        if not result.passed:
+            failure = Failure(f"{row.file}:{row.line}: {printable(row.ask.text)}")
+            failure.text = failure_text(result)
+            case.result = [failure]
+        suite.add_testcase(case)
+    for suite in suites.values():
+        document.add_testsuite(suite)
+    document.write(path, pretty=True)  # pyright: ignore[reportUnknownMemberType]

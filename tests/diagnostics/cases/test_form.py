@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mcsdns.diagnostics.cases.form import Row, find_files, load, parse, read_ask
-from mcsdns.diagnostics.cases.pattern import read_pattern
+from mcsdns.diagnostics.cases.form import Pattern, Question, Row, find_files, load, parse
+from mcsdns.dns.message_reader import QuestionEntry
 from mcsdns.dns.name import wire_from_text
 from mcsdns.dns.request import Transport
 from mcsdns.dns.types import Rcode
@@ -20,7 +20,7 @@ def one(text: str) -> Row:
 
 def test_what_is_left_out_has_the_documented_meaning() -> None:
     row = one("")
-    assert (row.file, row.line, row.asked) == ("x.yaml", 2, ASK)
+    assert (row.file, row.line, row.ask.text) == ("x.yaml", 2, ASK)
     assert row.rcode == Rcode.NOERROR
     assert row.answer == ()
     assert (row.flags, row.authority, row.additional, row.edns, row.ede) == (None,) * 5
@@ -57,8 +57,9 @@ def test_lines_and_folded_texts() -> None:
 
 
 def test_question_may_have_a_class() -> None:
-    assert read_ask("a.b. CH TXT") == (wire_from_text("a.b."), 3, 16)
-    assert read_ask("a.b CLASS255 ANY") == (wire_from_text("a.b."), 255, 255)
+    name = wire_from_text("a.b.")
+    assert Question("a.b. CH TXT").entry == QuestionEntry(name, 16, 3)
+    assert Question("a.b CLASS255 ANY").entry == QuestionEntry(name, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +81,14 @@ def test_question_may_have_a_class() -> None:
     ],
 )
 def test_record_is_read(text: str, expected: tuple[object, ...]) -> None:
-    pattern = read_pattern(text)
+    pattern = Pattern(text)
     assert (pattern.ttl, pattern.rclass, pattern.rtype, pattern.data) == expected
     assert pattern.owner == b"\x01x\0"
 
 
 def test_owner_has_no_case_and_may_be_anything() -> None:
-    assert read_pattern(r"W\069B. A 10.0.0.1").owner == b"\x03web\0"
-    assert read_pattern("* A 10.0.0.1").owner is None
+    assert Pattern(r"W\069B. A 10.0.0.1").owner == b"\x03web\0"
+    assert Pattern("* A 10.0.0.1").owner is None
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,17 @@ import pytest
 from junitparser import JUnitXml
 
 from mcsdns.diagnostics.cases.form import Row, parse
-from mcsdns.diagnostics.cases.report import failure_text, summary_text, write_junit
-from mcsdns.diagnostics.cases.run import MAX_SILENT, Difference, Result, check, compare, run
+from mcsdns.diagnostics.cases.run import (
+    MAX_SILENT,
+    Difference,
+    Result,
+    check,
+    compare,
+    failure_text,
+    run,
+    summary_text,
+    write_junit,
+)
 from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.request import Received, Request, Transport
 from mcsdns.errors import NoReplyError
