@@ -165,7 +165,7 @@ async def ask(access: Access, path: str = "/version", *, within_s: float = 5.0) 
 
 
 async def get(cluster: ApiServer, path: str = "/version", *, within_s: float = 5.0) -> bytes:
-    async with cluster.get(path, within_s=within_s) as response:
+    async with cluster.request(path, within_s=within_s) as response:
         return await response.read()
 
 

@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
-import anyio
 import msgspec
 
 from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
@@ -59,7 +58,7 @@ class Api:
             ApiError: it cannot be read.
         """
         try:
-            return await self._exchange(path, b"")
+            return await self._server.read(path, within_s=self._within_s)
         except ApiError as error:
             if error.trouble is Trouble.NOT_FOUND:
                 return None
@@ -76,19 +75,10 @@ class Api:
         Raises:
             ApiError: it was refused, or not answered.
         """
-        octets = await self._exchange(path, msgspec.json.encode(document))
+        octets = await self._server.read(
+            path, within_s=self._within_s, document=msgspec.json.encode(document)
+        )
         return self._decode(path, octets, form)
-
-    async def _exchange(self, path: str, document: bytes) -> bytes:
-        server, within_s = self._server, self._within_s
-        if document:
-            request = server.post(path, document, within_s=within_s)
-        else:
-            request = server.get(path, within_s=within_s)
-        async with request as response:
-            with anyio.move_on_after(within_s):
-                return await response.read()
-        raise ApiError(Trouble.LOST, f"{self.url}{path}: no answer in time")
 
     def _decode(self, path: str, octets: bytes, form: type[Form]) -> Form:
         try:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import aiohttp
@@ -131,32 +130,39 @@ class ApiServer:
         self._session: _Session | None = None
         self._lock = anyio.Lock()
 
-    def get(
-        self, path: str, parameters: Mapping[str, str] | None = None, *, within_s: float
-    ) -> AbstractAsyncContextManager[ApiResponse]:
-        """Ask for a path; the headers of the answer must come `within_s`.
+    async def read(self, path: str, *, within_s: float, document: bytes = b"") -> bytes:
+        """Read all that a path has, or what it answers to a JSON document that is posted to it.
+
+        The headers must come `within_s`, and the rest in as long again.
+
+        Raises:
+            ApiError: no connection, no answer in time, or it is refused.
+        """
+        async with self.request(path, document=document, within_s=within_s) as response:
+            with anyio.move_on_after(within_s):
+                return await response.read()
+        raise ApiError(Trouble.LOST, f"{self.place.url}{path}: no answer in time")
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        within_s: float,
+        document: bytes = b"",
+    ) -> AsyncGenerator[ApiResponse]:
+        """Ask for a path, or post a JSON document to it; the headers must come `within_s`.
 
         Raises:
             ApiError: no connection, or it is refused.
         """
-        return self._request(path, parameters or {}, b"", within_s)
-
-    def post(
-        self, path: str, document: bytes, *, within_s: float
-    ) -> AbstractAsyncContextManager[ApiResponse]:
-        """Send a JSON document to a path; see `get`."""
-        return self._request(path, {}, document, within_s)
-
-    @contextlib.asynccontextmanager
-    async def _request(
-        self, path: str, parameters: Mapping[str, str], document: bytes, within_s: float
-    ) -> AsyncGenerator[ApiResponse]:
         url = self.place.url
         session = await self._enter()
         try:
             with _failures(url):
                 async with asyncio.timeout(within_s):
-                    response = await session.request(url + path, parameters, document)
+                    response = await session.request(url + path, parameters or {}, document)
             async with contextlib.aclosing(_Closing(response)):
                 if response.status not in _DONE:
                     raise await _refusal(response, url, path)

@@ -173,54 +173,24 @@ class Next(enum.Enum):
 
 _READ_ON: Final = Step()
 
-TABLE: Final[dict[Phase, dict[Trouble | type[Ended], Next]]] = {
-    Phase.STREAMING: {
-        Ended: Next.PAGES_LATER,
-        Trouble.EXPIRED: Next.LIST_LATER,
-        Trouble.TOO_NEW: Next.LIST_LATER,
-        Trouble.NOT_SUPPORTED: Next.PAGES,
-        Trouble.NO_END: Next.PAGES_ONCE,
-        Trouble.NOT_FOUND: Next.DISCOVER,
-        Trouble.UNAUTHORIZED: Next.LIST_LATER,
-        Trouble.FORBIDDEN: Next.LIST_LATER,
-        Trouble.THROTTLED: Next.LIST_LATER,
-        Trouble.UNAVAILABLE: Next.PAGES_LATER,
-        Trouble.LOST: Next.PAGES_LATER,
-        Trouble.DEAD: Next.PAGES_LATER,
-        Trouble.UNREADABLE: Next.PAGES_LATER,
-    },
-    Phase.PAGING: {
-        Ended: Next.PAGE_LATER,
-        Trouble.EXPIRED: Next.LIST_LATER,  # the token of a 410 is for an inconsistent list
-        Trouble.TOO_NEW: Next.LIST_LATER,
-        Trouble.NOT_SUPPORTED: Next.LIST_LATER,
-        Trouble.NO_END: Next.PAGE_LATER,
-        Trouble.NOT_FOUND: Next.DISCOVER,
-        Trouble.UNAUTHORIZED: Next.PAGE_LATER,
-        Trouble.FORBIDDEN: Next.PAGE_LATER,
-        Trouble.THROTTLED: Next.PAGE_LATER,
-        Trouble.UNAVAILABLE: Next.PAGE_LATER,
-        Trouble.LOST: Next.PAGE_LATER,
-        Trouble.DEAD: Next.PAGE_LATER,
-        Trouble.UNREADABLE: Next.LIST_LATER,
-    },
-    Phase.WATCHING: {
-        Ended: Next.WATCH,
-        Trouble.EXPIRED: Next.LIST,
-        Trouble.TOO_NEW: Next.LIST_LATER,
-        Trouble.NOT_SUPPORTED: Next.LIST_LATER,
-        Trouble.NO_END: Next.WATCH_LATER,
-        Trouble.NOT_FOUND: Next.DISCOVER,
-        Trouble.UNAUTHORIZED: Next.WATCH_LATER,
-        Trouble.FORBIDDEN: Next.WATCH_LATER,
-        Trouble.THROTTLED: Next.WATCH_LATER,
-        Trouble.UNAVAILABLE: Next.WATCH_LATER,
-        Trouble.LOST: Next.WATCH_LATER,
-        Trouble.DEAD: Next.WATCH_LATER,
-        Trouble.UNREADABLE: Next.LIST_LATER,
-    },
+_COLUMNS: Final = (Phase.STREAMING, Phase.PAGING, Phase.WATCHING)
+TABLE: Final[dict[Trouble | type[Ended], tuple[Next, Next, Next]]] = {
+    Ended: (Next.PAGES_LATER, Next.PAGE_LATER, Next.WATCH),
+    # The 410 of a page has a token too, for an inconsistent list.
+    Trouble.EXPIRED: (Next.LIST_LATER, Next.LIST_LATER, Next.LIST),
+    Trouble.TOO_NEW: (Next.LIST_LATER, Next.LIST_LATER, Next.LIST_LATER),
+    Trouble.NOT_SUPPORTED: (Next.PAGES, Next.LIST_LATER, Next.LIST_LATER),
+    Trouble.NO_END: (Next.PAGES_ONCE, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.NOT_FOUND: (Next.DISCOVER, Next.DISCOVER, Next.DISCOVER),
+    Trouble.UNAUTHORIZED: (Next.LIST_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.FORBIDDEN: (Next.LIST_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.THROTTLED: (Next.LIST_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.UNAVAILABLE: (Next.PAGES_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.LOST: (Next.PAGES_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.DEAD: (Next.PAGES_LATER, Next.PAGE_LATER, Next.WATCH_LATER),
+    Trouble.UNREADABLE: (Next.PAGES_LATER, Next.LIST_LATER, Next.LIST_LATER),
 }
-"""What follows an end or a failure, for every state in which something is asked."""
+"""What follows an end or a failure: while streaming a list, while paging, while watching."""
 
 
 class Reflector:
@@ -258,10 +228,7 @@ class Reflector:
             case Bookmark(resource_version=version):
                 return self._advance(version)
             case PageEnd(resource_version=version, continue_token=""):
-                done = self._complete(version)
-                return (
-                    done if done.request else msgspec.structs.replace(done, request=Watch(version))
-                )
+                return self._complete(version, Watch(version))
             case PageEnd(continue_token=token):
                 self._token = token
                 return Step(request=ListPage(token))
@@ -289,17 +256,18 @@ class Reflector:
         self.resource_version = version or self.resource_version
         return Step(events) if events else _READ_ON
 
-    def _complete(self, version: str) -> Step:
+    def _complete(self, version: str, following: Request | None = None) -> Step:
         if not version:  # a watch of no version would begin anywhere
             return self._go_on(Trouble.UNREADABLE)
         self.state = Phase.WATCHING
         self.resource_version = version
-        return Step((InitDone(self._kind, self._namespace),))
+        return Step((InitDone(self._kind, self._namespace),), following)
 
     def _go_on(self, end: Ended | Trouble) -> Step:
         if self.state is Phase.IDLE:
             return Step(request=Discover(), pause=True)
-        following = TABLE[self.state][Ended if isinstance(end, Ended) else end]
+        row = TABLE[Ended if isinstance(end, Ended) else end]
+        following = row[_COLUMNS.index(self.state)]
         match following:
             case Next.LIST | Next.LIST_LATER:
                 return self._list(pause=following is Next.LIST_LATER)

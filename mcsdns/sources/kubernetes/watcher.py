@@ -325,7 +325,7 @@ class Watcher:
     ) -> "contextlib.AbstractAsyncContextManager[ApiResponse]":
         if self.scope.selector:
             parameters["labelSelector"] = self.scope.selector
-        return self._api.get(self._path, parameters, within_s=self._timing.answer_s)
+        return self._api.request(self._path, parameters, within_s=self._timing.answer_s)
 
     async def _read_lines(self, response: "ApiResponse") -> Step:
         rest = b""

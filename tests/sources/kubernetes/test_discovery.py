@@ -1,5 +1,6 @@
 """Where ServiceImports are served: documents of discovery, and what is asked of an API server."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,10 +26,6 @@ GROUP = "multicluster.x-k8s.io"
 ODD = [b"", b"null", b"5", b"[]", b"{", b"\xff", b"404 page not found\n", b"<html></html>"]
 
 
-def group(*versions: str) -> bytes:
-    return json.dumps(wire.group(GROUP, list(versions))).encode()
-
-
 def resources(*names: str, verbs: list[str] | None = None) -> bytes:
     document = wire.resources(f"{GROUP}/v1beta1", list(names))
     for each in document["resources"]:
@@ -37,31 +34,6 @@ def resources(*names: str, verbs: list[str] | None = None) -> bytes:
 
 
 # Documents.
-
-
-@pytest.mark.parametrize(
-    ("listed", "expected"),
-    [
-        (["v1beta1", "v1alpha1"], ["v1beta1", "v1alpha1"]),
-        (["v1alpha1", "v1beta1"], ["v1beta1", "v1alpha1"]),
-        (["v1alpha1"], ["v1alpha1"]),
-        (["v2", "v1alpha1", "v1"], ["v1alpha1"]),
-        (["v1"], []),
-    ],
-)
-def test_known_versions_of_a_group_in_our_order(listed: list[str], expected: list[str]) -> None:
-    assert list(discovery.candidates(group(*listed))) == expected
-
-
-@pytest.mark.parametrize("body", [b"{}", b'{"versions":null}', b'{"versions":[]}'])
-def test_group_without_versions(body: bytes) -> None:
-    assert list(discovery.candidates(body)) == []
-
-
-@pytest.mark.parametrize("body", [*ODD, b'{"versions":[{}]}', b'{"versions":["v1beta1"]}'])
-def test_group_that_is_none(body: bytes) -> None:
-    with pytest.raises(ObjectError, match="discovery"):
-        discovery.candidates(body)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +64,14 @@ def test_list_of_resources_that_is_none(body: bytes) -> None:
 
 @given(st.binary())
 def test_any_octets_are_read_or_an_object_error(body: bytes) -> None:
-    for read in (discovery.candidates, discovery.serves_imports):
-        try:
-            read(body)
-        except ObjectError:
-            continue
+    with contextlib.suppress(ObjectError):
+        discovery.serves_imports(body)
 
 
 # Paths and rules.
 
 
 def test_paths_of_objects() -> None:
-    assert discovery.group_path() == f"/apis/{GROUP}"
     imports = f"{GROUP}/v1beta1"
     assert [
         discovery.path_of(Kind.SERVICE_IMPORT, imports, ""),
@@ -197,16 +165,7 @@ async def test_first_version_that_has_imports(
 async def test_version_without_watch_is_passed_over(discovering: Discovering) -> None:
     discovering.api.serve("v1alpha1", "v1beta1")
     body = json.loads(resources("serviceimports", verbs=["get", "list"]))
-    discovering.api.fault(Reply(200, wire.group(GROUP, ["v1beta1", "v1alpha1"])), DISCOVERY)
     discovering.api.fault(Reply(200, body), DISCOVERY)
-    assert await discovering.version() == f"{GROUP}/v1alpha1"
-
-
-async def test_version_that_the_group_lists_and_that_is_gone_is_passed_over(
-    discovering: Discovering,
-) -> None:
-    discovering.api.serve("v1alpha1")
-    discovering.api.fault(Reply(200, wire.group(GROUP, ["v1beta1", "v1alpha1"])), DISCOVERY)
     assert await discovering.version() == f"{GROUP}/v1alpha1"
 
 
@@ -238,10 +197,7 @@ async def test_version_is_found_again_after_a_flip(discovering: Discovering) -> 
 async def test_slices_need_no_discovery(api: FakeApi, tmp_path: Path) -> None:
     async with Followed(api, tmp_path) as followed:
         await followed.synced()
-    assert {each.path for each in followed.asked(DISCOVERY)} == {
-        f"/apis/{GROUP}",
-        f"/apis/{GROUP}/v1beta1",
-    }
+    assert {each.path for each in followed.asked(DISCOVERY)} == {f"/apis/{GROUP}/v1beta1"}
     assert followed.asked(STREAM, resource="endpointslices")[0].version == "v1"
 
 
@@ -284,7 +240,7 @@ async def test_no_version_where_discovery_is_forbidden(discovering: Discovering)
     error = await discovering.failure()
     assert error.trouble is Trouble.NOT_FOUND
     assert "no serviceimports" in str(error)
-    assert len(discovering.asked) == 3
+    assert len(discovering.asked) == 4
 
 
 async def test_no_version_where_discovery_is_forbidden_says_what_to_install(
@@ -317,7 +273,7 @@ async def test_neither_discovery_nor_objects_are_permitted(discovering: Discover
         (faults.Hang(headers=True), Trouble.LOST),
         (faults.Reset(), Trouble.LOST),
         (faults.Reset(20), Trouble.LOST),
-        (Reply(200, {"versions": {}}), Trouble.UNREADABLE),
+        (Reply(200, {"resources": {}}), Trouble.UNREADABLE),
         (Reply(200, "<html>sign in</html>"), Trouble.UNREADABLE),
     ],
     ids=str,
@@ -332,7 +288,6 @@ async def test_discovery_that_fails(
 
 
 async def test_failure_of_a_versions_resources_is_told(discovering: Discovering) -> None:
-    discovering.api.fault(Reply(200, wire.group(GROUP, ["v1beta1"])), DISCOVERY)
     discovering.api.fault(faults.unavailable(), DISCOVERY)
     error = await discovering.failure()
     assert error.trouble is Trouble.UNAVAILABLE
@@ -342,7 +297,6 @@ async def test_failure_of_a_versions_resources_is_told(discovering: Discovering)
 async def test_failure_of_a_version_that_is_not_wanted_does_not_matter(
     discovering: Discovering,
 ) -> None:
-    discovering.api.fault(Reply(200, wire.group(GROUP, ["v1beta1", "v1alpha1"])), DISCOVERY)
     body = wire.resources(f"{GROUP}/v1beta1", ["serviceimports"])
     discovering.api.fault(Reply(200, body), DISCOVERY)
     discovering.api.fault(faults.unavailable(), DISCOVERY)
@@ -393,9 +347,7 @@ async def test_list_that_is_not_there_though_discovery_has_it_is_asked_for_after
 
 def announce_both(api: FakeApi) -> None:
     """Let the next discovery find both versions, whichever are served."""
-    versions = ["v1beta1", "v1alpha1"]
-    api.fault(Reply(200, wire.group(GROUP, versions)), DISCOVERY)
-    for version in versions:
+    for version in ("v1beta1", "v1alpha1"):
         body = wire.resources(f"{GROUP}/{version}", ["serviceimports"])
         api.fault(Reply(200, body), DISCOVERY)
 
