@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mcsdns.diagnostics.stub_config.platforms import PLATFORMS
-from mcsdns.diagnostics.stub_config.render import read_target, render
+from mcsdns.diagnostics.stub_config.render import platforms, read_target, render
 
 FOLDER = Path(__file__).parent.parent / "corefile-examples"
 PAGE = FOLDER / "README.md"
@@ -16,7 +15,7 @@ HEAD = """\
 
 def files() -> Iterator[tuple[Path, str]]:
     """Iterate over the files and what is to stand in them."""
-    for platform in PLATFORMS:
+    for platform in platforms().values():
         text = render(platform, read_target([platform.example_ip], []))
         yield FOLDER / platform.example_file, text
     yield PAGE, page()
@@ -32,7 +31,7 @@ def page() -> str:
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """Iterate over the cells of the table."""
-    for platform in PLATFORMS:
+    for platform in platforms().values():
         link = f"[`{platform.name}`]({platform.example_file})"
         yield link, platform.title, platform.place
 

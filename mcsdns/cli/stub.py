@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from mcsdns.diagnostics.stub_config import platforms, render
+from mcsdns.diagnostics.stub_config import render
 from mcsdns.dns.types import DNS_PORT
 from mcsdns.errors import ConfigError
 
@@ -41,10 +41,10 @@ def _stub(flags: dict[str, Any]) -> int:
     name, ips, zones, port = (flags[key] for key in ("platform", "ip", "zone", "port"))
     if name is None:
         if ips or zones or port is not None:
-            raise ConfigError(f"PLATFORM is missing; name one of {', '.join(platforms.NAMES)}")
-        sys.stdout.write(platforms.listing())
+            raise ConfigError(f"PLATFORM is missing; name one of {', '.join(render.platforms())}")
+        sys.stdout.write(render.listing())
         return 0
-    platform = platforms.find(name)
+    platform = render.find(name)
     target = render.read_target(
         ips or (),
         zones or (),

@@ -1,6 +1,6 @@
 """How each platform is pointed at mcsdns: the texts that `mcsdns stub` prints.
 
-`platforms` is the table of platforms, `templates/` has one text for each, `render` reads addresses
-and zones and puts them in. Nothing is sent or changed here. The files of `corefile-examples/` are
-these texts with example addresses.
+`templates/` has the table of platforms and a text for each, `render` reads addresses and zones and
+puts them in. Nothing is sent or changed here. The files of `corefile-examples/` are these texts
+with example addresses.
 """

@@ -1,12 +1,18 @@
-"""The addresses and zones of mcsdns as a user gives them, and the text of a platform with them."""
+"""The addresses and zones of mcsdns as a user gives them, and the text of a platform with them.
 
+The table of platforms is `templates/platforms.yaml`, beside the text of each.
+"""
+
+import difflib
+import functools
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
 from typing import Final
 
 import msgspec
 
-from mcsdns.diagnostics.stub_config.platforms import Platform
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.types import DNS_PORT
@@ -16,9 +22,62 @@ DEFAULT_ZONE: Final = "clusterset.local"
 MAX_ADDRESSES: Final = 15
 """What CoreDNS takes in one `forward`."""
 
+_PACKAGE: Final = "mcsdns.diagnostics.stub_config"
 _CLUSTER_DOMAIN: Final = "cluster.local"
 _MAX_ZONE: Final = 253
 _THE_SERVICE: Final = "give the clusterIP of the mcsdns Service"
+
+
+class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be pointed at mcsdns.
+
+    Attributes:
+        suffix: what its text is: `Corefile`, `conf` or `yaml`.
+        title: one line that says who wants it.
+        place: where the text goes.
+        example_ip: an address from the usual Service range of the platform.
+        on_host: whether it may run beside mcsdns on one host, where loopback addresses are right.
+        dnsmasq_reads: whether a dnsmasq, which wants no brackets, may read the addresses.
+    """
+
+    name: str
+    suffix: str
+    title: str
+    place: str
+    example_ip: str = "10.96.0.53"
+    on_host: bool = False
+    dnsmasq_reads: bool = False
+
+    @property
+    def example_file(self) -> str:
+        """Its file in `corefile-examples/`."""
+        return f"{self.name}.{self.suffix}"
+
+
+@functools.cache
+def platforms() -> Mapping[str, Platform]:
+    """Return the platforms by name, in the order in which they are listed."""
+    table = (resources.files(_PACKAGE) / "templates" / "platforms.yaml").read_bytes()
+    return {each.name: each for each in msgspec.yaml.decode(table, type=list[Platform])}
+
+
+def find(name: str) -> Platform:
+    """Return a platform by its name.
+
+    Raises:
+        ConfigError: there is none; names the nearest, and all.
+    """
+    if found := platforms().get(name):
+        return found
+    near = difflib.get_close_matches(name.lower(), platforms(), n=1, cutoff=0.5)
+    hint = f", did you mean {near[0]}?" if near else ";"
+    raise ConfigError(f"no platform {name!r}{hint} the platforms are {', '.join(platforms())}")
+
+
+def listing() -> str:
+    """Return one line for each platform."""
+    width = max(map(len, platforms()))
+    return "".join(f"{name:<{width}}  {each.title}\n" for name, each in platforms().items())
 
 
 class StubTarget(msgspec.Struct, frozen=True):
@@ -100,14 +159,14 @@ def render(platform: Platform, target: StubTarget) -> str:
                     "have mcsdns answer on port 53, and leave out --port"
                 )
     templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("mcsdns.diagnostics.stub_config"),
+        loader=jinja2.PackageLoader(_PACKAGE),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # the texts are no HTML, and what is put in was checked by `read_target`
     )
-    return templates.get_template(f"{platform.name}.{platform.suffix}.j2").render(
+    return templates.get_template(f"{platform.example_file}.j2").render(
         target=target,
         zones=target.zones,
         command=f"mcsdns stub {platform.name} {target.flags}",
@@ -128,8 +187,11 @@ def _address(text: str, *, on_host: bool) -> str:
 
 def _why_no_address(text: str) -> str:
     host, _, port = text.rpartition(":")
-    if port.isdigit() and _is_address(host.removeprefix("[").removesuffix("]")):
-        return f"the port has a flag of its own; write --ip {host.strip('[]')} --port {port}"
+    host = host.strip("[]")
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        if port.isdigit():
+            return f"the port has a flag of its own; write --ip {host} --port {port}"
     if "/" in text:
         return f"this is a network; {_THE_SERVICE}"
     if names.is_dns_label(text.lower().split(".")[-1]) and not text[-1:].isdigit():
@@ -138,14 +200,6 @@ def _why_no_address(text: str) -> str:
             + _THE_SERVICE
         )
     return f"this is no IP address; {_THE_SERVICE}"
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _why_no_server(

@@ -8,12 +8,18 @@ from collections.abc import Callable
 import pytest
 
 from mcsdns.cli import stub
-from mcsdns.diagnostics.stub_config.platforms import NAMES, PLATFORMS, find
-from mcsdns.diagnostics.stub_config.render import StubTarget, read_target, render
+from mcsdns.diagnostics.stub_config.render import (
+    StubTarget,
+    find,
+    platforms,
+    read_target,
+    render,
+)
 from mcsdns.errors import ConfigError
 from tests.diagnostics.stub_config import texts
 
 Run = Callable[..., str]
+NAMES = list(platforms())
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def test_command_without_a_platform_lists_them(run: Run) -> None:
     lines = run().splitlines()
-    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert [line.split()[0] for line in lines] == NAMES
     assert all(len(line.split()) > 1 for line in lines)
 
 
@@ -147,7 +153,7 @@ def test_missing_or_wrong_flags_are_refused(run: Run) -> None:
 
 
 def test_loopback_is_right_for_forwarders_of_a_host() -> None:
-    for platform in PLATFORMS:
+    for platform in platforms().values():
         if platform.on_host:
             assert "127.0.0.1" in render(platform, read_target(["127.0.0.1"], [], on_host=True))
     assert "do-not-query-localhost" in texts.text("unbound", ["127.0.0.1"])

@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from mcsdns.diagnostics.stub_config.platforms import find
-from mcsdns.diagnostics.stub_config.render import read_target, render
+from mcsdns.diagnostics.stub_config.render import find, read_target, render
 
 IPV4, IPV6, DEAD, PORT = "10.96.0.53", "fd00::53", "10.96.0.54", 5300
 _CLOSED = re.compile(
