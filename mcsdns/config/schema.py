@@ -5,22 +5,14 @@ Every room gets a small struct of its own built from here.
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
+from mcsdns.config import validate
 from mcsdns.config.environment import in_pod, own_addresses
-from mcsdns.config.validate import (
-    check_admin,
-    check_allow,
-    check_namespace,
-    check_probes,
-    check_zone,
-    split_address,
-    split_listen,
-    split_stub_zone,
-)
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
@@ -107,17 +99,23 @@ class Setting(msgspec.Struct, frozen=True):
     """All that is known of a setting besides its name, type, bounds and default.
 
     Attributes:
-        placeholder: stands for a value in the help. effect: how a change takes effect.
+        placeholder: stands for a value in the help.
         commands: those that take it besides `serve`.
         check: raises ConfigError, InvalidNameError or ValueError for a text, or for one of a list,
             that is not of the right form.
+        effect: how a change takes effect.
     """
 
     placeholder: str
     description: str
-    effect: Effect = Effect.RESTART
     commands: frozenset[str] = frozenset()
     check: Callable[[str], object] | None = None
+    effect: Effect = Effect.RESTART
+
+
+_live: Final = partial(Setting, effect=Effect.LIVE)
+_records: Final = partial(Setting, effect=Effect.ZONE)
+_forwarder: Final = partial(Setting, effect=Effect.FORWARDER)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,45 +126,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "PATH",
             "files or folders of manifests, `-` for standard input; re-read when they change",
-            commands=READING,
+            READING,
         ),
     ] = []
     source: Annotated[
         SourceChoice,
         Setting(
             "CHOICE",
-            "none: serve no zone, forward everything; auto: manifests or an API "
-            "server, as the other settings say",
+            "none: serve no zone, forward everything; auto: manifests or an API server, as the "
+            "other settings say",
         ),
     ] = SourceChoice.AUTO
     kubeconfig: Annotated[
         str,
         Setting(
             "FILE",
-            "file that says which API server to follow (default $KUBECONFIG, else "
-            "~/.kube/config; in a pod its service account)",
-            commands=READING,
+            "file that says which API server to follow (default $KUBECONFIG, else ~/.kube/config; "
+            "in a pod its service account)",
+            READING,
         ),
     ] = ""
     context: Annotated[
-        str,
-        Setting("NAME", "context of the kubeconfig (default its current one)", commands=READING),
+        str, Setting("NAME", "context of the kubeconfig (default its current one)", READING)
     ] = ""
     in_cluster: Annotated[
         bool,
-        Setting(
-            "",
-            "follow the API server of this pod's cluster by its service account",
-            commands=READING,
-        ),
+        Setting("", "follow the API server of this pod's cluster by its service account", READING),
     ] = False
     import_selector: Annotated[
         str,
-        Setting(
-            "SELECTOR",
-            "label selector: only these ServiceImports of the API server",
-            commands=READING,
-        ),
+        Setting("SELECTOR", "label selector: only these ServiceImports of the API server", READING),
     ] = ""
     snapshot: Annotated[
         str,
@@ -183,8 +172,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0),
         Setting(
             "SECONDS",
-            "seconds without the API server after which answers say that they are "
-            "stale; 0 for never",
+            "seconds without the API server after which answers say that they are stale; 0 for "
+            "never",
         ),
     ] = 60.0
     guard_share: Annotated[
@@ -192,8 +181,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=1),
         Setting(
             "SHARE",
-            "share of services that may lose their last answer within 10 seconds; "
-            "more are kept for the grace time; 0 switches the guard off",
+            "share of services that may lose their last answer within 10 seconds; more are kept "
+            "for the grace time; 0 switches the guard off",
         ),
     ] = 0.5
     guard_least: Annotated[
@@ -210,48 +199,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Setting(
             "ADDR:PORT",
-            "address and port to serve on, UDP and TCP (default 127.0.0.1:1053; in a "
-            "pod 0.0.0.0:5353 and [::]:5353)",
-            check=split_address,
+            "address and port to serve on, UDP and TCP (default 127.0.0.1:1053; in a pod "
+            "0.0.0.0:5353 and [::]:5353)",
+            check=validate.split_address,
         ),
     ] = []
     zone: Annotated[
         list[str],
         Meta(min_length=1),
-        Setting("NAME", "zone to serve", commands=READING, check=check_zone),
+        Setting("NAME", "zone to serve", READING, check=validate.check_zone),
     ] = msgspec.field(default_factory=lambda: [DEFAULT_ZONE])
     ttl: Annotated[
         int,
         Meta(ge=0, le=3600),
-        Setting(
-            "SECONDS", "seconds that answers may be cached", effect=Effect.ZONE, commands=ANSWERING
-        ),
+        _records("SECONDS", "seconds that answers may be cached", ANSWERING),
     ] = 5
     per_cluster: Annotated[
         PerCluster,
-        Setting(
+        _records(
             "ANSWER",
             "what <cluster>.<svc>.<ns>.svc is answered with: refused, auto, nodata or nxdomain",
-            effect=Effect.ZONE,
-            commands=ANSWERING,
+            ANSWERING,
         ),
     ] = PerCluster.REFUSED
     clusterset_ips: Annotated[
         ClustersetIps,
         Setting(
             "WHERE",
-            "where a ClusterSetIP service has its addresses from: spec, or slices "
-            "where spec.ips is empty (Lighthouse)",
-            commands=READING,
+            "where a ClusterSetIP service has its addresses from: spec, or slices where spec.ips "
+            "is empty (Lighthouse)",
+            READING,
         ),
     ] = ClustersetIps.SPEC
     slices: Annotated[
         SliceProfile,
         Setting(
             "WHICH",
-            "which EndpointSlices count: mcs, those with the labels of the MCS API, "
-            "or karmada, also those that Karmada writes without them",
-            commands=READING,
+            "which EndpointSlices count: mcs, those with the labels of the MCS API, or karmada, "
+            "also those that Karmada writes without them",
+            READING,
         ),
     ] = SliceProfile.MCS
     namespace: Annotated[
@@ -259,126 +245,99 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "NAME",
             "serve the services of this namespace only",
-            commands=READING,
-            check=check_namespace,
+            READING,
+            check=validate.check_namespace,
         ),
     ] = []
     ns_address: Annotated[
         list[str],
-        Setting(
-            "ADDR",
-            "address of ns.dns.<zone> (default in a pod: its own)",
-            effect=Effect.ZONE,
-            commands=ANSWERING,
-            check=ip.pack,
+        _records(
+            "ADDR", "address of ns.dns.<zone> (default in a pod: its own)", ANSWERING, check=ip.pack
         ),
     ] = []
     tcp_idle: Annotated[
         float,
         Meta(gt=0, le=3600),
-        Setting(
-            "SECONDS", "seconds after which a silent TCP connection is closed", effect=Effect.LIVE
-        ),
+        _live("SECONDS", "seconds after which a silent TCP connection is closed"),
     ] = 10.0
     tcp_connections: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        Setting(
-            "N",
-            "TCP connections held at once; past it the one idle longest is closed",
-            effect=Effect.LIVE,
-        ),
+        _live("N", "TCP connections held at once; past it the one idle longest is closed"),
     ] = 2000
     kept_bytes: Annotated[
         int, Meta(ge=0), Setting("BYTES", "memory for replies kept ready, for UDP and TCP each")
     ] = 64 << 20
     manifest_max_bytes: Annotated[
-        int, Meta(ge=1), Setting("BYTES", "largest manifest file that is read", commands=READING)
+        int, Meta(ge=1), Setting("BYTES", "largest manifest file that is read", READING)
     ] = 64 << 20
     upstream: Annotated[
         list[str],
-        Setting(
+        _forwarder(
             "UPSTREAM",
-            "where names outside the zone are looked up: ADDR, ADDR:PORT, tcp://ADDR "
-            "or tls://ADDR#NAME (without any they are refused)",
-            effect=Effect.FORWARDER,
+            "where names outside the zone are looked up: ADDR, ADDR:PORT, tcp://ADDR or "
+            "tls://ADDR#NAME (without any they are refused)",
             check=address.parse,
         ),
     ] = []
     upstream_from: Annotated[
         str,
-        Setting(
+        _forwarder(
             "FILE",
-            "file such as /etc/resolv.conf whose name servers are upstreams; re-read "
-            "when it changes",
-            effect=Effect.FORWARDER,
+            "file such as /etc/resolv.conf whose name servers are upstreams; re-read when it "
+            "changes",
         ),
     ] = ""
     stub_zone: Annotated[
         list[str],
-        Setting(
+        _forwarder(
             "ZONE=UPSTREAM",
             "upstreams of one zone, ZONE=UPSTREAM or ZONE=UPSTREAM+UPSTREAM; the longest zone wins",
-            effect=Effect.FORWARDER,
-            check=split_stub_zone,
+            check=validate.split_stub_zone,
         ),
     ] = []
     upstream_policy: Annotated[
         Policy,
-        Setting(
-            "POLICY",
-            "which upstream is asked first: fastest, sequential, random or round_robin",
-            effect=Effect.FORWARDER,
+        _forwarder(
+            "POLICY", "which upstream is asked first: fastest, sequential, random or round_robin"
         ),
     ] = Policy.FASTEST
     allow: Annotated[
         list[str],
-        Setting(
+        _forwarder(
             "CIDR",
             "who may have names outside the zone looked up (default private networks and our own)",
-            effect=Effect.FORWARDER,
-            check=check_allow,
+            check=validate.check_allow,
         ),
     ] = []
     forward_limit: Annotated[
-        int,
-        Meta(ge=1, le=65536),
-        Setting("N", "questions waiting for upstreams at once", effect=Effect.FORWARDER),
+        int, Meta(ge=1, le=65536), _forwarder("N", "questions waiting for upstreams at once")
     ] = 4096
     cache_entries: Annotated[
-        int,
-        Meta(ge=0),
-        Setting("N", "upstreams' replies kept; 0 for none", effect=Effect.FORWARDER),
+        int, Meta(ge=0), _forwarder("N", "upstreams' replies kept; 0 for none")
     ] = 65536
     cache_bytes: Annotated[
-        int, Meta(ge=0), Setting("BYTES", "memory for upstreams' replies", effect=Effect.FORWARDER)
+        int, Meta(ge=0), _forwarder("BYTES", "memory for upstreams' replies")
     ] = 64 << 20
     cache_max_ttl: Annotated[
-        int,
-        Meta(ge=0, le=604800),
-        Setting("SECONDS", "longest that a reply is kept", effect=Effect.FORWARDER),
+        int, Meta(ge=0, le=604800), _forwarder("SECONDS", "longest that a reply is kept")
     ] = 3600
     cache_max_negative_ttl: Annotated[
         int,
         Meta(ge=0, le=86400),
-        Setting("SECONDS", "longest that NXDOMAIN and NODATA are kept", effect=Effect.FORWARDER),
+        _forwarder("SECONDS", "longest that NXDOMAIN and NODATA are kept"),
     ] = 30
     serve_stale: Annotated[
         float,
         Meta(ge=0, le=604800),
-        Setting(
-            "SECONDS",
-            "how long after its end a reply serves when no upstream answers",
-            effect=Effect.FORWARDER,
-        ),
+        _forwarder("SECONDS", "how long after its end a reply serves when no upstream answers"),
     ] = 3600.0
     upstream_ca: Annotated[
         str,
-        Setting(
+        _forwarder(
             "FILE",
-            "file of the authorities that upstreams over TLS are verified by (default "
-            "the system's)",
-            effect=Effect.FORWARDER,
+            "file of the authorities that upstreams over TLS are verified by (default the "
+            "system's)",
         ),
     ] = ""
     admin: Annotated[
@@ -386,55 +345,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Setting(
             "ADDR:PORT",
             "where the status page and its API are; none for nowhere (default 127.0.0.1:8053)",
-            check=check_admin,
+            check=validate.check_admin,
         ),
     ] = ""
     probes: Annotated[
         str,
         Setting(
             "ADDR:PORT",
-            "where /healthz, /readyz and /metrics are for a kubelet; :PORT for all "
-            "addresses, none for nowhere (default nowhere; in a pod :8080)",
-            check=check_probes,
+            "where /healthz, /readyz and /metrics are for a kubelet; :PORT for all addresses, none "
+            "for nowhere (default nowhere; in a pod :8080)",
+            check=validate.check_probes,
         ),
     ] = ""
     ready_when: Annotated[
         ReadyWhen,
-        Setting(
+        _live(
             "WHEN",
-            "what /readyz waits for: synced, everything is read or a snapshot is "
-            "served; serving, the sockets are open; auto, serving where there is an "
-            "upstream",
-            effect=Effect.LIVE,
+            "what /readyz waits for: synced, everything is read or a snapshot is served; serving, "
+            "the sockets are open; auto, serving where there is an upstream",
         ),
     ] = ReadyWhen.AUTO
     lameduck: Annotated[
         float,
         Meta(ge=0, le=3600),
-        Setting(
-            "SECONDS",
-            "seconds for which answers go on after SIGTERM, while not ready any more",
-            effect=Effect.LIVE,
-        ),
+        _live("SECONDS", "seconds for which answers go on after SIGTERM, while not ready any more"),
     ] = 5.0
     request_metrics: Annotated[
         Switch,
-        Setting(
-            "SWITCH",
-            "on or off: count and time requests for /metrics and the status page",
-            effect=Effect.LIVE,
-        ),
+        _live("SWITCH", "on or off: count and time requests for /metrics and the status page"),
     ] = Switch.ON
-    query_log: Annotated[
-        int, Meta(ge=0), Setting("N", "log one of so many requests; 0 for none", effect=Effect.LIVE)
-    ] = 0
-    log_format: Annotated[
-        LogFormat, Setting("FORMAT", "text or json", effect=Effect.LIVE, commands=ANSWERING)
-    ] = LogFormat.TEXT
-    log_level: Annotated[
-        LogLevel,
-        Setting("LEVEL", "debug, info, warning or error", effect=Effect.LIVE, commands=ANSWERING),
-    ] = LogLevel.INFO
+    query_log: Annotated[int, Meta(ge=0), _live("N", "log one of so many requests; 0 for none")] = 0
+    log_format: Annotated[LogFormat, _live("FORMAT", "text or json", ANSWERING)] = LogFormat.TEXT
+    log_level: Annotated[LogLevel, _live("LEVEL", "debug, info, warning or error", ANSWERING)] = (
+        LogLevel.INFO
+    )
 
     def zone_settings(self) -> ZoneSettings:
         """Build what the zone needs; the settings were checked before."""
@@ -506,7 +450,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.upstream or self.upstream_from:
             zones[names.ROOT] = [address.parse(text) for text in self.upstream]
         for text in self.stub_zone:
-            zone, upstreams = split_stub_zone(text)
+            zone, upstreams = validate.split_stub_zone(text)
             if zone in zones:
                 raise ConfigError(f"--stub-zone {text}: the zone stands there twice; keep one")
             zones[zone] = upstreams
@@ -534,12 +478,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def admin_address(self) -> tuple[str, int] | None:
         """Return where the status page is; None for nowhere."""
         text = self.admin or DEFAULT_ADMIN
-        return None if text == _NOWHERE else split_address(text)
+        return None if text == _NOWHERE else validate.split_address(text)
 
     def probe_addresses(self) -> list[tuple[str, int]]:
         """Return where the probes are; the default depends on where we run."""
         text = self.probes or (POD_PROBES if in_pod() else _NOWHERE)
-        return [] if text == _NOWHERE else split_listen(text)
+        return [] if text == _NOWHERE else validate.split_listen(text)
 
     @property
     def is_ready_when_serving(self) -> bool:
@@ -551,7 +495,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def listen_addresses(self) -> list[tuple[str, int]]:
         """Return host and port of each socket; the defaults depend on where we run."""
         listen = self.listen or (POD_LISTEN if in_pod() else DEFAULT_LISTEN)
-        return [split_address(address) for address in listen]
+        return [validate.split_address(address) for address in listen]
 
 
 def _flag(name: str) -> str:
