@@ -6,8 +6,6 @@ import logging
 import sys
 from typing import Any, Final
 
-from mcsdns.config import LogFormat, LogLevel
-
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """The attributes of every record; all others came by `extra`."""
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -41,10 +39,10 @@ class _JsonFormatter(_TextFormatter):
         return json.dumps(line, default=str)
 
 
-def configure(log_format: LogFormat, level: LogLevel) -> None:
+def configure(log_format: str, level: str) -> None:
     """Send all logging to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
-    if log_format is LogFormat.JSON:
+    if log_format == "json":
         handler.setFormatter(_JsonFormatter())
     else:
         handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)s %(message)s"))

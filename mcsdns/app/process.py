@@ -24,7 +24,6 @@ import msgspec
 from mcsdns.app import listeners, upstreams
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
-from mcsdns.config.schema import Switch
 from mcsdns.forward.forwarder import LatencyStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects.events import Init, InitDone
@@ -222,7 +221,7 @@ class Server:
             from mcsdns.server.query_log import QueryLog  # noqa: PLC0415 - few want it
 
             query_log = QueryLog(self.settings.query_log)
-        is_counting = self.settings.request_metrics is Switch.ON
+        is_counting = self.settings.request_metrics == "on"
         for each in self._listeners:
             each.udp.query_log = each.tcp.query_log = query_log
             each.udp.is_counting = each.tcp.is_counting = is_counting

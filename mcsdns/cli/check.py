@@ -39,7 +39,7 @@ def _check(flags: dict[str, Any]) -> int:
     from mcsdns.diagnostics.check.run import run  # noqa: PLC0415
 
     made = plan.plan_of(flags, os.environ)
-    log.configure(made.settings.log_format, config.LogLevel.ERROR)  # findings say the rest
+    log.configure(made.settings.log_format, "error")  # findings say the rest
     outcome = run(made)
     sys.stdout.write(finding.to_json(outcome) if flags["json"] else finding.to_text(outcome))
     return 1 if outcome.errors else 0

@@ -6,7 +6,7 @@ Every room gets a small struct of its own built from here.
 import enum
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,44 +37,6 @@ POD_PROBES: Final = ":8080"
 _NOWHERE: Final = "none"
 _MISSING_S: Final = 60.0
 """Without a guard a missing CRD still has this long to come back."""
-
-
-class LogFormat(enum.StrEnum):
-    """How log lines look."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class LogLevel(enum.StrEnum):
-    """From which severity on lines are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class SourceChoice(enum.StrEnum):
-    """Whether there is a source of objects at all."""
-
-    AUTO = "auto"
-    NONE = "none"
-
-
-class Switch(enum.StrEnum):
-    """Whether something is done."""
-
-    ON = "on"
-    OFF = "off"
-
-
-class ReadyWhen(enum.StrEnum):
-    """What must be so before `/readyz` says yes."""
-
-    AUTO = "auto"
-    SYNCED = "synced"
-    SERVING = "serving"
 
 
 class Effect(enum.Enum):
@@ -130,13 +92,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = []
     source: Annotated[
-        SourceChoice,
+        Literal["auto", "none"],
         Setting(
             "CHOICE",
             "none: serve no zone, forward everything; auto: manifests or an API server, as the "
             "other settings say",
         ),
-    ] = SourceChoice.AUTO
+    ] = "auto"
     kubeconfig: Annotated[
         str,
         Setting(
@@ -358,27 +320,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     ready_when: Annotated[
-        ReadyWhen,
+        Literal["auto", "synced", "serving"],
         _live(
             "WHEN",
             "what /readyz waits for: synced, everything is read or a snapshot is served; serving, "
             "the sockets are open; auto, serving where there is an upstream",
         ),
-    ] = ReadyWhen.AUTO
+    ] = "auto"
     lameduck: Annotated[
         float,
         Meta(ge=0, le=3600),
         _live("SECONDS", "seconds for which answers go on after SIGTERM, while not ready any more"),
     ] = 5.0
     request_metrics: Annotated[
-        Switch,
+        Literal["on", "off"],
         _live("SWITCH", "on or off: count and time requests for /metrics and the status page"),
-    ] = Switch.ON
+    ] = "on"
     query_log: Annotated[int, Meta(ge=0), _live("N", "log one of so many requests; 0 for none")] = 0
-    log_format: Annotated[LogFormat, _live("FORMAT", "text or json", ANSWERING)] = LogFormat.TEXT
-    log_level: Annotated[LogLevel, _live("LEVEL", "debug, info, warning or error", ANSWERING)] = (
-        LogLevel.INFO
+    log_format: Annotated[Literal["text", "json"], _live("FORMAT", "text or json", ANSWERING)] = (
+        "text"
     )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _live("LEVEL", "debug, info, warning or error", ANSWERING),
+    ] = "info"
 
     def zone_settings(self) -> ZoneSettings:
         """Build what the zone needs; the settings were checked before."""
@@ -394,7 +359,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_sourceless(self) -> bool:
         """Whether nothing is served but what upstreams say."""
-        return self.source is SourceChoice.NONE
+        return self.source == "none"
 
     def access(self) -> Access | None:
         """Return how to reach the API server; None where there is none to follow.
@@ -488,9 +453,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_ready_when_serving(self) -> bool:
         """Whether readiness waits for no source: upstreams have answers without one."""
-        if self.ready_when is ReadyWhen.AUTO:
+        if self.ready_when == "auto":
             return bool(self.upstreams())
-        return self.ready_when is ReadyWhen.SERVING
+        return self.ready_when == "serving"
 
     def listen_addresses(self) -> list[tuple[str, int]]:
         """Return host and port of each socket; the defaults depend on where we run."""

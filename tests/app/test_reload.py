@@ -16,7 +16,6 @@ from mcsdns import config, dns
 from mcsdns.app.process import Server
 from mcsdns.app.reload import follow_file, reload
 from mcsdns.config import Effect, Settings
-from mcsdns.config.schema import ReadyWhen, SourceChoice
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
 from tests.sources.manifests.test_documents import IMPORT
@@ -102,10 +101,10 @@ async def test_what_needs_a_restart_waits_and_the_rest_takes_effect(
 
 
 async def test_old_and_new_settings_together_must_be_sound(tmp_path: Path) -> None:
-    settings = Settings(source=SourceChoice.NONE, upstream=["127.0.0.1:9"])
+    settings = Settings(source="none", upstream=["127.0.0.1:9"])
     async with serving(settings) as server:
         forwarding = server.forwarding
-        wanted = {"source": SourceChoice.AUTO, "manifests": [str(tmp_path)], "upstream": []}
+        wanted = {"source": "auto", "manifests": [str(tmp_path)], "upstream": []}
         reload_with(server, ttl=9, **wanted)
         assert "--source none: give --upstream or --stub-zone" in server.reload_problem
         assert (server.forwarding, server.settings.ttl) == (forwarding, 5)
@@ -130,15 +129,13 @@ async def test_bad_settings_change_nothing(settings: Settings) -> None:
 
 
 async def test_ready_stays_ready(settings: Settings) -> None:
-    server = Server(
-        msgspec.structs.replace(settings, listen=["127.0.0.1:0"], ready_when=ReadyWhen.SERVING)
-    )
+    server = Server(msgspec.structs.replace(settings, listen=["127.0.0.1:0"], ready_when="serving"))
     assert not server.is_ready()
     async with anyio.create_task_group() as group:
         server.follow(group)
         await server.start()
         assert not server.updates.synced.is_set()
-        reload_with(server, ready_when=ReadyWhen.SYNCED)
+        reload_with(server, ready_when="synced")
         assert server.is_ready()
         server.leave("stopping")
         assert not server.is_ready()

@@ -8,7 +8,6 @@ import pytest
 from mcsdns import config, dns
 from mcsdns.app import upstreams as forwarding
 from mcsdns.app.upstreams import Forwarding
-from mcsdns.config import schema
 from mcsdns.dns import name as names
 from tests.forward.scripted import request
 
@@ -26,7 +25,7 @@ class Stranger:
 
 
 def made(**settings: object) -> Forwarding:
-    found = forwarding.make(config.Settings(source=schema.SourceChoice.NONE, **settings))  # type: ignore[arg-type]
+    found = forwarding.make(config.Settings(source="none", **settings))  # type: ignore[arg-type]
     assert found is not None
     return found
 

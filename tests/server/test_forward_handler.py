@@ -11,7 +11,6 @@ import pytest
 
 from mcsdns import config
 from mcsdns.app import process
-from mcsdns.config import schema
 from mcsdns.forward.forwarder import Forwarder
 from mcsdns.server import udp
 from mcsdns.server.acl import Acl
@@ -60,7 +59,7 @@ async def start() -> AsyncIterator[Start]:
         opened.append(upstream)
         server = process.Server(
             config.Settings(
-                source=schema.SourceChoice.NONE,
+                source="none",
                 upstream=[upstream.address.text],
                 listen=[listen],
             )
