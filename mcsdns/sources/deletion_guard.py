@@ -1,9 +1,10 @@
 """The guard against mass deletion: it keeps services for a while if too many vanish together.
 
 It stands between a source and the store: `take` returns what of an event the store may have now,
-`due` what it may have because a time is over. The store then holds what the source says and, beside
-it, what is withheld. The guard reads the store and never writes to it; time is monotonic seconds
-from the caller. Whatever a call returns goes to the store before the next call.
+`end_list` what the end of a list brings, `due` what it may have because a time is over. The store
+then holds what the source says and, beside it, what is withheld. The guard reads the store and
+never writes to it; time is monotonic seconds from the caller. Whatever a call returns goes to the
+store before the next call.
 
 A service has an answer while its import exists and, where its addresses come from slices, at least
 one slice. Taking the last answer away is a loss. A loss is in one of three states:
@@ -32,19 +33,19 @@ What always holds:
   service were removed, and it still has an answer or never had one. If it is lost and held within
   the window, they are put back too.
 - Each dict is in the order of time, so its first entry is the next one that is due.
-- An object is withheld exactly if the source removed it and the store still has it.
+- An object is withheld exactly if the source removed it and the store still has it. What is
+  withheld is asserted anew, so that the end of a list does not take it out of the store.
 - A list takes no answer away before its end: a service that it shows again is judged there, when
   all of its objects were shown.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
+from mcsdns.objects.events import Apply, Delete, Event, InitApply, InitDone
 from mcsdns.objects.model import EndpointSlice, ImportType, Kind, Object, ServiceImport
 from mcsdns.objects.store import ObjectKey, ServiceKey, Store
 
@@ -142,7 +143,7 @@ class DeletionGuard:
         self._total_due_s = float("-inf")
 
     def take(self, event: Event, now_s: float) -> Sequence[Event]:
-        """Return what is to be given to the store now, in this order."""
+        """Return what is to be given to the store now, in this order; ends of lists apart."""
         if not self._is_on:
             return (event,)
         match event:
@@ -150,27 +151,31 @@ class DeletionGuard:
                 is_busy = self._waiting or self._followed or self._thinned
                 return self._take_object(event) if is_busy else (event,)
             case Delete(kind=kind, key=key):
-                return self._take_removal(event, self._store.object(kind, key), now_s)
-            case Init():
+                thing = self._store.object(kind, key)
+                return self._take_removal([thing], now_s) if thing else (event,)
+            case _:
                 return (event,)
-            case InitDone():
-                return self._take_list(event, now_s)
 
-    def prepare(self, event: InitDone, now_s: float) -> Sequence[Event]:
-        """Return a part of what the end of a complete list would bring.
+    def end_list(self, event: InitDone, clock: Callable[[], float]) -> Iterator[Sequence[Event]]:
+        """Iterate over what the end of a list brings, service by service.
 
-        To be called, and its events given to the store, until there are none; then `take` has
-        little left to do, and so has the store: 20,000 objects in one go are a tenth of a second.
+        Each piece is to be given to the store before the next one is asked for. The end itself,
+        which comes last, has little left to do then: 20,000 objects in one go are a tenth of a
+        second.
         """
         unseen = self._store.unseen(event.kind, event.namespace)
-        if not unseen:
-            return ()
-        if not self._is_on:
-            return [Delete(event.kind, key) for key in islice(unseen, _AT_ONCE)]
-        gone = self._gone_by_service(event.kind, unseen, _AT_ONCE)
-        kept, passed, after = self._take_gone(event.kind, gone, now_s)
-        deletions = [Delete(event.kind, thing.key) for thing in passed]
-        return [*map(InitApply, kept), *deletions, *after]
+        taken: set[ServiceKey] = set()
+        for key in unseen:
+            thing = self._store.object(event.kind, key)
+            if not self._is_on:
+                yield [Delete(event.kind, key)]
+            elif thing is not None and thing.service_key not in taken:
+                taken.add(thing.service_key)
+                pieces = self._store.orphans(thing.service_key)
+                is_import = isinstance(thing, ServiceImport)
+                things = [thing] if is_import else [each for each in pieces if each.key in unseen]
+                yield self._take_removal(things, clock())
+        yield [*self._judge_shown(event), event]
 
     def due(self, now_s: float) -> Sequence[Event]:
         """Return what is to be given to the store because its time is over.
@@ -279,102 +284,54 @@ class DeletionGuard:
 
     # Objects that are gone
 
-    def _take_removal(self, event: Delete, thing: Object | None, now_s: float) -> Sequence[Event]:
-        if thing is None:
-            return (event,)
+    def _take_removal(self, things: Sequence[Object], now_s: float) -> Sequence[Event]:
+        """Objects of one kind and one service are gone: they are withheld, or may go."""
         self._expire(now_s)
-        service = thing.service_key
+        kind, service = things[0].kind, things[0].service_key
         if service in self._waiting:
-            self._waiting[service].withheld.add((event.kind, event.key))
-            return ()
-        if self._is_loss(event.kind, service, 1):
-            return self._lose({service: [thing]}, now_s)
-        self._remember(thing, now_s)
-        return (event,)
-
-    def _take_list(self, event: InitDone, now_s: float) -> Sequence[Event]:
-        """A list is complete: what of the unseen is withheld is asserted before its end."""
-        unseen = self._store.unseen(event.kind, event.namespace)
-        gone = self._gone_by_service(event.kind, unseen, len(unseen))
-        for service in _within(self._waiting, event.namespace):
-            shown_by = self._waiting[service].shown_by
-            if event.kind in shown_by:
-                shown_by.remove(event.kind)
-                gone.setdefault(service, [])
-        kept, _, after = self._take_gone(event.kind, gone, now_s)
-        return [*map(InitApply, kept), event, *after]
-
-    def _gone_by_service(
-        self, kind: Kind, unseen: Collection[ObjectKey], most: int
-    ) -> dict[ServiceKey, list[Object]]:
-        """Return whole services, all that a list would take away of each."""
-        gone: dict[ServiceKey, list[Object]] = {}
-        for key in islice(unseen, most):
-            thing = self._store.object(kind, key)
-            if thing is None or thing.service_key in gone:
-                continue
-            service = thing.service_key
-            if isinstance(thing, ServiceImport):
-                gone[service] = [thing]
-            else:
-                slices = self._store.orphans(service)
-                gone[service] = [piece for piece in slices if piece.key in unseen]
-        return gone
-
-    def _take_gone(
-        self, kind: Kind, gone: dict[ServiceKey, list[Object]], now_s: float
-    ) -> tuple[list[Object], list[Object], list[Event]]:
-        """Return what to keep, what may go, and what is to be done after that."""
-        self._expire(now_s)
-        waiting = len(self._waiting)
-        kept: list[Object] = []
-        passed: list[Object] = []
-        after: list[Event] = []
-        lost: dict[ServiceKey, list[Object]] = {}
-        for service, things in gone.items():
-            loss = self._waiting.get(service)
-            if loss is None and self._is_loss(kind, service, len(things)):
-                lost[service] = things
-                kept += things
-            elif loss is not None and not self._has_own_answer(service, loss, gone=things):
-                loss.withheld.update((kind, thing.key) for thing in things)
-                kept += things
-            else:
-                after += self._come_back(service) if loss else ()
-                passed += things
-        for thing in passed:
-            self._remember(thing, now_s)
-        after += self._lose(lost, now_s)
-        if len(self._waiting) < waiting:
-            self._end_hold_of_nothing(_BACK)
-        return kept, passed, after
-
-    def _remember(self, thing: Object, now_s: float) -> None:
-        """Remember an object that leaves the store, where its service is not lost by that."""
-        service = thing.service_key
+            self._waiting[service].withheld.update((kind, thing.key) for thing in things)
+            return [InitApply(thing) for thing in things]
+        if self._is_loss(kind, service, len(things)):
+            return [*map(InitApply, things), *self._lose(service, things, now_s)]
         loss = self._followed.get(service)
         if loss is None:
-            loss = self._thinned.pop(service, None) or _Loss(now_s)
-            loss.at_s = now_s
-            self._thinned[service] = loss
-            self._forget_old(loss, now_s)
-        loss.removed[thing.kind, thing.key] = (now_s, thing)
+            loss = self._thinned[service] = self._recent_loss(service, now_s)
+        loss.removed.update({(kind, thing.key): (now_s, thing) for thing in things})
+        return [Delete(kind, thing.key) for thing in things]
 
-    def _lose(self, lost: Mapping[ServiceKey, list[Object]], now_s: float) -> list[Event]:
-        """Withhold the last objects of services; hold them where it is too much."""
-        for service, things in lost.items():
-            loss = self._thinned.pop(service, None) or _Loss(now_s)
-            loss.at_s = now_s
-            self._forget_old(loss, now_s)
-            loss.withheld.update((thing.kind, thing.key) for thing in things)
-            self._waiting[service] = loss
+    def _recent_loss(self, service: ServiceKey, now_s: float) -> _Loss:
+        """Return what was removed of a service within the window, to be put in its dict anew."""
+        loss = self._thinned.pop(service, None) or _Loss(now_s)
+        loss.at_s = now_s
+        for identity, (removed_s, _) in list(loss.removed.items()):
+            if removed_s + self._settings.window_s <= now_s:
+                del loss.removed[identity]  # a service may lose slices all the time
+        return loss
+
+    def _lose(self, service: ServiceKey, things: Iterable[Object], now_s: float) -> list[Event]:
+        """Withhold the last objects of a service; hold them where it is too much."""
+        loss = self._waiting[service] = self._recent_loss(service, now_s)
+        loss.withheld.update((thing.kind, thing.key) for thing in things)
         if self._hold:
-            return self._put_back([self._waiting[service] for service in lost])
+            return self._put_back([loss])
         count = len(self._waiting) + len(self._followed)
-        if not lost or not self._is_too_much(count, now_s):
+        if not self._is_too_much(count, now_s):
             return []
         why = f"{count} of {self._total} services lost their last answer"
         return self._begin_hold(_Hold(now_s + self._settings.grace_s, why, suspected=False))
+
+    def _judge_shown(self, event: InitDone) -> list[Event]:
+        """A list is complete: services that it showed again are back if they have an answer."""
+        events: list[Event] = []
+        for service in _within(self._waiting, event.namespace):
+            loss = self._waiting[service]
+            if event.kind in loss.shown_by:
+                loss.shown_by.remove(event.kind)
+                if self._has_own_answer(service, loss):
+                    events += self._come_back(service)
+        if events:
+            self._end_hold_of_nothing(_BACK)
+        return events
 
     # What has an answer
 
@@ -392,14 +349,10 @@ class DeletionGuard:
         return kind is Kind.SERVICE_IMPORT or not self._answers(imported, slices - gone)
 
     def _has_own_answer(
-        self,
-        service: ServiceKey,
-        loss: _Loss,
-        shown: Object | None = None,
-        gone: Iterable[Object] = (),
+        self, service: ServiceKey, loss: _Loss, shown: Object | None = None
     ) -> bool:
-        """Returns whether a service has an answer as shown, without what is withheld or gone."""
-        away = loss.withheld | {(thing.kind, thing.key) for thing in gone}
+        """Returns whether a service has an answer as shown, without what is withheld."""
+        away = loss.withheld
         imported = self._store.imports.get(service)
         if isinstance(shown, ServiceImport):
             imported = shown
@@ -502,12 +455,6 @@ class DeletionGuard:
         for losses in (self._followed, self._thinned):
             while losses and _first(losses).at_s + self._settings.window_s <= now_s:
                 losses.popitem(last=False)
-
-    def _forget_old(self, loss: _Loss, now_s: float) -> None:
-        """Forget what left the store before the window: a service may lose slices all the time."""
-        for identity, (removed_s, _) in list(loss.removed.items()):
-            if removed_s + self._settings.window_s <= now_s:
-                del loss.removed[identity]
 
 
 def _first(losses: OrderedDict[ServiceKey, _Loss]) -> _Loss:

@@ -50,27 +50,18 @@ class World:
     def feed(self, *events: Event) -> None:
         for event in events:
             self.plain.apply(event)
-            self.give(self.guard.take(event, self.now_s))
-
-    def feed_in_turns(self, event: InitDone) -> None:
-        """The end of a list, prepared before it."""
-        self.plain.apply(event)
-        while turn := self.guard.prepare(event, self.now_s):
-            self.give(turn)
-        self.give(self.guard.take(event, self.now_s))
+            if isinstance(event, InitDone):
+                for events in self.guard.end_list(event, lambda: self.now_s):
+                    self.give(events)
+            else:
+                self.give(self.guard.take(event, self.now_s))
 
     def delete(self, *names: str, kind: Kind = IMPORT) -> None:
         self.feed(*[Delete(kind, key(name)) for name in names])
 
-    def replace(
-        self, kind: Kind, objects: Iterable[Object] = (), *, in_turns: bool = False
-    ) -> None:
+    def replace(self, kind: Kind, objects: Iterable[Object] = ()) -> None:
         """A whole new list."""
-        self.feed(Init(kind), *map(InitApply, objects))
-        if in_turns:
-            self.feed_in_turns(InitDone(kind))
-        else:
-            self.feed(InitDone(kind))
+        self.feed(Init(kind), *map(InitApply, objects), InitDone(kind))
 
     def wait(self, seconds: float) -> None:
         """Move the clock, calling `due` as often as it asks for."""
@@ -204,21 +195,19 @@ def test_losses_during_a_hold_join_it_with_its_deadline() -> None:
     assert world.answering() == set()
 
 
-@pytest.mark.parametrize("in_turns", [False, True])
-def test_a_list_with_a_small_loss_lingers_too(in_turns: bool) -> None:
+def test_a_list_with_a_small_loss_lingers_too() -> None:
     world = World(map(web, NAMES))
-    world.replace(IMPORT, map(web, NAMES[3:]), in_turns=in_turns)
+    world.replace(IMPORT, map(web, NAMES[3:]))
     assert len(world.answering()) == 20
     world.wait(1)
     assert world.answering() == set(NAMES[3:])
 
 
-@pytest.mark.parametrize("in_turns", [False, True])
-def test_a_list_of_hundreds_is_held_in_one_piece_or_in_turns(in_turns: bool) -> None:
+def test_a_list_of_hundreds_is_held() -> None:
     names = [f"n{number}" for number in range(350)]
     slices = [endpoint_slice(name, cluster, ["10.1.0.1"]) for name in names for cluster in "ab"]
     world = World([*map(service_import, names), *slices])
-    world.replace(SLICE, in_turns=in_turns)
+    world.replace(SLICE)
     assert world.held == 350
     assert contents(world.store)[1] == {each.key: each for each in slices}
     world.wait(60)
@@ -330,7 +319,7 @@ def test_a_slice_that_comes_back_for_another_service_leaves_the_hold() -> None:
 @pytest.mark.parametrize("off", [{"share": 0.0}, {"grace_s": 0.0}])
 def test_off_means_that_everything_passes_at_once(off: dict[str, float]) -> None:
     world = World(map(web, NAMES), **off)
-    world.replace(IMPORT, in_turns=True)
+    world.replace(IMPORT)
     world.give(world.guard.suspect(world.now_s, "the CRD is gone"))
     assert world.answering() == set()
     assert world.guard.next_due_s is None
@@ -438,7 +427,7 @@ _world = [
 
 def _steps(thing: st.SearchStrategy[Object]) -> st.SearchStrategy[list[Any]]:
     deletion = st.builds(lambda each: Delete(_kind(each), each.key), thing)
-    listing = st.tuples(st.sampled_from(Kind), st.lists(thing, max_size=12), st.booleans())
+    listing = st.tuples(st.sampled_from(Kind), st.lists(thing, max_size=12))
     wait = st.sampled_from([0.0, 0.2, 0.5, 1.0, 3.0, 9.0, 30.0])
     suspicion = st.just("suspect")
     return st.lists(
@@ -456,9 +445,9 @@ def _play(world: World, step: Any) -> None:
             world.wait(step)
         case "suspect":
             world.give(world.guard.suspect(world.now_s, "tested"))
-        case (kind, objects, in_turns):
+        case (kind, objects):
             shown = [each for each in objects if _kind(each) is kind]
-            world.replace(kind, shown, in_turns=in_turns)
+            world.replace(kind, shown)
         case _:
             world.feed(step)
 

@@ -16,8 +16,8 @@ whatever the list did not show. So it has a way of its own (`_end_list`):
 - Before the first list of a kind is complete in every namespace, nothing is answered from what the
   end takes away (a snapshot apart, whose lists count as complete: the guard compares the first list
   with it). The end passes as it is.
-- Later, the guard prepares it piece by piece, each piece a short slice of the event loop, so that
-  neither the guard nor the store stops the answers for long.
+- Later, the guard tells service by service what it brings, in short slices of the event loop, so
+  that neither the guard nor the store stops the answers for long.
 - Where the CRD of the ServiceImports is gone, watches and lists end with 404. That is no statement
   about objects, so nothing is removed, and what the API server deleted before it said so is put
   back (`DeletionGuard.suspect`). If the CRD does not come back within `missing_s`, `_miss_imports`
@@ -310,10 +310,9 @@ class KubernetesSource:
             self._send(self._guard.follow(event))
         else:
             timeslice = Timeslice()
-            while some := self._guard.prepare(event, self._timing.clock()):
-                self._send(some)
+            for events in self._guard.end_list(event, self._timing.clock):
+                self._send(events)
                 await timeslice.checkpoint()
-            self._send(self._guard.take(event, self._timing.clock()))
         self._schedule_guard()
         gc.freeze()  # the collector would walk every object of the store for nothing
 
