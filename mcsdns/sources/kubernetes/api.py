@@ -57,6 +57,16 @@ class ApiResponse:
             return octets
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer that takes its connection along where it was not read to its end."""
+
+    def close(self) -> None:
+        """End the connection at once, also where a cancelled request waits for its headers."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.abort()  # a polite end of TLS may outlive the event loop
+        super().close()
+
+
 class _Session:
     """One pool of connections with one identity; closed when it is outdated and nobody reads.
 
@@ -72,6 +82,7 @@ class _Session:
         self._session = aiohttp.ClientSession(
             connector=self._library.pool_manager.connector,
             connector_owner=False,
+            response_class=_Response,
             read_bufsize=_READ_BUFFER_BYTES,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
@@ -163,10 +174,15 @@ class ApiServer:
             with _failures(url):
                 async with asyncio.timeout(within_s):
                     response = await session.request(url + path, parameters or {}, document)
-            async with contextlib.aclosing(_Closing(response)):
+            try:
                 if response.status not in _DONE:
                     raise await _refusal(response, url, path)
                 yield ApiResponse(response, url)
+            finally:
+                if response.content.at_eof():
+                    response.release()
+                else:
+                    response.close()
         except ApiError as error:
             session.is_outdated |= error.of_identity
             raise
@@ -206,22 +222,6 @@ class ApiServer:
                 f"{self.place.url}: TLS cannot be set up ({reason}); check certificate-authority, "
                 "client-certificate and client-key of the kubeconfig, which must be PEM and fit",
             ) from None
-
-
-class _Closing:
-    """Lets go of an answer: what was not read to its end takes its connection along."""
-
-    def __init__(self, response: Any) -> None:  # noqa: ANN401 - of aiohttp
-        self._response = response
-
-    async def aclose(self) -> None:
-        if self._response.content.at_eof():
-            self._response.release()
-            return
-        connection = self._response.connection
-        if connection is not None and connection.transport is not None:
-            connection.transport.abort()  # a polite end of TLS may outlive the event loop
-        self._response.close()
 
 
 async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN401 - of aiohttp

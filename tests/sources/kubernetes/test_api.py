@@ -4,6 +4,8 @@ import asyncio
 import datetime
 import gc
 import json
+import socket
+import ssl
 import urllib.parse
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from mcsdns.sources.kubernetes import auth
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
-from tests.certificates import Authority, authority
+from tests.certificates import Authority, Certificate, authority
 from tests.secured import (
     LOOPBACK,
     Make,
@@ -35,6 +37,7 @@ from tests.secured import (
     silent,
     written,
 )
+from tests.waiting import DEADLINE_S
 
 __all__ = ["access", "api", "authority", "certificate", "no_proxies", "silent"]
 pytestmark = pytest.mark.usefixtures("silent", "no_proxies")
@@ -341,6 +344,27 @@ async def test_session_that_was_replaced_is_closed_when_its_last_reader_is_cance
                 scope.cancel()
                 await watch.read_some()
     gc.collect()  # a session that was left open warns
+
+
+def test_request_that_is_cancelled_leaves_no_connection(
+    access: Make, authority: Authority, certificate: Certificate
+) -> None:
+    """Over TLS the other side may take its time to say goodbye: the loop may end before it."""
+
+    async def cancelled(listening: socket.socket) -> ssl.SSLSocket:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        async with asked_by(access(url=url)) as cluster:
+            task = asyncio.create_task(get(cluster, within_s=DEADLINE_S))
+            connection, _ = await asyncio.to_thread(listening.accept)
+            context = authority.server_context(certificate)
+            secured = await asyncio.to_thread(context.wrap_socket, connection, server_side=True)
+            await asyncio.to_thread(secured.recv, 4096)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        return secured
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, asyncio.run(cancelled(listening)):
+        gc.collect()  # a transport that was left open warns
 
 
 @pytest.mark.parametrize("token", ["hush\nX-Other: 1", "hush\r\nx", "hush\0"])
