@@ -50,7 +50,7 @@ def other_upstream() -> Iterator[Upstream]:
 
 
 class Api:
-    """A scripted API server in a thread of its own, with so many services `web-0` and so on."""
+    """A scripted API server in a thread of its own."""
 
     def __init__(self, portal: BlockingPortal, folder: Path) -> None:
         self.fake = portal.call(FakeApi)
@@ -62,16 +62,15 @@ class Api:
         """A file that leads here."""
         return self.fake.write_kubeconfig(self._folder / "kubeconfig")
 
-    def put_services(self, count: int) -> None:
-        for number in range(count):
-            self._portal.call(
-                self.fake.put,
-                {
-                    "kind": SERVICE_IMPORT,
-                    "metadata": {"namespace": "shop", "name": f"web-{number}"},
-                    "spec": {"type": "ClusterSetIP", "ips": [f"10.0.0.{number}"], "ports": []},
-                },
-            )
+    def put_service(self, name: str) -> None:
+        """Write a service of the namespace `shop`."""
+        thing = {
+            "apiVersion": "multicluster.x-k8s.io/v1beta1",
+            "kind": SERVICE_IMPORT,
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"type": "ClusterSetIP", "ips": ["10.96.0.7"], "ports": []},
+        }
+        self._portal.call(self.fake.put, thing)
 
     def go_away(self) -> None:
         """Refuse connections, and break those there are."""

@@ -1,7 +1,7 @@
 """A server for tests of the status page: a real world, and all else as the test wants it."""
 
 import asyncio
-import threading
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from mcsdns.config import Settings
 from mcsdns.forward import cache, health, pending
@@ -133,17 +134,15 @@ class Served:
         self.operator = operator
         self.port = port
         self.url = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._portal: BlockingPortal
         self._runner: web.AppRunner | None = None
 
     def __enter__(self) -> "Served":
-        self._thread.start()
-        try:
+        with contextlib.ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
             self.start()
-        except BaseException:
-            self._end()
-            raise
+            stack.callback(self.stop)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -152,31 +151,19 @@ class Served:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        try:
-            self.stop()
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._stack.close()
 
     def start(self) -> None:
         """Serve, on the port of before."""
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(DEADLINE_S)
+        self._portal.call(self._start)
 
     def stop(self) -> None:
         """Serve no more."""
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(DEADLINE_S)
+        self._portal.call(self._stop)
 
     def do(self, change: Callable[[], object]) -> None:
         """Change something between two turns of the server's loop."""
-
-        async def changed() -> None:
-            change()
-
-        asyncio.run_coroutine_threadsafe(changed(), self._loop).result(DEADLINE_S)
+        self._portal.call(change)
 
     async def _start(self) -> None:
         app = web.Application()

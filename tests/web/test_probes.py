@@ -103,7 +103,7 @@ def test_ready_when_serving_waits_for_no_source(live: Live, tmp_path: Path) -> N
 def test_a_snapshot_makes_ready_while_the_api_server_is_away(
     live: Live, api: Api, tmp_path: Path
 ) -> None:
-    api.put_services(3)
+    api.put_service("web")
     file = tmp_path / "zone.snapshot"
     given = ("--kubeconfig", api.kubeconfig, "--snapshot", file)
     first = live(*given)
@@ -121,7 +121,7 @@ def test_a_snapshot_makes_ready_while_the_api_server_is_away(
 
 
 def test_once_ready_an_outage_changes_the_reasons_alone(live: Live, api: Api) -> None:
-    api.put_services(1)
+    api.put_service("web")
     url = url_of(live("--kubeconfig", api.kubeconfig))
     assert get(url, "/readyz") == (200, "ready\n")
     api.go_away()

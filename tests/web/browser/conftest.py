@@ -42,6 +42,10 @@ class Browser:
         """Load a page."""
         self.driver.get(url)
 
+    def leave(self) -> None:
+        """Leave a page before its server ends: it would complain of that."""
+        self.driver.get("about:blank")
+
     def run(self, script: str, *arguments: object) -> Any:
         """Run a script, as the one who drives the browser."""
         return self.driver.execute_script(script, *arguments)
@@ -122,7 +126,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     yield chromium
     left = chromium.complaints()
     chromium.script_off(off=False)
-    chromium.open("about:blank")
+    chromium.leave()
     assert left == []
 
 
@@ -141,9 +145,10 @@ def operator() -> StandIn:
 
 
 @pytest.fixture
-def served(operator: StandIn) -> Iterator[Served]:
+def served(operator: StandIn, browser: Browser) -> Iterator[Served]:
     with Served(operator) as started:
         yield started
+        browser.leave()
 
 
 def images() -> Path | None:

@@ -347,4 +347,5 @@ def test_screenshot(
         browser.open(f"{served.url}?name={host}.cluster-a.db.shop.svc.clusterset.local&type=A")
         browser.wait(lambda: browser.run("return !!document.querySelector('.curve')"), "curve")
         browser.driver.save_screenshot(str(folder / f"{name}.png"))
+        browser.leave()
     assert (folder / f"{name}.png").stat().st_size > 10_000

@@ -1,19 +1,16 @@
 """`mcsdns serve` as it runs, in a real browser: what it reads, loses and finds again."""
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.conftest import Serve
-from tests.scripted.api import FakeApi
-from tests.waiting import DEADLINE_S, free_port
+from tests.waiting import free_port
 from tests.web.browser.conftest import Browser
+from tests.web.conftest import Api
 
-T = TypeVar("T")
 MANIFEST = """
 apiVersion: multicluster.x-k8s.io/v1beta1
 kind: ServiceImport
@@ -22,52 +19,11 @@ spec: {{type: ClusterSetIP, ips: [10.96.0.7], ports: [{{name: http, port: 80}}]}
 """
 
 
-def a_service(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "multicluster.x-k8s.io/v1beta1",
-        "kind": "ServiceImport",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"type": "ClusterSetIP", "ips": ["10.96.0.7"], "ports": []},
-    }
-
-
-class Api:
-    """A scripted API server in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.fake = FakeApi()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something in its loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
-
-    def put(self, thing: dict[str, Any]) -> None:
-        """Write an object."""
-
-        async def written() -> None:
-            self.fake.put(thing)
-
-        self.do(written())
-
-    def end(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture
-def api() -> Iterator[Api]:
-    started = Api()
-    try:
-        started.do(started.fake.__aenter__())
-        yield started
-        started.do(started.fake.__aexit__(None, None, None))
-    finally:
-        started.end()
+def serve(browser: Browser, serve: Serve) -> Iterator[Serve]:
+    """Servers whose page is left before they end."""
+    yield serve
+    browser.leave()
 
 
 @pytest.fixture
@@ -110,22 +66,21 @@ def test_answers_are_counted(browser: Browser, serve: Serve, tmp_path: Path, adm
 
 
 def test_api_server_that_goes_away_is_said_and_comes_back(
-    browser: Browser, serve: Serve, tmp_path: Path, admin: str, api: Api
+    browser: Browser, serve: Serve, admin: str, api: Api
 ) -> None:
-    api.put(a_service("web"))
-    config = api.fake.write_kubeconfig(tmp_path / "kubeconfig")
-    server = serve("--kubeconfig", config, "--admin", admin, "--stale-after", "0.5")
+    api.put_service("web")
+    server = serve("--kubeconfig", api.kubeconfig, "--admin", admin, "--stale-after", "0.5")
     open_when_served(browser, server, admin)
-    assert not browser.is_shown("#alerts")
+    browser.wait(lambda: not browser.is_shown("#alerts"), "no alert")
     assert "connected" in browser.text("#sources")
-    api.do(api.fake.refuse())
+    api.go_away()
     browser.wait(lambda: "cannot be heard" in browser.text("#alerts"), "alert")
     browser.wait(lambda: "stale" in browser.text("#alerts"), "stale")
     assert "away" in browser.text("#sources")
     assert browser.text("#state") == "ready"
     assert "web" in browser.text("#rows")
-    api.put(a_service("late"))
-    api.do(api.fake.accept())
+    api.put_service("late")
+    api.come_back()
     browser.wait(lambda: not browser.is_shown("#alerts"), "no alert")
     browser.wait(lambda: "late" in browser.text("#rows"), "what came meanwhile")
 
