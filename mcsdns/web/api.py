@@ -5,6 +5,7 @@ has a small share of the loop's time.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,8 +14,8 @@ from aiohttp import web
 from mcsdns.diagnostics.explain.explain import explain
 from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.web import params
-from mcsdns.web.fairness import BusyError, Gate, page_timeslice
-from mcsdns.web.params import BadRequestError, NameAndType
+from mcsdns.web.fairness import Gate, page_timeslice
+from mcsdns.web.params import NameAndType, RequestError
 from mcsdns.web.rates import Rates, Sampler
 from mcsdns.web.services import ListOptions, ServicePage, list_services
 from mcsdns.web.status import Operator, Status, Upstreams, status_of, upstreams_of
@@ -42,9 +43,9 @@ class AdminApi:
         for name, answer in (
             ("explain", self._explain),
             ("services", self._services),
-            ("sources", self._sources),
-            ("upstreams", self._upstreams),
-            ("rates", self._rates),
+            ("sources", partial(_without_parameters, self.status)),
+            ("upstreams", partial(_without_parameters, self.upstreams)),
+            ("rates", partial(_without_parameters, self.rates)),
         ):
             app.router.add_get(f"/api/{name}", _as_json(answer))
 
@@ -85,17 +86,10 @@ class AdminApi:
         parameters = params.of(request, "q", "troubled", "after", "limit")
         return await self.list_services(params.read_options(parameters))
 
-    async def _sources(self, request: web.Request) -> object:
-        params.of(request)
-        return self.status()
 
-    async def _upstreams(self, request: web.Request) -> object:
-        params.of(request)
-        return self.upstreams()
-
-    async def _rates(self, request: web.Request) -> object:
-        params.of(request)
-        return self.rates()
+async def _without_parameters(answer: Callable[[], object], request: web.Request) -> object:
+    params.of(request)
+    return answer()
 
 
 def _as_json(
@@ -105,11 +99,8 @@ def _as_json(
         status, headers, document = 200, dict[str, str](), object()
         try:
             document = await answer(request)
-        except BadRequestError as error:
-            status, document = 400, {"error": str(error)}
-        except BusyError as error:
-            status, document = 429, {"error": str(error)}
-            headers["Retry-After"] = str(error.retry_s)
+        except RequestError as error:
+            status, headers, document = error.status, error.headers, {"error": str(error)}
         return web.Response(
             body=msgspec.json.encode(document),
             status=status,

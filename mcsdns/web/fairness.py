@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from mcsdns.sources.timeslice import Timeslice
+from mcsdns.web.params import RequestError
 
 _SLICE_S: Final = 0.001
 _PAUSE_S: Final = 0.002
@@ -22,16 +23,13 @@ def page_timeslice() -> Timeslice:
     return Timeslice(_SLICE_S, pause_s=_PAUSE_S)
 
 
-class BusyError(Exception):
-    """Too many requests wait for the same costly thing.
-
-    Attributes:
-        retry_s: when to come again.
-    """
+class BusyError(RequestError):
+    """Too many requests wait for the same costly thing; says when to come again."""
 
     def __init__(self, retry_s: int) -> None:
         super().__init__(f"too many requests wait for this; ask again in {retry_s} s")
-        self.retry_s = retry_s
+        self.status = 429
+        self.headers = {"Retry-After": str(retry_s)}
 
 
 class Gate:

@@ -46,9 +46,7 @@ class _Probes:
                     parts.append(part)
                     await timeslice.checkpoint()
         except BusyError as error:
-            raise web.HTTPTooManyRequests(
-                text=f"{error}\n", headers={"Retry-After": str(error.retry_s)}
-            ) from None
+            raise web.HTTPTooManyRequests(text=f"{error}\n", headers=error.headers) from None
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=b"".join(parts), headers=headers)
 

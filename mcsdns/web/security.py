@@ -48,17 +48,12 @@ def is_own_host(host: str) -> bool:
     No name service decides where these lead.
     """
     name = host.lower()
-    if name.startswith("["):
-        name, bracket, port = name[1:].partition("]")
-        if not bracket or ":" not in name or (port and not port.startswith(":")):
-            return False
-    else:
-        name = name.partition(":")[0]
     try:
-        ip.pack(name)
+        address, _, is_bracketed = ip.split_port(name)
+        ip.pack(address)
     except ValueError:
-        return name == "localhost"
-    return True
+        return name.partition(":")[0] == "localhost"
+    return is_bracketed is (":" in address)
 
 
 @web.middleware

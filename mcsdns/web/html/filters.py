@@ -2,12 +2,17 @@
 
 import datetime
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from mcsdns.diagnostics.explain.model import QuestionText, Suggestion
+from mcsdns.diagnostics.explain.present import counted, listed
+from mcsdns.diagnostics.explain.text import port_text as named_port
+from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.diagnostics.service_health import ClusterEndpoints
 from mcsdns.objects.model import Port
+from mcsdns.web.html.picture import draw
 from mcsdns.web.services import ListOptions, ServicePage, ServiceRow
 from mcsdns.web.status import UpstreamStatus
 
@@ -100,11 +105,16 @@ def page_link(options: ListOptions, after: str = "") -> str:
     return "?" + urlencode({name: value for name, value in parameters.items() if value})
 
 
-FILTERS: Final = {
+def plain(name: str) -> str:
+    """Write an absolute name without its last dot."""
+    return name.removesuffix(".") or "."
+
+
+FILTERS: Final[dict[str, Callable[..., Any]]] = {"named_port": named_port} | {
     each.__name__: each
     for each in (
-        *(ago, rate, number, size, time, ready_text, port_text, upstream_note, part_class),
-        *(found_text, explain_link, suggestion_link, json_link),
+        *(ago, rate, number, size, time, ready_text, port_text, upstream_note, part_class, plain),
+        *(found_text, explain_link, suggestion_link, json_link, counted, listed, to_text, draw),
     )
 }
 """For the templates, by their names."""

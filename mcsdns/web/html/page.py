@@ -10,18 +10,15 @@ from typing import Final
 
 import jinja2
 import markupsafe
-import msgspec
 from aiohttp import web
 
-from mcsdns.diagnostics.explain.model import Explanation
-from mcsdns.diagnostics.explain.text import to_text
 from mcsdns.dns.rdata import printable
 from mcsdns.web import params, security
 from mcsdns.web.api import AdminApi
-from mcsdns.web.fairness import BusyError, page_timeslice
+from mcsdns.web.fairness import page_timeslice
 from mcsdns.web.html.filters import FILTERS, page_link
-from mcsdns.web.html.picture import Picture, draw
-from mcsdns.web.params import BadRequestError
+from mcsdns.web.html.picture import PictureStep
+from mcsdns.web.params import RequestError
 from mcsdns.web.services import ListOptions
 from mcsdns.web.status import Operator
 
@@ -48,19 +45,6 @@ async def _serve(body: bytes, content_type: str, _: web.Request) -> web.StreamRe
     return web.Response(body=body, content_type=content_type, charset="utf-8")
 
 
-class Explained(msgspec.Struct, frozen=True):
-    """The part of the page about one name; `error` where there is nothing else to show.
-
-    Attributes:
-        lines: the explanation as `mcsdns explain` writes it.
-    """
-
-    error: str = ""
-    explanation: Explanation | None = None
-    picture: Picture | None = None
-    lines: tuple[str, ...] = ()
-
-
 class StatusPage:
     """Makes the page of one server from what its API returns."""
 
@@ -69,24 +53,20 @@ class StatusPage:
 
     async def show(self, request: web.Request) -> web.Response:
         """Answer with the page; what is wrong with the parameters stands on it."""
-        status, error, retry_s = 200, "", 0
-        parameters = dict[str, str]()
-        options, page, explained = ListOptions(), None, None
+        status, headers, parameters = 200, dict[str, str](), dict[str, str]()
+        options, page, explanation = ListOptions(), None, None
+        list_error = explain_error = ""
         try:
             parameters = params.of(request, *_PARAMETERS)
             options = params.read_options(parameters)
             page = await self._api.list_services(options)
-        except BadRequestError as bad:
-            status, error = 400, str(bad)
-        except BusyError as busy:
-            status, error, retry_s = 429, str(busy), busy.retry_s
+        except RequestError as error:
+            status, headers, list_error = error.status, error.headers, str(error)
         if "name" in parameters:
             try:
-                explained = await self._explain(parameters)
-            except BadRequestError as bad:
-                status, explained = 400, Explained(error=str(bad))
-            except BusyError as busy:
-                status, explained, retry_s = 429, Explained(error=str(busy)), busy.retry_s
+                explanation = await self._api.explain(params.read_question(parameters))
+            except RequestError as error:
+                status, headers, explain_error = error.status, error.headers, str(error)
         text = await _render(
             status=self._api.status(),
             upstreams=self._api.upstreams(),
@@ -95,22 +75,15 @@ class StatusPage:
             page=page,
             first_page=page_link(options),
             next_page=page_link(options, page.next) if page and page.next else "",
-            error=error,
+            list_error=list_error,
             name=parameters.get("name", ""),
             type=parameters.get("type", "A").upper() or "A",
             types=TYPES,
-            explained=explained,
+            explanation=explanation,
+            steps=PictureStep,
+            explain_error=explain_error,
         )
-        headers = {"Retry-After": str(retry_s)} if retry_s else None
         return web.Response(text=text, status=status, headers=headers, content_type="text/html")
-
-    async def _explain(self, parameters: dict[str, str]) -> Explained:
-        timeslice = page_timeslice()
-        explanation = await self._api.explain(params.read_question(parameters))
-        await timeslice.checkpoint()  # each of these takes 15 ms with 10,000 endpoints
-        lines = tuple(to_text(explanation).splitlines())
-        await timeslice.checkpoint()
-        return Explained("", explanation, draw(explanation), lines)
 
 
 def environment() -> jinja2.Environment:
@@ -146,7 +119,7 @@ async def _render(**values: object) -> str:
 def _compile() -> jinja2.Template:
     """Compile all templates, as part of the import, which happens beside the event loop."""
     made = environment()
-    return [made.get_template(name) for name in ("parts.html", "explain.html", "page.html")][-1]
+    return [made.get_template(f"{name}.html") for name in ("parts", "steps", "explain", "page")][-1]
 
 
 _TEMPLATE: Final = _compile()

@@ -127,6 +127,13 @@ async def test_explanation_without_a_script(show: Show) -> None:
     )
 
 
+async def test_every_cluster_has_a_card(show: Show) -> None:
+    text = (await show(name="db.shop.svc.clusterset.local")).text
+    assert "in 3 EndpointSlices cluster-a 2 of 4 count db-a world.yaml:46 10.42.0.7" in text
+    assert "cluster-z no slice, though status.clusters names it (no cluster) no endpoints" in text
+    assert "status.clusters cluster-a, cluster-b and cluster-z problem world.yaml:63" in text
+
+
 async def test_records_are_in_the_answer(show: Show) -> None:
     page = await show(name="web.shop.svc.clusterset.local")
     assert "Answer NOERROR web.shop.svc.clusterset.local. 5 IN A 10.96.1.10" in page.text
