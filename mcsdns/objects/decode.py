@@ -74,28 +74,23 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     problems: tuple[Problem, ...] = ()
 
 
-class _RawMetadata(msgspec.Struct, gc=False, rename="camel"):
+class _RawAnnotations(msgspec.Struct, gc=False):
+    """The annotations that are read; all others are passed over unread."""
+
+    service_name: str | None = msgspec.field(default=None, name=SERVICE_NAME_LABEL)
+    trigger_time: str | None = msgspec.field(default=None, name=TRIGGER_ANNOTATION)
+
+
+class RawMetadata(msgspec.Struct, gc=False, rename="camel"):
+    """The metadata of an object as the API writes it."""
+
     name: str
     namespace: str | None = None
     uid: str | None = None
     resource_version: str | None = None
     creation_timestamp: str | None = None
     labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-
-
-class _RawTrigger(msgspec.Struct, gc=False):
-    """The one annotation of slices that is read; all others are passed over unread."""
-
-    time: str | None = msgspec.field(default=None, name=TRIGGER_ANNOTATION)
-
-
-class _RawSliceMetadata(msgspec.Struct, gc=False, rename="camel"):
-    name: str
-    namespace: str | None = None
-    resource_version: str | None = None
-    labels: dict[str, str] | None = None
-    annotations: _RawTrigger | None = None
+    annotations: _RawAnnotations | None = None
 
 
 class _RawPort(msgspec.Struct, gc=False):
@@ -129,7 +124,7 @@ class _RawStatus(msgspec.Struct, gc=False):
 class RawServiceImport(msgspec.Struct, gc=False, rename="camel"):
     """A ServiceImport as the API writes it; unknown fields are passed over."""
 
-    metadata: _RawMetadata
+    metadata: RawMetadata
     spec: _RawImportSpec | None = None
     status: _RawStatus | None = None
 
@@ -151,7 +146,7 @@ class _RawEndpoint(msgspec.Struct, gc=False, rename="camel"):
 class RawEndpointSlice(msgspec.Struct, gc=False, rename="camel"):
     """An EndpointSlice as the API writes it; unknown fields are passed over."""
 
-    metadata: _RawSliceMetadata
+    metadata: RawMetadata
     address_type: str | None = None
     endpoints: list[_RawEndpoint] | None = None
     ports: list[_RawPort] | None = None
@@ -192,7 +187,8 @@ def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") 
     namespace, name = _identity(meta)
     if not names.is_dns_label(name):
         raise ObjectError(f"{name!r} is not a DNS label, no name can hold it", "$.metadata.name")
-    if SERVICE_NAME_LABEL in (meta.labels or {}) or SERVICE_NAME_LABEL in (meta.annotations or {}):
+    is_annotated = meta.annotations is not None and meta.annotations.service_name is not None
+    if is_annotated or SERVICE_NAME_LABEL in (meta.labels or {}):
         return Decoded(None)  # Lighthouse's per-cluster and broker copies
     spec = raw.spec or _RawImportSpec()
     try:
@@ -221,7 +217,7 @@ def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") 
         creation=meta.creation_timestamp or "",
         origin=origin,
     )
-    return Decoded(decoded, problems.found())
+    return Decoded(decoded, tuple(problems.found))
 
 
 def decode_slice(
@@ -260,9 +256,9 @@ def decode_slice(
         resource_version=meta.resource_version or "",
         malformed=malformed,
         origin=origin,
-        triggered_s=_unix_time(meta.annotations.time) if meta.annotations else 0.0,
+        triggered_s=_unix_time(meta.annotations.trigger_time) if meta.annotations else 0.0,
     )
-    return Decoded(decoded, problems.found())
+    return Decoded(decoded, tuple(problems.found))
 
 
 def _is_by_karmada(labels: dict[str, str]) -> bool:
@@ -294,15 +290,13 @@ class _Problems:
 
     def __init__(self, kind: Kind, namespace: str, name: str) -> None:
         self._subject = f"{kind} {namespace}/{name}"
-        self._found: list[Problem] | None = None
+        self.found: list[Problem] = []
 
     def add(self, reason: str, path: str, text: str) -> None:
-        if self._found is None:
-            self._found = []
-        self._found.append(Problem(reason, self._subject, path, text))
+        self.found.append(Problem(reason, self._subject, path, text))
 
-    def found(self) -> tuple[Problem, ...]:
-        return tuple(self._found or ())
+    def add_port(self, path: str, why: str) -> None:
+        self.add("bad_port", path, f"{why}, the port has no SRV record")
 
 
 def _unix_time(text: str | None) -> float:
@@ -316,7 +310,7 @@ def _unix_time(text: str | None) -> float:
     return max(moment.timestamp(), 0.0) if moment.tzinfo else 0.0
 
 
-def _identity(meta: _RawMetadata | _RawSliceMetadata) -> tuple[str, str]:
+def _identity(meta: RawMetadata) -> tuple[str, str]:
     namespace = meta.namespace or "default"
     if not names.is_dns_label(namespace):
         raise ObjectError(f"{namespace!r} is not a DNS label", "$.metadata.namespace")
@@ -398,28 +392,15 @@ def _packed(texts: list[str], path: str, family: int, problems: _Problems) -> It
 def _ports(raws: list[_RawPort] | None, path: str, problems: _Problems) -> tuple[Port, ...]:
     ports: list[Port] = []
     for number, raw in enumerate(raws or []):
-        name, protocol = raw.name or "", (raw.protocol or "TCP").lower()
+        name, protocol, port = raw.name or "", (raw.protocol or "TCP").lower(), raw.port
         if name and not (names.is_dns_label(name) and len(name) < names.MAX_LABEL_BYTES):
-            problems.add(
-                "bad_port",
-                f"{path}[{number}].name",
-                f"{name!r} is not a port name, the port has no SRV record",
-            )
+            problems.add_port(f"{path}[{number}].name", f"{name!r} is not a port name")
             name = ""
         if not names.is_dns_label(protocol):
-            problems.add(
-                "bad_port",
-                f"{path}[{number}].protocol",
-                f"{protocol!r} is not a protocol, the port has no SRV record",
-            )
+            problems.add_port(f"{path}[{number}].protocol", f"{protocol!r} is not a protocol")
             name = ""
-        port = raw.port
         if port is not None and not 0 <= port <= 0xFFFF:  # noqa: PLR2004
-            problems.add(
-                "bad_port",
-                f"{path}[{number}].port",
-                f"{port} is no port number, the port has no SRV record",
-            )
+            problems.add_port(f"{path}[{number}].port", f"{port} is no port number")
             port = None
         ports.append(Port(name, protocol, port))
     return tuple(ports)

@@ -7,13 +7,14 @@ Source: Kubernetes API conventions, "Response Status Kind"; API concepts, "Watch
 "Retrieving large results sets in chunks".
 """
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from mcsdns.errors import ObjectError, SourceError
 from mcsdns.objects.decode import (
     RawEndpointSlice,
+    RawMetadata,
     RawServiceImport,
     SliceProfile,
     decode_import,
@@ -24,7 +25,6 @@ from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
 
 MAX_RETRY_AFTER_S: Final = 60.0
-_END_OF_LIST: Final = "k8s.io/initial-events-end"
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """Whatever msgspec raises for octets that are not the JSON that is wanted."""
@@ -37,6 +37,9 @@ _TROUBLE_OF_CODE: Final = {
     422: Trouble.NOT_SUPPORTED,
     429: Trouble.THROTTLED,
 }
+
+
+_Form = TypeVar("_Form")
 
 
 class ApiError(SourceError):
@@ -61,23 +64,21 @@ class ApiError(SourceError):
         self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
 
 
-class _Name(msgspec.Struct, gc=False, rename="camel"):
+class _Marks(msgspec.Struct, gc=False):
+    """The one annotation of bookmarks that is read."""
+
+    end_of_list: str | None = msgspec.field(default=None, name="k8s.io/initial-events-end")
+
+
+class _Metadata(msgspec.Struct, gc=False, rename="camel"):
     name: str = ""
     namespace: str | None = None
     resource_version: str | None = None
+    annotations: _Marks | None = None
 
 
 class _Thing(msgspec.Struct, gc=False):
-    metadata: _Name = msgspec.field(default_factory=_Name)
-
-
-class _Mark(msgspec.Struct, gc=False, rename="camel"):
-    resource_version: str | None = None
-    annotations: dict[str, str] | None = None
-
-
-class _Marked(msgspec.Struct, gc=False):
-    metadata: _Mark
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
 class _PageMetadata(msgspec.Struct, gc=False):
@@ -92,19 +93,9 @@ class Page(msgspec.Struct, gc=False):
     items: list[msgspec.Raw] | None = None
 
 
-class _Line(msgspec.Struct, gc=False):
+class _Line(msgspec.Struct, Generic[_Form], gc=False):
     type: str
-    object: msgspec.Raw
-
-
-class _ImportLine(msgspec.Struct, gc=False):
-    type: str
-    object: RawServiceImport
-
-
-class _SliceLine(msgspec.Struct, gc=False):
-    type: str
-    object: RawEndpointSlice
+    object: _Form
 
 
 class _Cause(msgspec.Struct, gc=False):
@@ -152,9 +143,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 
 
 _pages = msgspec.json.Decoder(Page)
-_lines = msgspec.json.Decoder(_Line)
+_lines = msgspec.json.Decoder(_Line[msgspec.Raw])
 _things = msgspec.json.Decoder(_Thing)
-_bookmarks = msgspec.json.Decoder(_Marked)
 _statuses = msgspec.json.Decoder(ApiStatus)
 
 
@@ -192,11 +182,12 @@ class Decoder:
         self._kind = kind
         self._api_version = api_version
         self._profile = profile
-        is_import = kind is Kind.SERVICE_IMPORT
-        item: type[_Raw] = RawServiceImport if is_import else RawEndpointSlice
-        line: type[_ImportLine | _SliceLine] = _ImportLine if is_import else _SliceLine
-        self._items = msgspec.json.Decoder(item)
-        self._lines = msgspec.json.Decoder(line)
+        if kind is Kind.SERVICE_IMPORT:
+            self._items = msgspec.json.Decoder(RawServiceImport)
+            self._lines = msgspec.json.Decoder(_Line[RawServiceImport])
+        else:
+            self._items = msgspec.json.Decoder(RawEndpointSlice)
+            self._lines = msgspec.json.Decoder(_Line[RawEndpointSlice])
 
     def item(self, octets: msgspec.Raw | bytes) -> Reading:
         """Read an object of a page."""
@@ -212,33 +203,34 @@ class Decoder:
             ObjectError: it is no watch event; what follows cannot be trusted.
         """
         try:
-            fast = self._lines.decode(octets)
+            line = self._lines.decode(octets)
+            if line.type == "DELETED":
+                return _gone(line.object.metadata)
+            if line.type in {"ADDED", "MODIFIED"}:
+                return self._decoded(line.object)
         except msgspec.ValidationError:
-            return self._odd_line(octets)  # a bookmark, an error, or a wrong type
+            pass  # a bookmark, an error, or a wrong type
         except UNREADABLE as error:
             raise ObjectError(f"a line of the watch is not JSON: {error}") from None
-        if fast.type == "DELETED":
-            meta = fast.object.metadata
-            return _gone(meta.namespace, meta.name, meta.resource_version)
-        if fast.type in {"ADDED", "MODIFIED"}:
-            return self._decoded(fast.object)
-        return self._odd_line(octets)
-
-    def _odd_line(self, octets: bytes) -> Reading:
         try:
-            line = _lines.decode(octets)
-            if line.type == "ERROR":
-                return Reading(_statuses.decode(line.object))
-            if line.type == "BOOKMARK":
-                return Reading(_bookmark(_bookmarks.decode(line.object).metadata))
-            if line.type == "DELETED":
-                meta = _things.decode(line.object).metadata
-                return _gone(meta.namespace, meta.name, meta.resource_version)
+            return self._odd_line(_lines.decode(octets))
         except UNREADABLE as error:
             raise ObjectError(f"a line of the watch is no watch event: {error}") from None
-        if line.type in {"ADDED", "MODIFIED"}:
-            return self.item(line.object)
-        raise ObjectError(f"a line of the watch is of the unknown type {line.type!r}")
+
+    def _odd_line(self, line: _Line[msgspec.Raw]) -> Reading:
+        match line.type:
+            case "ADDED" | "MODIFIED":
+                return self.item(line.object)
+            case "DELETED":
+                return _gone(_things.decode(line.object).metadata)
+            case "BOOKMARK":
+                meta = _things.decode(line.object).metadata
+                ends_list = meta.annotations is not None and meta.annotations.end_of_list == "true"
+                return Reading(Bookmark(meta.resource_version or "", ends_list))
+            case "ERROR":
+                return Reading(_statuses.decode(line.object))
+            case _:
+                raise ObjectError(f"a line of the watch is of the unknown type {line.type!r}")
 
     def _decoded(self, raw: _Raw) -> Reading:
         meta = raw.metadata
@@ -259,7 +251,7 @@ class Decoder:
         try:
             meta = _things.decode(octets).metadata
         except UNREADABLE:
-            meta = _Name()
+            meta = _Metadata()
         key: ObjectKey = (meta.namespace or "default", meta.name)
         problem = self._problem(key, path.rstrip("`") if text else "$", text or error)
         if not meta.name:
@@ -271,10 +263,5 @@ class Decoder:
         return Problem("bad_object", subject, path, f"{text}; the object is not served")
 
 
-def _gone(namespace: str | None, name: str, version: str | None) -> Reading:
-    return Reading(Gone((namespace or "default", name), version or ""))
-
-
-def _bookmark(meta: _Mark) -> Bookmark:
-    annotations = meta.annotations or {}
-    return Bookmark(meta.resource_version or "", annotations.get(_END_OF_LIST) == "true")
+def _gone(meta: _Metadata | RawMetadata) -> Reading:
+    return Reading(Gone((meta.namespace or "default", meta.name), meta.resource_version or ""))
