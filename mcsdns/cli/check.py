@@ -35,11 +35,10 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(flags: dict[str, Any]) -> int:
     from mcsdns.app import log  # noqa: PLC0415 - what is imported here takes 0.5 s
-    from mcsdns.diagnostics.check import finding, plan  # noqa: PLC0415
-    from mcsdns.diagnostics.check.run import run  # noqa: PLC0415
+    from mcsdns.diagnostics.check import finding, run  # noqa: PLC0415
 
-    made = plan.plan_of(flags, os.environ)
-    log.configure(made.settings.log_format, "error")  # findings say the rest
-    outcome = run(made)
-    sys.stdout.write(finding.to_json(outcome) if flags["json"] else finding.to_text(outcome))
-    return 1 if outcome.errors else 0
+    plan = run.plan_of(flags, os.environ)
+    log.configure(plan.settings.log_format, "error")  # findings say the rest
+    report = run.run(plan)
+    sys.stdout.write(finding.to_json(report) if flags["json"] else finding.to_text(report))
+    return 1 if report.counts[finding.Severity.ERROR] else 0

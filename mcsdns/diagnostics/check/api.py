@@ -6,15 +6,15 @@ Elsewhere the user of the kubeconfig may do more than mcsdns, so its service acc
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, error, warning
-from mcsdns.diagnostics.check.plan import Account
+from mcsdns.diagnostics.check.finding import Reason, Report
 from mcsdns.diagnostics.explain.present import listed
-from mcsdns.errors import ObjectError
+from mcsdns.dns.name import is_dns_label
+from mcsdns.errors import ConfigError, ObjectError
 from mcsdns.objects.decode import IMPORT_GROUP
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import discovery
@@ -36,6 +36,39 @@ _REVIEW_API: Final = "authorization.k8s.io/v1"
 _VERBS: Final = ("list", "watch")
 
 Form = TypeVar("Form")
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A service account; `is_given` where the command line names it, else it is the usual one."""
+
+    namespace: str = "mcsdns"
+    name: str = "mcsdns"
+    is_given: bool = False
+
+    @property
+    def user(self) -> str:
+        """Its user name to the API server."""
+        return f"system:serviceaccount:{self.namespace}:{self.name}"
+
+    @property
+    def groups(self) -> list[str]:
+        """Its groups."""
+        every = "system:serviceaccounts"
+        return [every, f"{every}:{self.namespace}", "system:authenticated"]
+
+
+def account_from_text(text: str) -> Account:
+    """Read `NAMESPACE:NAME`.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    namespace, colon, name = text.partition(":")
+    if not (colon and is_dns_label(namespace) and all(map(is_dns_label, name.split(".")))):
+        raise ConfigError(
+            f"--service-account: {text!r} is not NAMESPACE:NAME, such as mcsdns:mcsdns"
+        )
+    return Account(namespace, name, is_given=True)
 
 
 class Api:
@@ -88,7 +121,7 @@ class Api:
             raise ApiError(Trouble.UNREADABLE, why) from None
 
 
-async def check_versions(api: Api) -> Outcome:
+async def check_versions(report: Report, api: Api) -> None:
     """Find which versions serve ServiceImports and EndpointSlices.
 
     Raises:
@@ -105,28 +138,26 @@ async def check_versions(api: Api) -> Outcome:
     except ApiError as refusal:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
-        return Outcome(skipped=(f"API versions: discovery is not permitted ({refusal})",))
-    findings: list[Finding] = []
+        report.skipped.append(f"API versions: discovery is not permitted ({refusal})")
+        return
     if not imports:
-        without_imports = error(
+        report.error(
             Reason.CRD_MISSING,
             f"the API server has no serviceimports.{IMPORT_GROUP}: the CRD of the MCS API is "
             "missing, and without it no name resolves",
             f"API server {api.url}, neither v1beta1 nor v1alpha1",
             _INSTALL,
         )
-        findings.append(without_imports)
     if f'"{discovery.PLURALS[Kind.ENDPOINT_SLICE]}"'.encode() not in slices:
-        without_slices = error(
+        report.error(
             Reason.CRD_MISSING,
             f"the API server has no {discovery.SLICE_API} EndpointSlices: headless services have "
             "no addresses",
             f"API server {api.url}",
             "use Kubernetes 1.21 or later",
         )
-        findings.append(without_slices)
     versions = f"ServiceImport {listed(imports)}" if imports else "API versions"
-    return Outcome(tuple(findings), (f"{versions} at {api.url}",))
+    report.checked.append(f"{versions} at {api.url}")
 
 
 class _Status(msgspec.Struct):
@@ -142,27 +173,41 @@ Lacking = dict[str, dict[Kind, list[str]]]
 
 
 async def check_permissions(
-    api: Api, namespaces: Sequence[str], account: Account, *, in_pod: bool
-) -> Outcome:
+    report: Report, api: Api, namespaces: Sequence[str], account: Account, *, in_pod: bool
+) -> None:
     """Find what is not permitted, with the rules to add.
 
     Raises:
         ApiError: the API server does not answer.
     """
+    why_own = "there is no such account"
     if in_pod:
-        lacking = await _lacking(api, namespaces, None)
         subject = account.user if account.is_given else "this pod's service account"
-        return _outcome(lacking, subject, account)
-    if not account.is_given and not await _exists(api, account):
-        return await _check_own(api, namespaces, account, "there is no such account")
-    try:
-        lacking = await _lacking(api, namespaces, account)
-    except ApiError as refusal:
-        if refusal.trouble not in (Trouble.FORBIDDEN, Trouble.NOT_FOUND):
-            raise
-        why = "the user of this kubeconfig may not create subjectaccessreviews"
-        return await _check_own(api, namespaces, account, why)
-    return _outcome(lacking, account.user, account)
+        _report_lacking(report, await _lacking(api, namespaces, None), subject, account)
+        return
+    if account.is_given or await _exists(api, account):
+        try:
+            lacking = await _lacking(api, namespaces, account)
+        except ApiError as refusal:
+            if refusal.trouble not in (Trouble.FORBIDDEN, Trouble.NOT_FOUND):
+                raise
+            why_own = "the user of this kubeconfig may not create subjectaccessreviews"
+        else:
+            _report_lacking(report, lacking, account.user, account)
+            return
+    # The user of the kubeconfig is reviewed instead: that this one may proves little about mcsdns.
+    if lacking := await _lacking(api, namespaces, None):
+        _report_lacking(report, lacking, "the user of this kubeconfig", account)
+        return
+    report.warning(
+        Reason.PERMISSION_UNKNOWN,
+        f"whether {account.user} may list and watch cannot be told: {why_own}; the user of this "
+        "kubeconfig may",
+        f"API server {api.url}",
+        "name the service account of mcsdns with --service-account NAMESPACE:NAME as a user who "
+        "may create subjectaccessreviews, or run `mcsdns check` in its pod",
+    )
+    report.skipped.append(f"permissions of {account.user}: {why_own}")
 
 
 async def _exists(api: Api, account: Account) -> bool:
@@ -173,24 +218,6 @@ async def _exists(api: Api, account: Account) -> bool:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
         return True  # the review decides
-
-
-async def _check_own(
-    api: Api, namespaces: Sequence[str], account: Account, why_own: str
-) -> Outcome:
-    """Review the user of the kubeconfig instead: that this one may proves little about mcsdns."""
-    lacking = await _lacking(api, namespaces, None)
-    if lacking:
-        return _outcome(lacking, "the user of this kubeconfig", account)
-    unknown = warning(
-        Reason.PERMISSION_UNKNOWN,
-        f"whether {account.user} may list and watch cannot be told: {why_own}; the user of this "
-        "kubeconfig may",
-        f"API server {api.url}",
-        "name the service account of mcsdns with --service-account NAMESPACE:NAME as a user who "
-        "may create subjectaccessreviews, or run `mcsdns check` in its pod",
-    )
-    return Outcome((unknown,), skipped=(f"permissions of {account.user}: {why_own}",))
 
 
 async def _lacking(api: Api, namespaces: Sequence[str], account: Account | None) -> Lacking:
@@ -223,33 +250,33 @@ async def _is_allowed(
     return answer.status.allowed
 
 
-def _outcome(lacking: Lacking, subject: str, account: Account) -> Outcome:
-    findings = tuple(_finding(lacking[each], each, subject, account) for each in lacking)
-    return Outcome(findings, (f"permissions of {subject}",))
-
-
-def _finding(
-    kinds: dict[Kind, list[str]], namespace: str, subject: str, account: Account
-) -> Finding:
-    resources: dict[str, list[str]] = {}
-    for kind, verbs in kinds.items():
-        resources.setdefault(" and ".join(verbs), []).append(_resource(kind))
-    what = [f"{verbs} {' and '.join(each)}" for verbs, each in resources.items()]
-    return error(
-        Reason.NO_PERMISSION,
-        f"{subject} may not {', nor '.join(what)} (403)",
-        f"namespace {namespace}" if namespace else "the whole cluster",
-        _mend(kinds, namespace, subject, account),
-    )
+def _report_lacking(report: Report, lacking: Lacking, subject: str, account: Account) -> None:
+    """Put down what is not permitted, each namespace by itself."""
+    for namespace, kinds in lacking.items():
+        resources: dict[str, list[str]] = {}
+        for kind, verbs in kinds.items():
+            resources.setdefault(" and ".join(verbs), []).append(_resource(kind))
+        what = [f"{verbs} {' and '.join(each)}" for verbs, each in resources.items()]
+        report.error(
+            Reason.NO_PERMISSION,
+            f"{subject} may not {', nor '.join(what)} (403)",
+            f"namespace {namespace}" if namespace else "the whole cluster",
+            _mend(kinds, namespace, subject, account),
+        )
+    report.checked.append(f"permissions of {subject}")
 
 
 def _mend(kinds: dict[Kind, list[str]], namespace: str, subject: str, account: Account) -> str:
     """Return the rules to add, and the commands that create them in a cluster that has none."""
-    rules = ", ".join(_rule(kind, verbs) for kind, verbs in kinds.items())
-    role, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
+    rules = ", ".join(
+        f"{{apiGroups: [{discovery.GROUPS[kind]}], resources: [{discovery.PLURALS[kind]}], "
+        f"verbs: [{', '.join(verbs)}]}}"
+        for kind, verbs in kinds.items()
+    )
+    title, where = ("Role", f" -n {namespace}") if namespace else ("ClusterRole", "")
+    role = title.lower()
     verbs = dict.fromkeys(verb for each in kinds.values() for verb in each)
     resources = ",".join(map(_resource, kinds))
-    title = "Role" if namespace else "ClusterRole"
     text = f"give it a {title} with the rules [{rules}]"
     if subject != account.user:
         return text
@@ -257,13 +284,6 @@ def _mend(kinds: dict[Kind, list[str]], namespace: str, subject: str, account: A
         f"{text}; if there is none: kubectl create {role} mcsdns{where} "
         f"--verb={','.join(verbs)} --resource={resources} && kubectl create {role}binding "
         f"mcsdns{where} --{role}=mcsdns --serviceaccount={account.namespace}:{account.name}"
-    )
-
-
-def _rule(kind: Kind, verbs: Iterable[str]) -> str:
-    return (
-        f"{{apiGroups: [{discovery.GROUPS[kind]}], resources: [{discovery.PLURALS[kind]}], "
-        f"verbs: [{', '.join(verbs)}]}}"
     )
 
 

@@ -6,13 +6,14 @@ asked. Its blocks come from two ConfigMaps.
 """
 
 import ipaddress
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from mcsdns.diagnostics.check.api import Api
-from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error, warning
+from mcsdns.diagnostics.check.finding import Finding, Reason, Report, Severity
 from mcsdns.diagnostics.explain.present import listed, shown
 from mcsdns.dns import ip
 from mcsdns.dns.name import Name
@@ -129,53 +130,58 @@ async def _texts_of(api: Api, namespace: str, name: str) -> list[str]:
     return list((found.data or {}).values()) if found else []
 
 
-def _has_zone(zone: Name, texts: Sequence[str]) -> bool:
-    """Return whether a Corefile has a block for a zone, or `stubDomains` a key."""
-    name = shown(zone)
+def _missing(zones: Iterable[Name], texts: Iterable[str]) -> list[str]:
+    """Return the zones that no Corefile has a block for, and no `stubDomains` a key."""
     words = {
         word
         for text in texts
         for line in text.lower().splitlines()
         for word in line.partition("#")[0].translate(_PUNCTUATION).split()
     }
-    return name in words or f"{name}." in words
+    return [name for name in map(shown, zones) if words.isdisjoint((name, f"{name}."))]
 
 
-async def check_corefiles(api: Api, zones: Sequence[Name]) -> Outcome:
-    """Look for the zones in what the usual platforms configure their cluster DNS by.
+async def read_corefiles(api: Api) -> dict[str, list[str]]:
+    """Read what the usual platforms configure their cluster DNS by.
+
+    Returns the texts of each ConfigMap; none where they may not be read.
 
     Raises:
         ApiError: the API server does not answer.
     """
-    texts: list[str] = []
-    places: list[str] = []
+    found: dict[str, list[str]] = {}
     try:
         for namespace, name in _CONFIG_MAPS:
-            found = await _texts_of(api, namespace, name)
-            texts += found
-            places += [f"{namespace}/{name}"] if found else []
+            if texts := await _texts_of(api, namespace, name):
+                found[f"{namespace}/{name}"] = texts
     except ApiError as refusal:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
-        return Outcome()
-    missing = [zone for zone in zones if not _has_zone(zone, texts)]
-    if not places:
-        return Outcome()
-    where = f"ConfigMap {listed(places)}"
+        return {}
+    return found
+
+
+def check_corefiles(
+    report: Report, corefiles: Mapping[str, Sequence[str]], zones: Sequence[Name]
+) -> None:
+    """Look for the zones in what the cluster DNS is configured by."""
+    missing = _missing(zones, itertools.chain(*corefiles.values()))
+    where = f"ConfigMap {listed(list(corefiles))}"
     if not missing:
-        return Outcome(checked=(f"{where} has a stub block",))
-    finding = warning(
+        report.checked.append(f"{where} has a stub block")
+        return
+    report.checked.append(where)
+    report.warning(
         Reason.STUB_BLOCK_MISSING,
-        f"the cluster DNS is not configured for {listed([shown(zone) for zone in missing])}: "
-        "no stub block sends it to mcsdns",
+        f"the cluster DNS is not configured for {listed(missing)}: no stub block sends it to "
+        "mcsdns",
         where,
         "add what `mcsdns stub PLATFORM --ip <ClusterIP of the mcsdns Service>` prints; where the "
         "platform keeps its configuration elsewhere, run `mcsdns check` in a pod, which asks",
     )
-    return Outcome((finding,), (where,))
 
 
-async def check_node_local(api: Api, zones: Sequence[Name]) -> Outcome:
+async def check_node_local(report: Report, api: Api, zones: Sequence[Name]) -> None:
     """Look for the DaemonSet, and for the zones in what it is configured by.
 
     Raises:
@@ -184,34 +190,34 @@ async def check_node_local(api: Api, zones: Sequence[Name]) -> Outcome:
     path = f"/apis/apps/v1/namespaces/{_NAMESPACE}/daemonsets/{_NODE_LOCAL}"
     try:
         if await api.read(path) is None:
-            return Outcome(checked=("no NodeLocal DNSCache",))
+            report.checked.append("no NodeLocal DNSCache")
+            return
         texts: list[str] = []
         for name in _NODE_LOCAL_CONFIG_MAPS:
             texts += await _texts_of(api, _NAMESPACE, name)
     except ApiError as refusal:
         if refusal.trouble is not Trouble.FORBIDDEN:
             raise
-        return Outcome(skipped=("NodeLocal DNSCache: its objects may not be read here",))
-    missing = [shown(zone) for zone in zones if not _has_zone(zone, texts)]
-    return Outcome((_about_node_local(missing),), ("NodeLocal DNSCache",))
-
-
-def _about_node_local(missing: Sequence[str]) -> Finding:
+        report.skipped.append("NodeLocal DNSCache: its objects may not be read here")
+        return
+    report.checked.append("NodeLocal DNSCache")
     where = f"DaemonSet {_NAMESPACE}/{_NODE_LOCAL}"
-    if not missing:
-        return Finding(
-            Severity.NOTE,
+    if missing := _missing(zones, texts):
+        report.error(
             Reason.NODE_LOCAL_DNS,
-            "NodeLocal DNSCache answers pods before the cluster DNS, with a stub block of its own; "
-            "it keeps answers longer than our TTL says, negative ones too",
-            where,
-            "`cache 5` in its stub block keeps it as short as our TTL",
+            f"NodeLocal DNSCache answers pods before the cluster DNS, and has no stub block for "
+            f"{listed(missing)}: it sends these names to the node's resolvers",
+            f"ConfigMaps {_NAMESPACE}/{' and '.join(_NODE_LOCAL_CONFIG_MAPS)}, {where}",
+            "add what `mcsdns stub nodelocal --ip <ClusterIP of the mcsdns Service>` prints; what "
+            "it answered before stays in its cache until its TTL ends",
         )
-    return error(
+        return
+    note = Finding(
+        Severity.NOTE,
         Reason.NODE_LOCAL_DNS,
-        f"NodeLocal DNSCache answers pods before the cluster DNS, and has no stub block for "
-        f"{listed(missing)}: it sends these names to the node's resolvers",
-        f"ConfigMaps {_NAMESPACE}/{' and '.join(_NODE_LOCAL_CONFIG_MAPS)}, {where}",
-        "add what `mcsdns stub nodelocal --ip <ClusterIP of the mcsdns Service>` prints; what it "
-        "answered before stays in its cache until its TTL ends",
+        "NodeLocal DNSCache answers pods before the cluster DNS, with a stub block of its own; "
+        "it keeps answers longer than our TTL says, negative ones too",
+        where,
+        "`cache 5` in its stub block keeps it as short as our TTL",
     )
+    report.add(note)

@@ -6,7 +6,6 @@ rename.
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -76,62 +75,64 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What one check, or several, came to.
+def error(reason: Reason, what: str, where: str, mend: str) -> Finding:
+    """Make an error."""
+    return Finding(Severity.ERROR, reason, what, where, mend)
+
+
+class Report:
+    """What checks came to; each puts down what it finds, what it looked at, and what it did not.
 
     Attributes:
         checked: what was looked at. skipped: what was not, and why, so that silence about
             something never means that it is well.
     """
 
-    findings: tuple[Finding, ...] = ()
-    checked: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._findings: dict[Finding, None] = {}
+        self.checked: list[str] = []
+        self.skipped: list[str] = []
+
+    def add(self, finding: Finding) -> None:
+        """Put down what was found; the same found twice counts once."""
+        self._findings[finding] = None
+
+    def error(self, reason: Reason, what: str, where: str, mend: str) -> None:
+        """Put down an error."""
+        self.add(error(reason, what, where, mend))
+
+    def warning(self, reason: Reason, what: str, where: str, mend: str) -> None:
+        """Put down a warning."""
+        self.add(Finding(Severity.WARNING, reason, what, where, mend))
 
     def has(self, *reasons: Reason) -> bool:
         """Return whether something was found for one of these reasons."""
-        return any(each.reason in reasons for each in self.findings)
+        return any(each.reason in reasons for each in self._findings)
 
     @property
-    def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(each.severity is Severity.ERROR for each in self.findings)
+    def findings(self) -> list[Finding]:
+        """What was found: the worst first, and causes before what they cause."""
+        severities, reasons = list(Severity), list(Reason)
+        return sorted(
+            self._findings,
+            key=lambda each: (severities.index(each.severity), reasons.index(each.reason)),
+        )
+
+    @property
+    def counts(self) -> Counter[Severity]:
+        """How many findings there are of each severity."""
+        return Counter(each.severity for each in self._findings)
 
 
-_SEVERITIES: Final = {severity: rank for rank, severity in enumerate(Severity)}
-_REASONS: Final = {reason: rank for rank, reason in enumerate(Reason)}
-
-
-def joined(outcomes: Iterable[Outcome]) -> Outcome:
-    """Put outcomes together: the worst findings first, and causes before what they cause."""
-    parts = list(outcomes)
-    found = dict.fromkeys(each for part in parts for each in part.findings)
-    return Outcome(
-        tuple(sorted(found, key=lambda each: (_SEVERITIES[each.severity], _REASONS[each.reason]))),
-        tuple(text for part in parts for text in part.checked),
-        tuple(text for part in parts for text in part.skipped),
-    )
-
-
-def error(reason: Reason, what: str, where: str, mend: str) -> Finding:
-    """Make an error."""
-    return Finding(Severity.ERROR, reason, what, where, mend)
-
-
-def warning(reason: Reason, what: str, where: str, mend: str) -> Finding:
-    """Make a warning."""
-    return Finding(Severity.WARNING, reason, what, where, mend)
-
-
-def to_text(outcome: Outcome) -> str:
-    """Write an outcome: three lines for each finding, then what was looked at and what was not.
+def to_text(report: Report) -> str:
+    """Write a report: three lines for each finding, then what was looked at and what was not.
 
     Of one severity and reason ten are written, the others counted.
     """
     lines: list[str] = []
     kinds = Counter[tuple[Severity, Reason]]()
-    severities = Counter(each.severity for each in outcome.findings)
-    for each in outcome.findings:
+    for each in report.findings:
         kinds[each.severity, each.reason] += 1
         if kinds[each.severity, each.reason] <= _MOST_OF_ONE_KIND:
             lines.append(f"{each.severity:{_MARGIN}}{each.what}")
@@ -141,19 +142,22 @@ def to_text(outcome: Outcome) -> str:
         if number > _MOST_OF_ONE_KIND:
             more = f"{number - _MOST_OF_ONE_KIND} more of {reason}"
             lines.append(f"{severity:{_MARGIN}}{more}; --json has them all")
-    if outcome.findings:
+    if lines:
         lines.append("")
-    found = [counted(severities[each], each) for each in Severity if severities[each]]
+    counts = report.counts
+    found = [counted(counts[each], each) for each in Severity if counts[each]]
     lines.append(f"{'found':{_MARGIN}}{listed(found) or 'nothing wrong'}")
-    for title, texts in (("checked", outcome.checked), ("skipped", outcome.skipped)):
+    for title, texts in (("checked", report.checked), ("skipped", report.skipped)):
         for number, text in enumerate(texts):
             lines.append(f"{'' if number else title:{_MARGIN}}{text}")
     return "".join(printable(line) + "\n" for line in lines)
 
 
-def to_json(outcome: Outcome) -> str:
-    """Write an outcome as one JSON document; docs/check.md says what its parts are."""
-    severities = Counter(each.severity for each in outcome.findings)
-    counts = {f"{each}s": severities[each] for each in Severity}
-    document = {**counts, **msgspec.structs.asdict(outcome)}
+def to_json(report: Report) -> str:
+    """Write a report as one JSON document; docs/check.md says what its parts are."""
+    document = {f"{each}s": report.counts[each] for each in Severity} | {
+        "findings": report.findings,
+        "checked": report.checked,
+        "skipped": report.skipped,
+    }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"

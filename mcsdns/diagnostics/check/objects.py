@@ -5,10 +5,10 @@ only what no implementation means to write: slices of one service may well repea
 ports of a headless service may well differ from those of its import.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-from mcsdns.diagnostics.check.finding import Finding, Outcome, Reason, Severity, error, warning
+from mcsdns.diagnostics.check.finding import Finding, Reason, Report, Severity
 from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.diagnostics.explain.present import counted, listed, shown
 from mcsdns.diagnostics.explain.verdict import judge
@@ -48,44 +48,39 @@ _DIFFER = (
 )
 
 
-def check_objects(state: ZoneState, *, all_imports: bool = True) -> Outcome:
+def check_objects(report: Report, state: ZoneState, *, all_imports: bool = True) -> None:
     """Look at every object; where only some imports were read, slices may well be without one."""
-    findings = [_about_problem(each) for each in state.problems]
+    for each in state.problems:
+        _check_problem(report, each)
     for key in sorted(state.store.keys()):
         service = state.store.get(key)
         if service is not None:
-            findings += _about_service(state, key, service)
-            findings += _contradictions(service)
+            _check_service(report, state, key, service)
+            _check_contradictions(report, service)
     if all_imports:
-        findings += _without_import(state)
-    return Outcome(tuple(findings), (counted(state.tree.service_count(), "service"),))
+        _check_orphans(report, state)
+    report.checked.append(counted(state.tree.service_count(), "service"))
 
 
-def _about_problem(located: Located) -> Finding:
+def _check_problem(report: Report, located: Located) -> None:
     problem = located.problem
     severity = Severity.WARNING if problem.reason in _LIGHT else Severity.ERROR
-    where = f"{problem.path} of {problem.subject}"
+    where = _from(located.origin, f"{problem.path} of {problem.subject}")
     what, mend = problem.text, _MENDS.get(problem.reason, _OTHERWISE)
     if problem.reason == "malformed_slice":  # whose text ends with what to do
         what, _, mend = what.rpartition("; ")
-    return Finding(
-        severity,
-        Reason.BAD_OBJECT,
-        f"{problem.subject}: {what}",
-        _from(located.origin, where),
-        mend,
-    )
+    report.add(Finding(severity, Reason.BAD_OBJECT, f"{problem.subject}: {what}", where, mend))
 
 
-def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Iterator[Finding]:
+def _check_service(report: Report, state: ZoneState, key: ServiceKey, service: Service) -> None:
     node, imported = state.tree.service(labels_of_key(key)), service.imported
     name, where = f"{key[0]}/{key[1]}", _where(imported)
     if node is None or own_addresses(node) is None:
-        yield _not_resolved(state, key, service)
+        _report_unresolved(report, state, key, service)
         return
     if node.headless or node.addresses_from_slices:
         if missing := set(clusters_without_slice(service)):
-            yield warning(
+            report.warning(
                 Reason.CLUSTER_WITHOUT_SLICE,
                 f"{listed(sorted(missing))} exports {name}, as the import's status says, but has "
                 "no EndpointSlice here: its endpoints are not answered",
@@ -95,7 +90,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
     else:  # it resolves whatever its slices are; without slices nothing is known
         endpoints = [each for piece in service.slices for each in piece.endpoints]
         if endpoints and all(why_not_counted(each) for each in endpoints):
-            yield warning(
+            report.warning(
                 Reason.NO_READY_ENDPOINT,
                 f"{key[1]}.{key[0]} resolves to its clusterset IP, but of its "
                 f"{counted(len(endpoints), 'endpoint')} none is ready: connections will fail",
@@ -103,7 +98,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
                 _mend_endpoints(key, service),
             )
     if node.long_names:
-        yield warning(
+        report.warning(
             Reason.BAD_OBJECT,
             f"{counted(node.long_names, 'name')} of {name} would be over 255 octets, and are not "
             "served",
@@ -111,7 +106,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
             "shorten the names of hosts, cluster, service or namespace",
         )
     for condition in filter(conditions.is_bad, imported.conditions):
-        yield warning(
+        report.warning(
             Reason.CONDITION,
             f"ServiceImport {name} resolves, but its status says {conditions.to_text(condition)}",
             where,
@@ -120,7 +115,7 @@ def _about_service(state: ZoneState, key: ServiceKey, service: Service) -> Itera
         )
 
 
-def _not_resolved(state: ZoneState, key: ServiceKey, service: Service) -> Finding:
+def _report_unresolved(report: Report, state: ZoneState, key: ServiceKey, service: Service) -> None:
     name = names.service_name(labels_of_key(key), state.tree.zones[0].apex)
     walked = walk(state, name, RRType.A)
     verdict = judge(state, walked)
@@ -129,7 +124,7 @@ def _not_resolved(state: ZoneState, key: ServiceKey, service: Service) -> Findin
     status = f"; its status says {listed(bad)}" if bad else ""
     if verdict.reason is VerdictReason.NO_ADDRESS:  # whose summary has the conditions
         status = ""
-    return error(
+    report.error(
         reason,
         f"{shown(name)} does not resolve ({verdict.result}): {verdict.summary}{status}",
         _where(service.imported),
@@ -163,7 +158,7 @@ def _mend_endpoints(key: ServiceKey, service: Service) -> str:
     return f"see why no pod is ready in {clusters or 'the exporting cluster'}: {exporting}"
 
 
-def _without_import(state: ZoneState) -> Iterator[Finding]:
+def _check_orphans(report: Report, state: ZoneState) -> None:
     """Slices that are labelled for a service without a ServiceImport."""
     orphans: dict[ServiceKey, list[EndpointSlice]] = {}
     for piece in state.store.objects(Kind.ENDPOINT_SLICE):
@@ -173,7 +168,7 @@ def _without_import(state: ZoneState) -> Iterator[Finding]:
             orphans.setdefault(key, []).append(piece)
     for (namespace, name), pieces in sorted(orphans.items()):
         clusters = listed(sorted({each.cluster for each in pieces if each.cluster}))
-        yield error(
+        report.error(
             Reason.SLICES_WITHOUT_IMPORT,
             f"{name}.{namespace} does not resolve: {counted(len(pieces), 'EndpointSlice')} of "
             f"{clusters or 'no valid cluster'} labelled for it, but no ServiceImport",
@@ -193,21 +188,21 @@ def _from(origin: str, what: str) -> str:
     return f"{origin}: {what}" if origin else what
 
 
-def _contradictions(service: Service) -> Iterator[Finding]:
+def _check_contradictions(report: Report, service: Service) -> None:
     pieces = [piece for piece in service.slices if not piece.malformed]
-    yield from _ports_of_import(service.imported)
+    _check_ports_of_import(report, service.imported)
     if not service.imported.ips:
         service_name = f"{service.imported.namespace}/{service.imported.name}"
-        yield from _ports_of_slices(service_name, pieces)
-    yield from _shared_addresses(pieces)
-    yield from _readiness(pieces)
-    yield from _shared_hosts(pieces)
+        _check_ports_of_slices(report, service_name, pieces)
+    _check_shared_addresses(report, pieces)
+    _check_readiness(report, pieces)
+    _check_shared_hosts(report, pieces)
 
 
-def _ports_of_import(imported: ServiceImport) -> Iterator[Finding]:
+def _check_ports_of_import(report: Report, imported: ServiceImport) -> None:
     for (name, protocol), numbers in _numbers(imported.ports).items():
         if len(numbers) > 1:
-            yield error(
+            report.error(
                 Reason.PORTS_CONFLICT,
                 f"port {name}/{protocol} is {listed(sorted(map(str, numbers)))} at once: SRV "
                 "answers all of them",
@@ -217,7 +212,7 @@ def _ports_of_import(imported: ServiceImport) -> Iterator[Finding]:
             )
 
 
-def _ports_of_slices(service: str, pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
+def _check_ports_of_slices(report: Report, service: str, pieces: Iterable[EndpointSlice]) -> None:
     """One named port with a number for each cluster: clients that ask for A alone fail."""
     found: dict[tuple[str, str], dict[str, set[int]]] = {}
     for piece in pieces:
@@ -229,7 +224,7 @@ def _ports_of_slices(service: str, pieces: Iterable[EndpointSlice]) -> Iterator[
                 f"{', '.join(map(str, sorted(numbers)))} in {cluster}"
                 for cluster, numbers in sorted(by_cluster.items())
             ]
-            yield warning(
+            report.warning(
                 Reason.PORTS_CONFLICT,
                 f"port {name}/{protocol} of {service} is {listed(texts)}: clients "
                 "that ask for addresses and not for SRV reach some clusters only",
@@ -246,7 +241,7 @@ def _numbers(ports: Iterable[Port]) -> dict[tuple[str, str], set[int]]:
     return found
 
 
-def _shared_addresses(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
+def _check_shared_addresses(report: Report, pieces: Iterable[EndpointSlice]) -> None:
     """One address in two clusters: pod networks that overlap reach one of the two."""
     owners: dict[bytes, dict[str, EndpointSlice]] = {}
     for piece in pieces:
@@ -259,7 +254,7 @@ def _shared_addresses(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
             shared.setdefault(tuple(sorted(by_cluster)), []).append(address)
     for clusters, found in shared.items():
         texts = sorted(map(ip.to_text, found))
-        yield warning(
+        report.warning(
             Reason.SLICES_DISAGREE,
             f"{listed(clusters)} have the same endpoint, {listed(texts)}: only one of them can be "
             "reached there",
@@ -269,7 +264,7 @@ def _shared_addresses(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
         )
 
 
-def _readiness(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
+def _check_readiness(report: Report, pieces: Iterable[EndpointSlice]) -> None:
     """One endpoint that is ready by one slice and not by another of the same cluster."""
     seen: dict[tuple[str, bytes], dict[bool, EndpointSlice]] = {}
     for piece in pieces:
@@ -278,7 +273,7 @@ def _readiness(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
                 seen.setdefault((piece.cluster, address), {})[endpoint.ready] = piece
     for (cluster, address), by_ready in seen.items():
         if len(by_ready) > 1 and by_ready[True] is not by_ready[False]:
-            yield warning(
+            report.warning(
                 Reason.SLICES_DISAGREE,
                 f"endpoint {ip.to_text(address)} of {cluster} is ready in one slice and not "
                 "ready in another: it is answered",
@@ -287,7 +282,7 @@ def _readiness(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
             )
 
 
-def _shared_hosts(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
+def _check_shared_hosts(report: Report, pieces: Iterable[EndpointSlice]) -> None:
     """One host name of a cluster that stands for different addresses in two slices."""
     hosts: dict[tuple[str, str, str], dict[str, set[bytes]]] = {}
     by_name = {piece.name: piece for piece in pieces}
@@ -299,7 +294,7 @@ def _shared_hosts(pieces: Iterable[EndpointSlice]) -> Iterator[Finding]:
     for (cluster, host, _), by_slice in hosts.items():
         if len(set(map(frozenset, by_slice.values()))) > 1:
             found = sorted(map(ip.to_text, set[bytes]().union(*by_slice.values())))
-            yield warning(
+            report.warning(
                 Reason.SLICES_DISAGREE,
                 f"host {host} of {cluster} is {listed(found)}: its name answers all of them",
                 _names_of([by_name[name] for name in by_slice]),

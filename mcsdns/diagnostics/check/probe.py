@@ -113,7 +113,29 @@ def probe(
     )
 
 
-def is_alive(client: NameServer, transport: Transport) -> bool:
+class Peer(msgspec.Struct, frozen=True):
+    """A server that is looked at.
+
+    Attributes:
+        where: what findings call it. alive: the transports over which it answers at all.
+    """
+
+    where: str
+    client: NameServer
+    alive: tuple[Transport, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it answers over all transports."""
+        return len(self.alive) == len(Transport)
+
+
+def look_at(client: NameServer, where: str) -> Peer:
+    """Find out over which transports a server answers."""
+    return Peer(where, client, tuple(each for each in Transport if _is_alive(client, each)))
+
+
+def _is_alive(client: NameServer, transport: Transport) -> bool:
     """Return whether a server answers at all, about names that it need ask no other server for."""
     for name, qtype, qclass in _LOCAL_QUESTIONS:
         with contextlib.suppress(NoReplyError):

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mcsdns.diagnostics.check.api import Api, check_versions
+from mcsdns.diagnostics.check.finding import Report
 from mcsdns.sources.kubernetes.api import ApiServer
 from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError
@@ -44,7 +45,7 @@ async def test_server_that_never_answers(tmp_path: Path) -> None:
         )
         async with asking(kubeconfig) as api:
             with pytest.raises(ApiError, match="no answer in time"):
-                await check_versions(api)
+                await check_versions(Report(), api)
 
 
 async def test_server_that_stops_in_the_middle(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ async def test_server_that_stops_in_the_middle(tmp_path: Path) -> None:
         fake.fault(faults.Hang(headers=True), faults.DISCOVERY)
         async with asking(fake.write_kubeconfig(tmp_path / "kubeconfig")) as api:
             with pytest.raises(ApiError, match="no answer in time"):
-                await check_versions(api)
+                await check_versions(Report(), api)
 
 
 async def test_document_that_is_none(tmp_path: Path) -> None:
@@ -69,6 +70,7 @@ async def test_discovery_that_is_not_permitted_is_said(tmp_path: Path) -> None:
         refusal = faults.Reply(403, {"kind": "Status", "code": 403, "reason": "Forbidden"})
         fake.fault(refusal, faults.DISCOVERY, times=None)
         async with asking(fake.write_kubeconfig(tmp_path / "kubeconfig")) as api:
-            found = await check_versions(api)
-    assert not found.findings
-    assert found.skipped[0].startswith("API versions: discovery is not permitted")
+            report = Report()
+            await check_versions(report, api)
+    assert not report.findings
+    assert report.skipped[0].startswith("API versions: discovery is not permitted")

@@ -1,16 +1,29 @@
 """How the host and its pods look names up: nsswitch.conf and resolv.conf."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from mcsdns.diagnostics.check.cluster_dns import Resolver, of_resolv_conf
+from mcsdns.diagnostics.check.finding import Finding, Report
 from mcsdns.diagnostics.check.run import check_nsswitch
 from mcsdns.dns import name as names
+from mcsdns.dns.name import Name
 from tests.diagnostics.check.conftest import Check
 from tests.waiting import free_port
 
 LOCAL = [names.from_text("clusterset.local")]
+
+
+def found_in(
+    text: str, zones: Sequence[Name] = LOCAL, path: str = "nsswitch.conf"
+) -> list[Finding]:
+    report = Report()
+    check_nsswitch(report, text, zones, path)
+    return report.findings
+
+
 POD = "search shop.svc.cluster.local svc.cluster.local cluster.local\n"
 
 
@@ -25,8 +38,7 @@ POD = "search shop.svc.cluster.local svc.cluster.local cluster.local\n"
     ],
 )
 def test_multicast_dns_that_stops_before_dns(hosts: str) -> None:
-    found = check_nsswitch(f"passwd: files\nhosts:\t{hosts}\n", LOCAL, "/etc/nsswitch.conf")
-    (finding,) = found.findings
+    (finding,) = found_in(f"passwd: files\nhosts:\t{hosts}\n", path="/etc/nsswitch.conf")
     assert (finding.severity, finding.reason) == ("warning", "mdns_first")
     assert "mdns" in finding.what
     assert finding.where == "/etc/nsswitch.conf, line hosts"
@@ -46,13 +58,13 @@ def test_multicast_dns_that_stops_before_dns(hosts: str) -> None:
 )
 def test_dns_that_is_asked(hosts: str) -> None:
     text = f"#hosts: mdns4_minimal [NOTFOUND=return] dns\nhosts: {hosts}\n"
-    assert check_nsswitch(text, LOCAL, "nsswitch.conf").findings == ()
+    assert found_in(text) == []
 
 
 def test_zone_outside_local_is_not_concerned() -> None:
     zones = [names.from_text("mcs.example")]
     text = "hosts: files mdns4_minimal [NOTFOUND=return] dns\n"
-    assert check_nsswitch(text, zones, "nsswitch.conf").findings == ()
+    assert found_in(text, zones) == []
 
 
 def test_host_is_looked_at_where_dns_is(check: Check, host: Path) -> None:

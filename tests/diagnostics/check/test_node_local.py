@@ -1,8 +1,9 @@
 """What is said of a NodeLocal DNSCache, whose link-local address no test can have."""
 
 from mcsdns.diagnostics.check.cluster_dns import Resolver
-from mcsdns.diagnostics.check.server import Expected
-from mcsdns.diagnostics.check.stub_block import check_stub_block
+from mcsdns.diagnostics.check.finding import Report
+from mcsdns.diagnostics.check.probe import Peer
+from mcsdns.diagnostics.check.server import Expected, check_stub_block
 from mcsdns.dns import name as names
 from mcsdns.dns import write_query
 from mcsdns.dns.request import Received, Request, Transport
@@ -21,8 +22,10 @@ class Denies:
 
 
 def test_cache_that_denies_the_zone() -> None:
-    found = check_stub_block(CACHE, Denies(), [Expected(ZONE)])
-    (finding,) = found.findings
+    report = Report()
+    peer = Peer(str(CACHE), Denies(), tuple(Transport))
+    check_stub_block(report, peer, [Expected(ZONE)], node_local=CACHE.is_node_local)
+    (finding,) = report.findings
     assert finding.reason == "node_local_dns"
     assert finding.what.startswith("NodeLocal DNSCache has no stub block for clusterset.local")
     assert "negative answer" in finding.what
