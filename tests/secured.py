@@ -20,6 +20,7 @@ from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError
 from tests.certificates import Authority, Certificate
 from tests.scripted.runner import Handle, runner_of
+from tests.waiting import DEADLINE_S
 
 SECRET = "hush"
 """Every token and password of these tests has this in it."""
@@ -158,13 +159,13 @@ def shell(folder: Path, script: str) -> Plain:
 # Asking.
 
 
-async def ask(access: Access, path: str = "/version", *, within_s: float = 5.0) -> bytes:
+async def ask(access: Access, path: str = "/version", *, within_s: float = DEADLINE_S) -> bytes:
     """Ask once by a cluster of its own."""
     async with asked_by(access) as cluster:
         return await get(cluster, path, within_s=within_s)
 
 
-async def get(cluster: ApiServer, path: str = "/version", *, within_s: float = 5.0) -> bytes:
+async def get(cluster: ApiServer, path: str = "/version", *, within_s: float = DEADLINE_S) -> bytes:
     async with cluster.request(path, within_s=within_s) as response:
         return await response.read()
 
@@ -178,7 +179,9 @@ async def asked_by(access: Access) -> AsyncIterator[ApiServer]:
         await cluster.close()
 
 
-async def refusal(access: Access, path: str = "/version", *, within_s: float = 5.0) -> ApiError:
+async def refusal(
+    access: Access, path: str = "/version", *, within_s: float = DEADLINE_S
+) -> ApiError:
     """How it fails, and that it tells no secret and nothing of what is below."""
     with pytest.raises(ApiError) as caught:
         await ask(access, path, within_s=within_s)

@@ -17,7 +17,7 @@ import pytest
 from mcsdns.cli import main
 from tests.conftest import ask
 from tests.paths import ROOT, which
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, TRY_S, free_port, wait_until
 
 PAGES = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))),
@@ -152,7 +152,7 @@ class Walk:
 
     def _answers(self, port: int) -> bool:
         try:
-            ask(("127.0.0.1", port), "dns-version.clusterset.local", "TXT", timeout_s=1)
+            ask(("127.0.0.1", port), "dns-version.clusterset.local", "TXT", timeout_s=TRY_S)
         except OSError:
             return False
         return True
@@ -171,7 +171,7 @@ class Walk:
     def end(self) -> None:
         for process in self._running:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(DEADLINE_S)
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from typing import Final
 
 DEADLINE_S: Final = 90.0
 """A bound for what hangs, not a measure: a busy machine takes as long as it takes."""
+TRY_S: Final = 5.0
+"""For a question that is asked again: one may be lost while a server starts."""
 _FIRST_PORT: Final = 10_000
 _PORTS_PER_WORKER: Final = 1_500
 _WORKERS: Final = 14
 """All below 32,768, from where the kernel and resolvers take ports to ask from."""
 
 
-def wait_until(
-    condition: Callable[[], object], what: str = "it", *, within_s: float = DEADLINE_S
-) -> None:
+def wait_until(condition: Callable[[], object], what: str = "it") -> None:
     """Look until a condition holds; fail after a while."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)

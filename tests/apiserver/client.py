@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-REQUEST_S = 30.0
+from tests.waiting import DEADLINE_S
+
+REQUEST_S = DEADLINE_S
 PLURALS = {
     "CustomResourceDefinition": "customresourcedefinitions",
     "EndpointSlice": "endpointslices",

@@ -13,7 +13,7 @@ import signal
 import ssl
 import subprocess
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ import yaml
 
 from tests.apiserver.build import APISERVER, SOURCES
 from tests.apiserver.client import REQUEST_S, Client, Object
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
-START_S = 60.0
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MCS = "/apis/multicluster.x-k8s.io"
 IMPORTS = f"{MCS}/v1beta1/serviceimports"
@@ -79,7 +78,7 @@ class ApiServer(Client):
     def wait_ready(self) -> "ApiServer":
         """Wait for the line that says it is ready."""
         assert self._process is not None, "it does not run"
-        _wait(lambda: self._out.read_text().endswith("\n") or self._ended(), "ready")
+        wait_until(lambda: self._out.read_text().endswith("\n") or self._ended(), "ready")
         assert not self._ended(), f"the API server ended: {self.log[-2000:]}"
         facts = json.loads(self._out.read_text())
         self.etcd = facts["etcd"]
@@ -110,7 +109,7 @@ class ApiServer(Client):
         assert process.stdin is not None
         process.send_signal(number)
         try:
-            process.wait(10)
+            process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -206,8 +205,8 @@ class ApiServer(Client):
         """Wait for discovery, then for the watch cache: until it is filled there is 429."""
         group, plural = f"/apis/{spec['group']}/{version['name']}", spec["names"]["plural"]
         status = 200 if version["served"] else 404
-        _wait(lambda: self._discovers(group, plural) == version["served"], f"{group} {status}")
-        _wait(lambda: self._watch_status(f"{group}/{plural}") == status, f"{plural} {status}")
+        wait_until(lambda: self._discovers(group, plural) == version["served"], f"{group} {status}")
+        wait_until(lambda: self._watch_status(f"{group}/{plural}") == status, f"{plural} {status}")
 
     def _watch_status(self, path: str) -> int:
         with self.watch(path, resourceVersion="0", timeoutSeconds=1) as watch:
@@ -263,7 +262,3 @@ def crd(plural: str, served: str = "both", *, loose: bool = False) -> Any:
             anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             version["schema"] = {"openAPIV3Schema": anything}
     return definition
-
-
-def _wait(condition: Callable[[], object], what: str) -> None:
-    wait_until(condition, what, within_s=START_S)

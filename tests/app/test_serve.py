@@ -24,7 +24,7 @@ from mcsdns.errors import ConfigError
 from mcsdns.server import udp
 from tests.conftest import READY, Serve, ServeProcess, addresses, ask, rcode
 from tests.sources.manifests.test_documents import IMPORT, SLICE
-from tests.waiting import DEADLINE_S, free_port, wait_until
+from tests.waiting import DEADLINE_S, TRY_S, free_port, wait_until
 
 KEPT = "what it said before is still served"
 
@@ -107,7 +107,7 @@ def test_before_everything_is_read_nothing_is_denied(serve: Serve, folder: Path)
 
 def socket_answers(port: int) -> bool:
     try:
-        ask(("127.0.0.1", port), "clusterset.local", "SOA", timeout_s=0.5)
+        ask(("127.0.0.1", port), "clusterset.local", "SOA", timeout_s=TRY_S)
     except OSError:
         return False
     return True

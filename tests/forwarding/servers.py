@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ask, rcode
 from tests.paths import which
-from tests.waiting import DEADLINE_S, free_port, wait_until
+from tests.waiting import DEADLINE_S, TRY_S, free_port, wait_until
 
 PACKAGES = {
     "unbound": "unbound",
@@ -82,7 +82,7 @@ class Daemon:
         if self.process.poll() is not None:
             return True
         try:
-            reply = ask(self.address, name, "SOA", timeout_s=0.5)
+            reply = ask(self.address, name, "SOA", timeout_s=TRY_S)
         except OSError:
             return False
         return not strict or rcode(reply) == "NOERROR"

@@ -134,9 +134,11 @@ def test_every_reply_is_as_seen_direct(upstream: Daemon, through: ServeProcess) 
         direct = dig_all(upstream.address, QUESTIONS, *way)
         for turn in ("first", "kept"):
             seen = dig_all(through.address, QUESTIONS, *way)
-            age_s = through.age_s
             for question, one, other in zip(QUESTIONS, direct, seen, strict=True):
-                found = differences(way, one, other, age_s)
+                found = list(differences(way, one, other, through.age_s))
+                if any(what.startswith("TTL") for what in found):  # it was refreshed between
+                    again = [dig(each.address, *question, *way) for each in (upstream, through)]
+                    found = list(differences(way, *again, through.age_s))
                 wrong += [f"{' '.join((*question, *way))} ({turn}): {what}" for what in found]
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:40])
 

@@ -12,7 +12,7 @@ from tests.waiting import free_port, wait_until
 
 SERVICES = 500
 IN_FLIGHT = 16
-LAMEDUCK_S = 2
+LAMEDUCK_S = 0.5
 
 Before = Callable[[Servers, int, int], Daemon]
 
@@ -26,9 +26,9 @@ spec: {{type: ClusterSetIP, ips: [10.0.{high}.{low}], ports: [{{port: 80}}]}}
 
 
 def unbound_before(servers: Servers, first: int, second: int) -> Daemon:
-    """Keeps nothing: every query is one to an instance."""
+    """Keeps nothing: every query is one to an instance; one that was away is soon asked again."""
     return servers.unbound(
-        "domain-insecure: local.\nlocal-zone: local. nodefault",
+        "domain-insecure: local.\nlocal-zone: local. nodefault\ninfra-host-ttl: 1",
         f"forward-zone:\n  name: clusterset.local.\n  forward-no-cache: yes\n"
         f"  forward-addr: 127.0.0.1@{first}\n  forward-addr: 127.0.0.1@{second}\n",
     )

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import ServeProcess, ask, rcode
 from tests.real.services import Heard, Question, Service, answers_of, question
-from tests.waiting import DEADLINE_S, wait_until
+from tests.waiting import DEADLINE_S, TRY_S, wait_until
 
 STATUS = re.compile(r"status: (\w+)")
 ERROR = re.compile(r"^; EDE: (\d+)(?: \([^)]*\))?(?:: \((.*)\))?$", re.MULTILINE)
@@ -217,7 +217,7 @@ def request(asked: Question) -> bytes:
 def is_up(port: int) -> bool:
     """Whether a server answers anything on a port."""
     try:
-        ask(("127.0.0.1", port), "clusterset.local", "SOA", timeout_s=0.5)
+        ask(("127.0.0.1", port), "clusterset.local", "SOA", timeout_s=TRY_S)
     except OSError:
         return False
     return True

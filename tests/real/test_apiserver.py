@@ -20,13 +20,12 @@ from tests.apiserver.process import (
     IMPORTS_V1ALPHA1,
     MCS,
     SLICES,
-    START_S,
     ApiServer,
 )
 from tests.conftest import addresses, ask
 from tests.gobuild import NotBuiltError
 from tests.kube import ApiServers
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
 READ_IMPORTS = {
     "apiGroups": ["multicluster.x-k8s.io"],
@@ -376,7 +375,7 @@ def test_a_starting_server_never_says_that_a_crd_is_missing(apiserver: ApiServer
 def test_it_ends_when_its_test_run_ends(apiserver: ApiServer) -> None:
     assert apiserver.process.stdin is not None
     apiserver.process.stdin.close()
-    assert apiserver.process.wait(START_S) == 0
+    assert apiserver.process.wait(DEADLINE_S) == 0
 
 
 def test_a_program_that_is_not_built_is_named(
@@ -449,7 +448,7 @@ def test_coredns_answers_from_the_same_objects(
         except OSError:
             return []
 
-    wait_until(lambda: answer("web") == ["10.0.0.1"], "web", within_s=START_S)
-    wait_until(lambda: answer("db") == ["10.1.0.1"], "db", within_s=START_S)
+    wait_until(lambda: answer("web") == ["10.0.0.1"], "web")
+    wait_until(lambda: answer("db") == ["10.1.0.1"], "db")
     server.apply(service_import("web", ips=["10.0.0.2"]))
-    wait_until(lambda: answer("web") == ["10.0.0.2"], "the change", within_s=START_S)
+    wait_until(lambda: answer("web") == ["10.0.0.2"], "the change")

@@ -16,13 +16,14 @@ from mcsdns.sources.kubernetes.auth import Access
 from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
 from tests.scripted import FakeApi, faults
+from tests.waiting import DEADLINE_S
 
 
 @contextlib.asynccontextmanager
-async def asking(kubeconfig: Path) -> AsyncIterator[Api]:
+async def asking(kubeconfig: Path, within_s: float = DEADLINE_S) -> AsyncIterator[Api]:
     cluster = ApiServer(Access(kubeconfig=str(kubeconfig)))
     try:
-        yield Api(cluster, within_s=0.2)
+        yield Api(cluster, within_s=within_s)
     finally:
         await cluster.close()
 
@@ -43,7 +44,7 @@ async def test_server_that_never_answers(tmp_path: Path) -> None:
                 }
             )
         )
-        async with asking(kubeconfig) as api:
+        async with asking(kubeconfig, 0.2) as api:
             with pytest.raises(ApiError, match="no answer in time"):
                 await check_versions(Report(), api)
 
@@ -51,7 +52,7 @@ async def test_server_that_never_answers(tmp_path: Path) -> None:
 async def test_server_that_stops_in_the_middle(tmp_path: Path) -> None:
     async with FakeApi() as fake:
         fake.fault(faults.Hang(headers=True), faults.DISCOVERY)
-        async with asking(fake.write_kubeconfig(tmp_path / "kubeconfig")) as api:
+        async with asking(fake.write_kubeconfig(tmp_path / "kubeconfig"), 0.2) as api:
             with pytest.raises(ApiError, match="no answer in time"):
                 await check_versions(Report(), api)
 

@@ -14,7 +14,7 @@ from tests.diagnostics.check.conftest import PAGE, READ, Check, Guarded, Report
 from tests.diagnostics.check.test_stub_block import NOTHING_BEHIND, WEB, OneTransport, stub, text_of
 from tests.forwarding.servers import Servers
 from tests.kube import ApiServers
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_S, free_port, wait_until
 
 TROUBLE = PAGE.parent / "troubleshooting.md"
 API, DNS, SERVICE = "https://10.96.0.1:443", "10.96.0.10:53", "10.96.0.53:53"
@@ -35,7 +35,7 @@ def readiness(port: int) -> tuple[int, str]:
     """Status and body of /readyz."""
     url = f"http://127.0.0.1:{port}/readyz"
     try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         with contextlib.closing(error):

@@ -60,7 +60,7 @@ async def test_server_is_asked_as_an_api_server_is(api: Secured, access: Make) -
 async def test_parameters_are_encoded(api: Secured, access: Make) -> None:
     async with asked_by(access()) as cluster:
         parameters = {"labelSelector": "a=b,c in (d)", "continue": "+/="}
-        async with cluster.request("/x", parameters, within_s=5) as response:
+        async with cluster.request("/x", parameters, within_s=DEADLINE_S) as response:
             await response.read()
     query = urllib.parse.urlsplit(api.requests[0].path).query
     assert urllib.parse.parse_qsl(query, strict_parsing=True) == list(parameters.items())
@@ -110,7 +110,7 @@ async def test_answer_is_read_piece_by_piece(api: Secured, access: Make) -> None
         return response
 
     api.answer = answer
-    async with asked_by(access()) as cluster, cluster.request("/", within_s=5) as response:
+    async with asked_by(access()) as cluster, cluster.request("/", within_s=DEADLINE_S) as response:
         assert await response.read_some() == b"one"
         more.set()
         assert await response.read_some() == b"two"
@@ -314,7 +314,10 @@ async def test_watch_goes_on_when_another_request_is_not_taken(api: Secured, acc
         return response
 
     api.answer = answer
-    async with asked_by(access()) as cluster, cluster.request("/watch", within_s=5) as watch:
+    async with (
+        asked_by(access()) as cluster,
+        cluster.request("/watch", within_s=DEADLINE_S) as watch,
+    ):
         with pytest.raises(ApiError, match="401"):
             await get(cluster)
         more.set()
@@ -337,7 +340,7 @@ async def test_session_that_was_replaced_is_closed_when_its_last_reader_is_cance
     api.answer = answer
     async with asked_by(access()) as cluster:
         with anyio.CancelScope() as scope:
-            async with cluster.request("/watch", within_s=5) as watch:
+            async with cluster.request("/watch", within_s=DEADLINE_S) as watch:
                 for _ in range(2):
                     with pytest.raises(ApiError, match="401"):
                         await get(cluster)

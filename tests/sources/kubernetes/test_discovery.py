@@ -115,12 +115,19 @@ async def api() -> AsyncIterator[FakeApi]:
 class Discovering:
     """An API server that is asked for the version; nothing is followed."""
 
-    def __init__(self, api: FakeApi, folder: Path, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        api: FakeApi,
+        folder: Path,
+        namespaces: tuple[str, ...] = (),
+        *,
+        answer_s: float = QUICK.answer_s,
+    ) -> None:
         access = Access(kubeconfig=str(api.write_kubeconfig(folder / "config")))
         self.api = api
         self.cluster = ApiServer(access)
         namespace = namespaces[0] if namespaces else ""
-        self.discovery = discovery.ImportsDiscovery(self.cluster, namespace, QUICK.answer_s)
+        self.discovery = discovery.ImportsDiscovery(self.cluster, namespace, answer_s)
 
     async def version(self) -> str:
         return await self.discovery.find()
@@ -269,8 +276,6 @@ async def test_neither_discovery_nor_objects_are_permitted(discovering: Discover
         (faults.too_many_requests(3), Trouble.THROTTLED),
         (faults.unavailable(), Trouble.UNAVAILABLE),
         (faults.internal_error(), Trouble.UNAVAILABLE),
-        (faults.Hang(), Trouble.LOST),
-        (faults.Hang(headers=True), Trouble.LOST),
         (faults.Reset(), Trouble.LOST),
         (faults.Reset(20), Trouble.LOST),
         (Reply(200, {"resources": {}}), Trouble.UNREADABLE),
@@ -285,6 +290,16 @@ async def test_discovery_that_fails(
     error = await discovering.failure()
     assert error.trouble is expected
     assert error.retry_after_s == (3 if expected is Trouble.THROTTLED else 0)
+
+
+@pytest.mark.parametrize("headers", [False, True])
+async def test_discovery_that_hangs(api: FakeApi, tmp_path: Path, *, headers: bool) -> None:
+    api.fault(faults.Hang(headers=headers), DISCOVERY, times=2)
+    discovering = Discovering(api, tmp_path, answer_s=0.5)
+    try:
+        assert (await discovering.failure()).trouble is Trouble.LOST
+    finally:
+        await discovering.cluster.close()
 
 
 async def test_failure_of_a_versions_resources_is_told(discovering: Discovering) -> None:

@@ -25,8 +25,8 @@ from tests.scripted import FakeApi, Plain, faults, wire
 from tests.scripted.faults import DISCOVERY, LIST, LISTS, PAGE, STREAM, WATCHES
 from tests.scripted.followed import (
     CLUSTER_LABEL,
+    IMPATIENT,
     LABEL,
-    QUICK,
     Clock,
     Followed,
     endpoint_slice,
@@ -478,7 +478,7 @@ async def test_after_every_quiet_point_the_zone_equals_the_objects(
                     namespace=NAMESPACES[number % 2],
                 )
             )
-        timing = msgspec.structs.replace(QUICK, clock=soak.clock)
+        timing = msgspec.structs.replace(IMPATIENT, clock=soak.clock)
         settings: dict[str, Any] = {"namespaces": NAMESPACES} if rng.random() < 0.4 else {}
         settings["missing_s"] = 1e6  # jumps of the clock would make a missing CRD an empty list
         followed = Followed(api, tmp_path, timing=timing, seed=SEED, watch=soak.take, **settings)

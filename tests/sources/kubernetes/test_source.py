@@ -13,6 +13,7 @@ from mcsdns.sources.kubernetes import watcher
 from tests.scripted import SERVICE_IMPORT, FakeApi, faults, wire
 from tests.scripted.faults import COMPARE, DISCOVERY, LIST, LISTS, PAGE, STREAM, WATCH, WATCHES
 from tests.scripted.followed import (
+    IMPATIENT,
     LABEL,
     QUICK,
     Clock,
@@ -200,7 +201,7 @@ async def test_a_stream_without_an_end_is_given_up_for_pages(
 ) -> None:
     api.bookmark_interval_s = interval_s
     api.fault(faults.NoEndBookmark(), STREAM, times=None)
-    async with Followed(api, tmp_path) as followed:
+    async with Followed(api, tmp_path, timing=timing(quiet_list_s=0.1)) as followed:
         await followed.synced()
         assert followed.asked(LIST, resource=IMPORTS)
 
@@ -257,7 +258,7 @@ async def test_a_list_that_fails_is_never_an_empty_one(
     api: FakeApi, tmp_path: Path, action: Any, form: Any
 ) -> None:
     api.streaming_lists = form
-    async with Followed(api, tmp_path) as followed:
+    async with Followed(api, tmp_path, timing=IMPATIENT) as followed:
         await followed.synced()
         known = followed.names()
         api.put(service_import("new", ips=["10.0.0.3"]))
@@ -388,13 +389,14 @@ async def test_504_with_its_cause_makes_a_new_list(api: FakeApi, tmp_path: Path)
 async def test_a_watch_that_fails_goes_on_from_its_version(
     api: FakeApi, tmp_path: Path, action: Any
 ) -> None:
-    async with Followed(api, tmp_path) as followed:
+    async with Followed(api, tmp_path, timing=timing(answer_s=0.5)) as followed:
         await followed.synced()
+        before = lists(followed)
         fault = api.fault(action, WATCH, IMPORTS, times=2)
         api.end_watches()
         await followed.until(lambda: fault.used == 2)
         await hear_again(followed)
-        assert lists(followed) == 1
+        assert lists(followed) == before
 
 
 @pytest.mark.parametrize("after_bytes", [1, 30, 200, 500])
@@ -438,7 +440,7 @@ async def test_a_refused_connection_is_tried_again(api: FakeApi, tmp_path: Path)
 
 
 async def test_a_watch_that_is_silent_for_too_long_is_dead(api: FakeApi, tmp_path: Path) -> None:
-    waits = timing(watch_least_s=0, watch_most_s=0)
+    waits = timing(watch_least_s=0, watch_most_s=0, overdue_s=0.1)
     async with Followed(api, tmp_path, timing=waits) as followed:
         await followed.synced()
         for watch in api.watches:
@@ -450,7 +452,7 @@ async def test_a_watch_that_is_silent_for_too_long_is_dead(api: FakeApi, tmp_pat
 
 async def test_a_watch_that_misses_three_bookmarks_is_dead(api: FakeApi, tmp_path: Path) -> None:
     api.bookmark_interval_s = 0.01
-    async with Followed(api, tmp_path) as followed:
+    async with Followed(api, tmp_path, timing=timing(bookmark_s=0.02)) as followed:
         await followed.synced()
         await followed.until(lambda: all(watch.sent > 5 for watch in api.watches))
         dead = list(api.watches)
@@ -499,7 +501,7 @@ async def test_lines_of_an_abandoned_watch_never_count(
 
 async def test_lines_after_a_silence_do_not_count(api: FakeApi, tmp_path: Path) -> None:
     api.bookmark_interval_s = 0.01
-    async with Followed(api, tmp_path) as followed:
+    async with Followed(api, tmp_path, timing=timing(bookmark_s=0.02)) as followed:
         await followed.synced()
         await followed.until(lambda: all(watch.sent > 5 for watch in api.watches))
         silent = list(api.watches)
@@ -597,7 +599,7 @@ async def test_what_goes_wrong_with_an_object_within_a_stream_takes_it_away(
 ) -> None:
     """The list of a stream may show an object, and its change before the list ends."""
     api.fault(faults.NoEndBookmark(), STREAM, IMPORTS)
-    async with Followed(api, tmp_path, timing=timing(quiet_list_s=10.0)) as followed:
+    async with Followed(api, tmp_path) as followed:
         await followed.until(lambda: followed.names() == {"web", "db"})
         api.put({**service_import("web"), "spec": 5})
         (watch,) = api.watches_of(SERVICE_IMPORT)

@@ -52,7 +52,7 @@ async def test_refused_connection_is_called_so(access: Make) -> None:
 
 async def test_name_that_does_not_resolve_is_told(access: Make) -> None:
     url = "https://api.invalid:6443"
-    error = await refusal(access({"token": TOKEN}, url=url), within_s=60)
+    error = await refusal(access({"token": TOKEN}, url=url))
     assert error.trouble is Trouble.LOST
     assert not lacks(error, url, "resolve", "name")
 
