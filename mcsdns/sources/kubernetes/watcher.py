@@ -235,9 +235,9 @@ class Watcher:
         try:
             step = await self._ask(request)
         except ApiError as error:
-            step = self._fail(error)
+            step = await self._fail(error)
         except ObjectError as error:
-            step = self._fail(ApiError(Trouble.UNREADABLE, f"{self._path}: {error}"))
+            step = await self._fail(ApiError(Trouble.UNREADABLE, f"{self._path}: {error}"))
         finally:
             self._is_open = False
         self._changed(self)
@@ -274,7 +274,7 @@ class Watcher:
         self._api_version = api_version
         self._path = path_of(scope.kind, api_version, scope.namespace)
         self._decoder = Decoder(scope.kind, api_version, scope.profile)
-        return self._send(self._reflector.start())
+        return await self._send(self._reflector.start())
 
     async def _read_page(self, token: str) -> Step:
         """Read a page; without a token the first one, of the newest list there is."""
@@ -287,18 +287,15 @@ class Watcher:
         self._succeed()
         page = read_page(octets)
         for item in page.items or []:
-            self._take(self._decoder.item(item))
+            await self._take(self._decoder.item(item))
             await self._timeslice.checkpoint()
         meta = page.metadata
-        end = PageEnd(meta.resource_version or "", meta.continue_token or "")
-        step = self._receive(end)
-        await self._end_of_list(step)
-        return step
+        return await self._receive(PageEnd(meta.resource_version or "", meta.continue_token or ""))
 
     async def _compare(self) -> Step:
         """Read the newest resource version, with no more objects than need be."""
         page = read_page(await self._read_whole({"limit": "1"}))
-        return self._receive(Newest(page.metadata.resource_version or ""))
+        return await self._receive(Newest(page.metadata.resource_version or ""))
 
     async def _read_whole(self, parameters: dict[str, str]) -> bytes:
         limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
@@ -334,9 +331,7 @@ class Watcher:
             rest = lines.pop()
             for line in filter(None, lines):
                 self._lines += 1
-                step = self._take(self._decoder.line(line))
-                if step.events:
-                    await self._end_of_list(step)
+                step = await self._take(self._decoder.line(line))
                 if step.request is not None:
                     return step
                 await self._timeslice.checkpoint()
@@ -345,7 +340,7 @@ class Watcher:
         if rest:
             raise ApiError(Trouble.LOST, f"{self._path}: the watch ended within a line")
         self._ended += 1
-        return self._receive(Ended())
+        return await self._receive(Ended())
 
     async def _read_some(self, response: "ApiResponse") -> bytes:
         """Wait for what comes next; a watch that is silent for too long is dead."""
@@ -364,12 +359,12 @@ class Watcher:
         if self.connected:
             self._fresh_s = now_s
 
-    def _take(self, reading: Reading) -> Step:
+    async def _take(self, reading: Reading) -> Step:
         """Hand one item or line to the reflector."""
         message = reading.message
         if isinstance(message, ApiStatus):
             text = f"{self._path}: {message.code} {message.message or ''}".strip()
-            return self._fail(ApiError(message.trouble, text, message.retry_after_s))
+            return await self._fail(ApiError(message.trouble, text, message.retry_after_s))
         if isinstance(message, Shown | Gone):
             self._note_problems(message.key, reading.problems)
         elif isinstance(message, Bookmark):
@@ -379,33 +374,33 @@ class Watcher:
             self._note_problems(("", ""), reading.problems)
         if self.failure is not None:
             self._succeed(within=True)
-        return self._receive(message) if message is not None else Step()
+        return await self._receive(message) if message is not None else Step()
 
-    def _receive(self, message: Message) -> Step:
-        """Hand on a message and send the events; the end of a list stays in the step."""
-        return self._send(self._reflector.receive(message))
+    async def _receive(self, message: Message) -> Step:
+        """Hand on a message to the reflector, and its events to the source."""
+        return await self._send(self._reflector.receive(message))
 
-    def _send(self, step: Step) -> Step:
+    async def _send(self, step: Step) -> Step:
         for event in step.events:
             if isinstance(event, InitDone):
-                return step
+                await self._end_list(event)
+                self._note_list()
+                continue
             if isinstance(event, Init):
                 self._confirmed.clear()
             self._apply(event)
-        return msgspec.structs.replace(step, events=()) if step.events else step
+        return step
 
-    async def _end_of_list(self, step: Step) -> None:
-        for event in step.events:
-            assert isinstance(event, InitDone)
-            await self._end_list(event)
-            self.synced = True
-            self._logged = 0
-            for key in self.problems.keys() - self._confirmed:
-                self._note_problems(key, ())  # of objects that went while nobody watched
-            self._note_activity()
-            self._changed(self)
+    def _note_list(self) -> None:
+        """Note that a list is complete."""
+        self.synced = True
+        self._logged = 0
+        for key in self.problems.keys() - self._confirmed:
+            self._note_problems(key, ())  # of objects that went while nobody watched
+        self._note_activity()
+        self._changed(self)
 
-    def _fail(self, error: ApiError) -> Step:
+    async def _fail(self, error: ApiError) -> Step:
         """Note a failure, and let the reflector say what follows."""
         self._retry_after_s = error.retry_after_s
         if error.trouble is Trouble.NOT_FOUND and self._reflector.state is not Phase.IDLE:
@@ -417,7 +412,7 @@ class Watcher:
         else:
             self.failure = error
             self._failed_within = self._is_open
-        return self._receive(error.trouble)
+        return await self._receive(error.trouble)
 
     def _succeed(self, *, within: bool = False) -> None:
         """Note that a request was answered, or that a line came: which ends its own failures."""
