@@ -219,17 +219,13 @@ class _Cluster(msgspec.Struct, rename="kebab"):
     certificate_authority_data: str | None = None
 
 
-class _User(msgspec.Struct):
-    exec: dict[str, Any] | None = None
-
-
 class _Item(msgspec.Struct):
-    """An item of one of the lists of a kubeconfig; of users all that is secret stays unread."""
+    """An item of one of the lists of a kubeconfig, a cluster or a user as it is in its file."""
 
     name: str
     context: _Context | None = None
-    cluster: _Cluster | None = None
-    user: _User | None = None
+    cluster: dict[str, Any] | None = None
+    user: dict[str, Any] | None = None
 
 
 class _File(msgspec.Struct, rename="kebab"):
@@ -240,10 +236,9 @@ class _File(msgspec.Struct, rename="kebab"):
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """An item, as it is in its file, and the path of that."""
+    """An item, and the path of the file that it is in."""
 
     item: _Item
-    plain: Any
     path: str
 
 
@@ -278,19 +273,15 @@ class Kubeconfig:
         except msgspec.ValidationError as error:
             raise KubeconfigError(f"{path}: not a kubeconfig: {error}") from None
         self.current_context = self.current_context or file.current_context or ""
-        for name, items in (
-            ("contexts", file.contexts),
-            ("clusters", file.clusters),
-            ("users", file.users),
-        ):
+        for name in ("contexts", "clusters", "users"):
             known: dict[str, _Found] = getattr(self, name)
-            for item, its_plain in zip(items or [], plain.get(name) or [], strict=True):
-                known.setdefault(item.name, _Found(item, its_plain, path))
+            for item in getattr(file, name) or ():
+                known.setdefault(item.name, _Found(item, path))
 
     def has_plugin(self, context: str) -> bool:
         """Returns whether the user of a context is one by an exec plugin."""
-        user = self._of(context)[1]
-        return bool(user and user.item.user and user.item.user.exec)
+        user = self._of(context)[1].item.user
+        return bool(user and user.get("exec"))
 
     def place_of(self, context: str) -> Place:
         """Return which API server a context names.
@@ -300,7 +291,10 @@ class Kubeconfig:
             OSError: its certificate authority cannot be read.
         """
         found = self._of(context)[0]
-        cluster = found.item.cluster or _Cluster()
+        try:
+            cluster = msgspec.convert(found.item.cluster or {}, _Cluster)
+        except msgspec.ValidationError as error:
+            raise KubeconfigError(f"{found.path}: not a kubeconfig: {error}") from None
         url = (cluster.server or "").rstrip("/")
         if not _is_url(url):
             raise KubeconfigError(
@@ -320,13 +314,8 @@ class Kubeconfig:
         return Place(url, hashlib.sha256(ca).hexdigest() if ca else "")
 
     def loader(self, context: str, library: Any) -> Any:  # noqa: ANN401 - of kubernetes_asyncio
-        """Make a loader of kubernetes_asyncio for one context.
-
-        A context without a user gets one that is empty: without any, the loader fails over https;
-        kubectl is nobody then.
-        """
+        """Make a loader of kubernetes_asyncio for one context."""
         cluster, user = self._of(context)
-        user = user or _Found(_Item("nobody"), {"name": "nobody", "user": {}}, "")
         names = {"cluster": cluster.item.name, "user": user.item.name}
         tree = {
             "contexts": [{"name": context, "context": names}],
@@ -340,8 +329,12 @@ class Kubeconfig:
             config_persister=self._save,
         )
 
-    def _of(self, context: str) -> tuple[_Found, _Found | None]:
-        """Return the cluster and the user of a context."""
+    def _of(self, context: str) -> tuple[_Found, _Found]:
+        """Return the cluster and the user of a context.
+
+        A context without a user gets one that is empty: without any, the library's loader fails
+        over https; kubectl is nobody then.
+        """
         if context not in self.contexts:
             raise KubeconfigError("the context is not there any more")
         names = self.contexts[context].item.context or _Context()
@@ -349,7 +342,8 @@ class Kubeconfig:
             raise KubeconfigError(f"it names the cluster {names.cluster!r}, which is not there")
         if names.user and names.user not in self.users:
             raise KubeconfigError(f"it names the user {names.user!r}, who is not there")
-        return self.clusters[names.cluster], self.users[names.user] if names.user else None
+        nobody = _Found(_Item("nobody", user={}), "")
+        return self.clusters[names.cluster], self.users[names.user] if names.user else nobody
 
     def _save(self, *_: object) -> None:
         """Write what the loader changed: tokens of OpenID Connect are renewed in their file."""
@@ -361,7 +355,8 @@ class Kubeconfig:
 
 
 def _node(found: _Found, library: Any) -> Any:  # noqa: ANN401
-    return library.config.kube_config.ConfigNode(found.item.name, found.plain, found.path)
+    plain = msgspec.structs.asdict(found.item)
+    return library.config.kube_config.ConfigNode(found.item.name, plain, found.path)
 
 
 def _read_yaml(path: str) -> Any:  # noqa: ANN401
