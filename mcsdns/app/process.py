@@ -19,16 +19,15 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.abc
-import msgspec
 
-from mcsdns.app import listeners, upstreams
+from mcsdns.app import listeners
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
+from mcsdns.diagnostics.offline import make_source
 from mcsdns.forward.forwarder import LatencyStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects.events import Init, InitDone
 from mcsdns.objects.model import Kind
-from mcsdns.server import tcp, udp
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.zone_state import UpdateQueue, ZoneState
@@ -43,13 +42,6 @@ T = TypeVar("T")
 
 _DRAIN_S: Final = 2.0
 """Longest that a forwarded question takes, and a little."""
-
-
-class Statistics(msgspec.Struct, frozen=True):
-    """The counters of all sockets."""
-
-    udp: list[udp.Statistics]
-    tcp: list[tcp.Statistics]
 
 
 def preload(settings: Settings) -> None:
@@ -96,6 +88,7 @@ class Server:
     Attributes:
         settings: in force.
         started_s: Unix time.
+        listeners: one for each address that is served, over UDP and TCP.
         zone_state, updates: what answers come from, and the one way to change it.
         source: where the objects come from.
         forwarding: the way to the upstreams; None where the settings name none.
@@ -111,6 +104,7 @@ class Server:
             ConfigError: an address cannot be bound, there is no source, or it is not described
                 well; says why and what to do.
         """
+        settings.access()  # refuses what names no source
         self.settings = settings
         self.started_s = time.time()
         self.reloads = Reloads()
@@ -118,33 +112,21 @@ class Server:
         self.zone_state = ZoneState(settings.zone_settings(), settings.namespace)
         self._caches = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
         self.updates = UpdateQueue(self.zone_state, self._caches)
-        self.source = self._make_source()
+        self.source: Source = (
+            NoSource(self.updates)
+            if settings.is_sourceless
+            else make_source(settings, self.updates)
+        )
         self.zone_state.find_problems = self.source.problems
         self.counters = [ReplyCounters(transport) for transport in TRANSPORTS]
         self._latency = LatencyStatistics()
         self.forwarding = self.make_forwarding(settings)
         self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
-        self._listeners = listeners.bind_dns(settings, self.handlers)
+        self.listeners = listeners.bind_dns(settings, self.handlers)
         self._web: WebListener | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._is_open = self._is_closed = self._was_ready = False
         self._stopping = ""
-
-    def _make_source(self) -> Source:
-        settings, access = self.settings, self.settings.access()
-        if settings.is_sourceless:
-            return NoSource(self.updates)
-        if access is None:
-            return ManifestSource(
-                settings.manifests,
-                self.updates,
-                max_bytes=settings.manifest_max_bytes,
-                profile=settings.slices,
-            )
-        from mcsdns.sources.kubernetes.api import ApiServer  # noqa: PLC0415 - see `preload`
-
-        followed = settings.kubernetes_settings()
-        return KubernetesSource(ApiServer(access, followed.watches), self.updates, followed)
 
     def _make_handler(self, *, tcp: bool) -> Handler:
         return Handler(
@@ -168,7 +150,7 @@ class Server:
     async def start(self) -> None:
         """Begin to answer."""
         self.apply_to_sockets()
-        for listener in self._listeners:
+        for listener in self.listeners:
             await listener.start()
         if self.forwarding:
             self.forwarding.start(self._own_addresses())
@@ -201,7 +183,7 @@ class Server:
         """Answer what has arrived and close all sockets for DNS; once is enough."""
         if not self._is_closed:
             self._is_closed = True
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener.close()
             if self.forwarding:
                 self.forwarding.close()
@@ -222,7 +204,7 @@ class Server:
 
             query_log = QueryLog(self.settings.query_log)
         is_counting = self.settings.request_metrics == "on"
-        for each in self._listeners:
+        for each in self.listeners:
             each.udp.query_log = each.tcp.query_log = query_log
             each.udp.is_counting = each.tcp.is_counting = is_counting
             each.tcp.settings = limits
@@ -233,7 +215,9 @@ class Server:
         Raises:
             ConfigError: an upstream or a network is not usable.
         """
-        return upstreams.make(settings, self.counters, self._latency)
+        if not settings.upstreams():
+            return None
+        return Forwarding(settings, self.counters, self._latency)
 
     def exchange_forwarding(self, forwarding: Forwarding | None) -> None:
         """Forward another way from now on; the questions that wait in the old way are answered."""
@@ -264,7 +248,7 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """Where it listens."""
-        return [each.address for each in self._listeners]
+        return [each.address for each in self.listeners]
 
     def is_ready(self) -> bool:
         """Return whether queries are to be sent here (see above)."""
@@ -294,24 +278,17 @@ class Server:
         """Return where the objects come from."""
         return self.source.states()
 
-    def statistics(self) -> Statistics:
-        """Return the counters of all sockets."""
-        return Statistics(
-            [each.udp.statistics() for each in self._listeners],
-            [each.tcp.statistics() for each in self._listeners],
-        )
-
     def snapshot(self) -> Snapshot:
         """Return every room's statistics at this moment."""
-        source, forwards, sockets = self.source, self.forwarding, self.statistics()
+        source, forwards = self.source, self.forwarding
         manifests = source.statistics() if isinstance(source, ManifestSource) else None
         kubernetes = source.statistics() if isinstance(source, KubernetesSource) else None
         return Snapshot(
             time_s=time.time(),
             ready=self.is_ready(),
             stale=self.zone_state.tree.stale,
-            udp=sockets.udp,
-            tcp=sockets.tcp,
+            udp=[each.udp.statistics() for each in self.listeners],
+            tcp=[each.tcp.statistics() for each in self.listeners],
             replies=[count for each in self.counters for count in each.counts()],
             handlers=_by_transport(each.statistics() for each in self.handlers),
             packet_caches=_by_transport(each.statistics() for each in self._caches),

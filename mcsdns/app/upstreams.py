@@ -9,8 +9,7 @@ from typing import Final
 import anyio
 
 from mcsdns.config import Settings
-from mcsdns.dns.name import ROOT, Name, to_text
-from mcsdns.forward.address import Address
+from mcsdns.dns.name import ROOT, to_text
 from mcsdns.forward.forwarder import Forwarder, LatencyStatistics
 from mcsdns.forward.network import AsyncioNetwork
 from mcsdns.forward.resolv_conf import ResolvConf, is_own
@@ -25,22 +24,6 @@ _NETWORKS_EVERY_S: Final = 60.0
 _DRAIN_LOOK_S: Final = 0.01
 
 
-def make(
-    settings: Settings,
-    counters: Sequence[ReplyCounters] = (),
-    latency: LatencyStatistics | None = None,
-) -> "Forwarding | None":
-    """Make what forwards, if the settings name an upstream.
-
-    `counters` are those of UDP and of TCP, `latency` counts what had to wait.
-
-    Raises:
-        ConfigError: an upstream or a network is not usable.
-    """
-    zones = settings.upstreams()
-    return Forwarding(settings, zones, counters, latency) if zones else None
-
-
 class Forwarding:
     """The forwarder, and what changes around it while it runs.
 
@@ -51,16 +34,15 @@ class Forwarding:
     def __init__(
         self,
         settings: Settings,
-        zones: dict[Name, list[Address]],
         counters: Sequence[ReplyCounters] = (),
         latency: LatencyStatistics | None = None,
     ) -> None:
-        """Open nothing yet.
+        """Open nothing yet; `counters` are those of UDP and of TCP, `latency` of what had to wait.
 
         Raises:
-            ConfigError: as `make`.
+            ConfigError: an upstream or a network is not usable.
         """
-        self._zones = zones
+        self._zones = settings.upstreams()
         self._path = settings.upstream_from
         self._resolv_conf: ResolvConf | None = None
         self._acl = Acl(settings.allow or None, own_networks())

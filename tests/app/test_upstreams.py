@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from mcsdns import config, dns
-from mcsdns.app import upstreams as forwarding
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.dns import name as names
 from tests.forward.scripted import request
@@ -25,17 +24,11 @@ class Stranger:
 
 
 def made(**settings: object) -> Forwarding:
-    found = forwarding.make(config.Settings(source="none", **settings))  # type: ignore[arg-type]
-    assert found is not None
-    return found
+    return Forwarding(config.Settings(source="none", **settings))  # type: ignore[arg-type]
 
 
 def upstreams(found: Forwarding) -> list[str]:
     return [each.health.upstream for each in found.forwarder.statistics().upstreams]
-
-
-def test_without_upstreams_nothing_forwards() -> None:
-    assert forwarding.make(config.Settings()) is None
 
 
 async def test_upstreams_and_stub_zones_of_the_settings() -> None:
