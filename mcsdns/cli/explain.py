@@ -15,10 +15,9 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 import msgspec
 
 from mcsdns import config
-from mcsdns.cli.query import refuse_source
-from mcsdns.dns import name as names
-from mcsdns.dns.rdata import printable, type_number
-from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError
+from mcsdns.cli.query import question_of, read_source, refuse_source
+from mcsdns.dns.rdata import printable
+from mcsdns.errors import ConfigError, NoReplyError
 
 if TYPE_CHECKING:
     from mcsdns.diagnostics.explain.model import Explanation
@@ -58,21 +57,12 @@ def _explain(flags: dict[str, Any]) -> int:
 
 def _explain_source(flags: dict[str, Any]) -> "Explanation":
     """Read the source once and explain by that."""
-    import anyio  # noqa: PLC0415 - each command imports what it needs
-
-    from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.diagnostics.explain.explain import explain  # noqa: PLC0415
-    from mcsdns.diagnostics.offline import read_once  # noqa: PLC0415
 
     settings = config.load(flags, os.environ)
     settings.access()
-    try:
-        names.wire_from_text(flags["name"])
-        qtype = type_number(flags["type"])
-    except (InvalidNameError, ValueError) as error:
-        raise ConfigError(f"{error}; write NAME TYPE") from None
-    log.configure(settings.log_format, settings.log_level)
-    return explain(anyio.run(read_once, settings), flags["name"], qtype)
+    _, qtype = question_of(flags, "; write NAME TYPE")
+    return explain(read_source(settings), flags["name"], qtype)
 
 
 class _Error(msgspec.Struct):
@@ -99,27 +89,24 @@ def ask(
     """
     address = _parse(url)
     path = address.path.rstrip("/") + "/api/explain?" + urlencode({"name": name, "type": rtype})
+    status, retry_s, body = _get(address, path, timeout_s)
     for _ in range(_TRIES - 1):
-        status, retry_s, body = _get(address, path, timeout_s)
-        if status != http.client.TOO_MANY_REQUESTS:
-            break
-        wait(min(max(retry_s, 1), _MAX_WAIT_S))
-    else:
-        status, _, body = _get(address, path, timeout_s)
+        if status == http.client.TOO_MANY_REQUESTS:
+            wait(min(max(retry_s, 1), _MAX_WAIT_S))
+            status, retry_s, body = _get(address, path, timeout_s)
     return _read(address, status, body)
 
 
 def _parse(url: str) -> SplitResult:
+    why = ""
     try:
         address = urlsplit(url if "://" in url else f"http://{url}")
         address.port  # noqa: B018 - reading it raises where it is none
+        if address.scheme in {"http", "https"} and address.hostname and not address.query:
+            return address
     except ValueError as error:
-        raise ConfigError(
-            f"--admin {url}: {error}; give a URL such as http://127.0.0.1:8053"
-        ) from None
-    if address.scheme not in {"http", "https"} or not address.hostname or address.query:
-        raise ConfigError(f"--admin {url}: give a URL such as http://127.0.0.1:8053")
-    return address
+        why = f"{error}; "
+    raise ConfigError(f"--admin {url}: {why}give a URL such as http://127.0.0.1:8053")
 
 
 def _get(address: SplitResult, path: str, timeout_s: float) -> tuple[int, int, bytes]:

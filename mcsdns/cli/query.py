@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcsdns import config
 from mcsdns.cli import dig_format
@@ -15,6 +15,9 @@ from mcsdns.dns.message_reader import read_reply
 from mcsdns.dns.rdata import type_number
 from mcsdns.dns.request import NameServer, Request, Transport, ask_whole
 from mcsdns.errors import ConfigError, InvalidNameError, NoReplyError, NoSourceError, ReplyError
+
+if TYPE_CHECKING:
+    from mcsdns.server.zone_state import ZoneState
 
 NO_SERVER: Final = "nobody to ask: give --manifests PATH, --kubeconfig FILE or --server ADDR:PORT"
 FAILED_STATUS: Final = 1
@@ -107,17 +110,33 @@ def remote_server(flags: dict[str, Any]) -> NameServer:
     return RemoteServer(host, port, timeout_s=timeout_s)
 
 
-def in_process_server(settings: config.Settings) -> NameServer:
-    """Read the source once, and return what answers from it in this process."""
+def read_source(settings: config.Settings) -> "ZoneState":
+    """Read the source once."""
     import anyio  # noqa: PLC0415 - not needed to ask a server
 
     from mcsdns.app import log  # noqa: PLC0415
     from mcsdns.diagnostics.offline import read_once  # noqa: PLC0415
 
     log.configure(settings.log_format, settings.log_level)
-    state = anyio.run(read_once, settings)
+    return anyio.run(read_once, settings)
+
+
+def in_process_server(settings: config.Settings) -> NameServer:
+    """Read the source once, and return what answers from it in this process."""
     source = ", ".join(settings.manifests) or "the API server"
-    return InProcessServer(state.authority, f"in process, from {source}")
+    return InProcessServer(read_source(settings).authority, f"in process, from {source}")
+
+
+def question_of(flags: dict[str, Any], hint: str = "") -> tuple[bytes, int]:
+    """Return the name, in wire form, and the type that are asked for.
+
+    Raises:
+        ConfigError: one of them is none; `hint` stands behind what is wrong.
+    """
+    try:
+        return names.wire_from_text(flags["name"]), type_number(flags["type"])
+    except (InvalidNameError, ValueError) as error:
+        raise ConfigError(f"{error}{hint}") from None
 
 
 def _request(flags: dict[str, Any]) -> Request:
@@ -126,8 +145,5 @@ def _request(flags: dict[str, Any]) -> Request:
         raise ConfigError("--no-edns: --do and --bufsize are of EDNS, leave them out")
     if not 0 <= size <= 0xFFFF:  # noqa: PLR2004 - the field has 16 bits
         raise ConfigError(f"--bufsize: {size} is not between 0 and 65535")
-    try:
-        name, qtype = names.wire_from_text(flags["name"]), type_number(flags["type"])
-    except (InvalidNameError, ValueError) as error:
-        raise ConfigError(str(error)) from None
+    name, qtype = question_of(flags)
     return Request(name=name, qtype=qtype, edns=not flags["no_edns"], size=size, do=flags["do"])

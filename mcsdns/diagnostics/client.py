@@ -7,8 +7,8 @@ are looked at here.
 import os
 import socket
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -76,7 +76,6 @@ class RemoteServer(msgspec.Struct, frozen=True):
         """Ask the server, a name's addresses in turn; see `NameServer`."""
         message = request.encode(_new_id())
         kind = socket.SOCK_DGRAM if transport is Transport.UDP else socket.SOCK_STREAM
-        exchange = self._over_udp if transport is Transport.UDP else self._over_tcp
         begin = self.clock()
         try:
             found = socket.getaddrinfo(self.host, self.port, type=kind)
@@ -84,20 +83,34 @@ class RemoteServer(msgspec.Struct, frozen=True):
             raise NoReplyError(
                 f"{self.host}: {error.strerror or error}; give --server an address"
             ) from None
-        failure: NoReplyError | None = None
+        why = ""
         for family, _, _, _, (host, *_) in found:
             try:
-                with self._connected(family, kind, (str(host), self.port)) as sock:
-                    reply = exchange(sock, message)
-            except NoReplyError as error:
-                failure = error
+                with socket.socket(family, kind) as sock:
+                    sock.settimeout(self.timeout_s)
+                    sock.connect((str(host), self.port))
+                    reply = self._exchange(sock, message, transport)
+            except (OSError, EOFError) as error:
+                why = self._why(error, transport)
             else:
                 server = f"{host}#{self.port}({self.host})"
                 return Received(reply, server, transport, self.clock() - begin)
-        assert failure is not None
-        raise failure
+        raise NoReplyError(f"no reply from {self}{why}")
 
-    def _over_udp(self, sock: socket.socket, message: bytes) -> bytes:
+    def _exchange(self, sock: socket.socket, message: bytes, transport: Transport) -> bytes:
+        """Send a request and return its reply.
+
+        Raises:
+            OSError, EOFError: there was none.
+        """
+        if transport is Transport.TCP:
+            deadline = self.clock() + self.timeout_s
+            sock.sendall(len(message).to_bytes(2, "big") + message)
+            while True:
+                size_bytes = int.from_bytes(self._receive_all(sock, 2, deadline), "big")
+                reply = self._receive_all(sock, size_bytes, deadline)
+                if _answers(reply, message):
+                    return reply
         for _ in range(self.tries):
             deadline = self.clock() + self.timeout_s
             sock.send(message)
@@ -105,28 +118,14 @@ class RemoteServer(msgspec.Struct, frozen=True):
                 while not _answers(reply := self._receive(sock, _MAX_BYTES, deadline), message):
                     pass  # a late reply, or one from somebody else
                 return reply
-        raise NoReplyError(
-            f"no reply from {self} over UDP, {self.tries} tries of {self.timeout_s:g} s; is "
-            "it up, and may UDP pass to it? `--tcp` asks over TCP"
-        )
-
-    def _over_tcp(self, sock: socket.socket, message: bytes) -> bytes:
-        deadline = self.clock() + self.timeout_s
-        sock.sendall(len(message).to_bytes(2, "big") + message)
-        while True:
-            size_bytes = int.from_bytes(self._receive_all(sock, 2, deadline), "big")
-            reply = self._receive_all(sock, size_bytes, deadline)
-            if _answers(reply, message):
-                return reply
+        raise TimeoutError
 
     def _receive_all(self, sock: socket.socket, count: int, deadline: float) -> bytes:
         octets = b""
         while len(octets) < count:
             chunk = self._receive(sock, count - len(octets), deadline)
             if not chunk:
-                raise NoReplyError(
-                    f"no reply from {self} over TCP: it closed the connection; is it a DNS server?"
-                )
+                raise EOFError
             octets += chunk
         return octets
 
@@ -142,31 +141,28 @@ class RemoteServer(msgspec.Struct, frozen=True):
         sock.settimeout(left_s)
         return sock.recv(most)
 
-    @contextmanager
-    def _connected(
-        self, family: int, kind: socket.SocketKind, address: tuple[str, int]
-    ) -> Generator[socket.socket]:
-        """Open a socket to the server, and say for people what goes wrong while it is used."""
-        how = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
-        try:
-            with socket.socket(family, kind) as sock:
-                sock.settimeout(self.timeout_s)
-                sock.connect(address)
-                yield sock
-        except TimeoutError:
-            raise NoReplyError(
-                f"no reply from {self} over {how} within {self.timeout_s:g} s; is it up, and "
-                f"may {how} pass to it?"
-            ) from None
-        except ConnectionRefusedError:
-            raise NoReplyError(
-                f"no reply from {self}: nothing listens there on {how}; start the server, or "
-                "give --server its address and port"
-            ) from None
-        except OSError as error:
-            raise NoReplyError(
-                f"no reply from {self} over {how}: {error.strerror or error}; can it be reached?"
-            ) from None
+    def _why(self, error: OSError | EOFError, transport: Transport) -> str:
+        """Say for people what went wrong."""
+        how = transport.upper()
+        match error:
+            case EOFError():
+                return f" over {how}: it closed the connection; is it a DNS server?"
+            case TimeoutError() if transport is Transport.UDP:
+                return (
+                    f" over UDP, {self.tries} tries of {self.timeout_s:g} s; is it up, and may "
+                    "UDP pass to it? `--tcp` asks over TCP"
+                )
+            case TimeoutError():
+                return (
+                    f" over {how} within {self.timeout_s:g} s; is it up, and may {how} pass to it?"
+                )
+            case ConnectionRefusedError():
+                return (
+                    f": nothing listens there on {how}; start the server, or give --server its "
+                    "address and port"
+                )
+            case _:
+                return f" over {how}: {error.strerror or error}; can it be reached?"
 
 
 def server_from_text(text: str, flag: str = "--server") -> tuple[str, int]:

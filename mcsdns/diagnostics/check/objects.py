@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from mcsdns.diagnostics.check.finding import Finding, Reason, Report, Severity
+from mcsdns.diagnostics.explain.explain import judge
 from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.diagnostics.explain.present import counted, listed, shown
-from mcsdns.diagnostics.explain.verdict import judge
 from mcsdns.diagnostics.explain.walk import walk
 from mcsdns.diagnostics.service_health import clusters_without_slice, own_addresses
 from mcsdns.dns import ip
@@ -117,8 +117,7 @@ def _check_service(report: Report, state: ZoneState, key: ServiceKey, service: S
 
 def _report_unresolved(report: Report, state: ZoneState, key: ServiceKey, service: Service) -> None:
     name = names.service_name(labels_of_key(key), state.tree.zones[0].apex)
-    walked = walk(state, name, RRType.A)
-    verdict = judge(state, walked)
+    verdict = judge(walk(state, name, RRType.A))
     reason = _REASONS.get(verdict.reason, Reason.NO_ADDRESS)
     bad = list(map(conditions.to_text, filter(conditions.is_bad, service.imported.conditions)))
     status = f"; its status says {listed(bad)}" if bad else ""

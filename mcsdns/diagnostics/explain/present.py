@@ -1,12 +1,9 @@
 """Numbers, lists, names and records as people read them; records as a zone file has them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from mcsdns.dns import name as names
-from mcsdns.dns.rdata import fields_of, type_name
-from mcsdns.dns.reader import Cursor
-from mcsdns.dns.types import RRset
 
 _MOST_LISTED: Final = 4
 
@@ -35,10 +32,3 @@ def shown(name: bytes) -> str:
     """Return an absolute name for a sentence, without the trailing dot."""
     text = names.to_text(name)
     return text if text == "." else text[:-1]
-
-
-def records_of(owner: bytes, rrset: RRset) -> Iterator[str]:
-    """Yield each record of an RRset as a line of a zone file (RFC 1035, 5)."""
-    fixed = f"{names.to_text(owner)} {rrset.ttl} IN {type_name(rrset.rtype)} "
-    for rdata in rrset.rdatas:
-        yield fixed + " ".join(fields_of(rrset.rtype, Cursor(rdata)))

@@ -24,7 +24,6 @@ from mcsdns.dns.name import Name
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRType
 from mcsdns.errors import InvalidNameError
-from mcsdns.server.zone_state import ZoneState
 from mcsdns.zone.lookup import Answer, NoData, NotReady
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 from mcsdns.zone.records import ServiceNode, why_not_counted
@@ -70,18 +69,18 @@ class Candidate(msgspec.Struct, frozen=True):
         return found
 
 
-def suggest(state: ZoneState, walk: Walk) -> tuple[Suggestion, ...]:
+def suggest(walk: Walk) -> tuple[Suggestion, ...]:
     """Return what is nearest to a query that got no records, best first."""
     outcome = walk.decision.outcome
     if isinstance(outcome, Answer | NotReady):
         return ()
     if isinstance(outcome, NoData):
-        types = tuple(_other_types(state, walk))
+        types = tuple(_other_types(walk))
         if types:
             return types
     found: dict[str, Suggestion] = {}
-    for candidate in itertools.islice(_candidates(state, walk), _MOST_TRIED):
-        suggestion = _try(state, candidate, walk)
+    for candidate in itertools.islice(_candidates(walk), _MOST_TRIED):
+        suggestion = _try(walk, candidate)
         if suggestion is not None:
             found.setdefault(suggestion.name, suggestion)
         if sum(each.resolves for each in found.values()) == _MOST_SUGGESTED:
@@ -90,21 +89,21 @@ def suggest(state: ZoneState, walk: Walk) -> tuple[Suggestion, ...]:
     return tuple(best_first[:_MOST_SUGGESTED])
 
 
-def _other_types(state: ZoneState, walk: Walk) -> Iterator[Suggestion]:
+def _other_types(walk: Walk) -> Iterator[Suggestion]:
     name = names.to_text(walk.query.question[:-4])
     for rtype in _TYPES:
-        outcome = decide(state, walk.query.name, rtype)[1].outcome
+        outcome = decide(walk.state, walk.query.name, rtype)[1].outcome
         if isinstance(outcome, Answer):
             why = f"the name has {counted(len(outcome.rrset.rdatas), 'record')} of this type"
             yield Suggestion(name, type_name(rtype), True, why)
 
 
-def _try(state: ZoneState, candidate: Candidate, walk: Walk) -> Suggestion | None:
+def _try(walk: Walk, candidate: Candidate) -> Suggestion | None:
     """Take the first of the candidate's names that has records, preferably of the type asked."""
     tried = candidate.names
     for name in tried:
         for rtype in dict.fromkeys((walk.query.qtype, *_TYPES)):
-            outcome = decide(state, name, rtype)[1].outcome
+            outcome = decide(walk.state, name, rtype)[1].outcome
             if isinstance(outcome, Answer) and outcome.rrset.rtype == rtype:
                 return Suggestion(names.to_text(name), type_name(rtype), True, candidate.why)
     if not candidate.is_right or not tried or tried[-1] == walk.query.name:
@@ -112,30 +111,31 @@ def _try(state: ZoneState, candidate: Candidate, walk: Walk) -> Suggestion | Non
     return Suggestion(names.to_text(tried[-1]), type_name(walk.query.qtype), False, candidate.why)
 
 
-def _candidates(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
+def _candidates(walk: Walk) -> Iterator[Candidate]:
     match walk.name:
         case None if walk.labels:
-            yield from _in_served_zones(state, walk.labels)
+            yield from _in_served_zones(walk)
         case ServiceName(below=below):
             if walk.node is None:
-                yield from _other_services(state, walk)
+                yield from _other_services(walk)
             elif below and walk.node.names:
-                yield from _below_service(state, walk, walk.node)
+                yield from _below_service(walk, walk.node)
         case NamespaceName():
-            yield from _of_namespace(state, walk)
+            yield from _of_namespace(walk)
         case Fixed.ELSEWHERE:
             yield from _with_svc(walk)
         case _:
             pass
 
 
-def _in_served_zones(state: ZoneState, labels: Labels) -> Iterator[Candidate]:
+def _in_served_zones(walk: Walk) -> Iterator[Candidate]:
     """A name of the cluster's own zone, of a zone misspelt, without any, or with a search domain.
 
     A resolver tries a name without a dot at its end with each domain of its search list behind it
     (resolv.conf), so `<zone>.default.svc.cluster.local` was meant to end at the zone.
     """
-    zones = [(zone.apex, names.labels_of(zone.apex)) for zone in state.tree.zones]
+    labels = walk.labels
+    zones = [(zone.apex, names.labels_of(zone.apex)) for zone in walk.state.tree.zones]
     for apex, zone_labels in zones:
         for end in range(1, len(labels) - len(zone_labels)):
             if labels[end : end + len(zone_labels)] == zone_labels:
@@ -169,9 +169,9 @@ def _with_svc(walk: Walk) -> Iterator[Candidate]:
     yield Candidate(walk.apex, ((*walk.labels, _SVC),), "`svc` stands before the zone")
 
 
-def _of_namespace(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
+def _of_namespace(walk: Walk) -> Iterator[Candidate]:
     """`<ns>.svc`: services of that namespace or of one spelt nearly so, or of that name."""
-    services = _services_by_namespace(state)
+    services = _services_by_namespace(walk)
     label = label_text(walk.labels[0])
     for service in sorted(services.get(label, ()))[:_MOST_OF_A_KIND]:
         yield _service(walk, label, service, f"a service of namespace {label}")
@@ -183,9 +183,9 @@ def _of_namespace(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
         yield _service(walk, namespace, min(services[namespace]), why)
 
 
-def _other_services(state: ZoneState, walk: Walk) -> Iterator[Candidate]:
+def _other_services(walk: Walk) -> Iterator[Candidate]:
     """`<svc>.<ns>.svc` of no ServiceImport: swapped, with labels too many, misspelt, elsewhere."""
-    services = _services_by_namespace(state)
+    services = _services_by_namespace(walk)
     texts = [label_text(label) for label in walk.labels[:-1]]
     *_, service, namespace = texts
     if namespace in services.get(service, ()):
@@ -210,22 +210,22 @@ def _service(walk: Walk, namespace: str, service: str, why: str) -> Candidate:
     return Candidate(walk.apex, ((*walk.labels[:-3], *own), own), why, is_right=True)
 
 
-def _services_by_namespace(state: ZoneState) -> dict[str, list[str]]:
+def _services_by_namespace(walk: Walk) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for namespace, service in state.store.imports:
+    for namespace, service in walk.state.store.imports:
         found.setdefault(namespace, []).append(service)
     return found
 
 
-def _below_service(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[Candidate]:
+def _below_service(walk: Walk, node: ServiceNode) -> Iterator[Candidate]:
     """Names of a service that are near to one that it does not have."""
     own = walk.labels[-3:]
-    for below, why in _near_names(state, walk, node):
+    for below, why in _near_names(walk, node):
         labels = (label.encode("ascii") for label in below.split(".") if label)
         yield Candidate(walk.apex, ((*labels, *own),), why)
 
 
-def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tuple[str, str]]:
+def _near_names(walk: Walk, node: ServiceNode) -> Iterator[tuple[str, str]]:
     """Yield relative names of the service, and how they differ; the empty one is its own.
 
     A port is looked for among the named ports alone, those spelt most alike first. For an endpoint
@@ -249,7 +249,7 @@ def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tup
         hosts.setdefault(cluster, set()).add(host)
     if walk.endpoint is None:
         if len(labels) > 1:
-            yield from _by_address(state, walk, labels[0])
+            yield from _by_address(walk, labels[0])
         for off, name in nearest(relative, known):
             yield name, f"the name is {_off(off)}"
         for cluster in sorted(each for each in hosts if labels[0] in hosts[each]):
@@ -262,9 +262,9 @@ def _near_names(state: ZoneState, walk: Walk, node: ServiceNode) -> Iterator[tup
     yield "", "the endpoints of every cluster" if node.headless else "the service itself"
 
 
-def _by_address(state: ZoneState, walk: Walk, label: str) -> Iterator[tuple[str, str]]:
+def _by_address(walk: Walk, label: str) -> Iterator[tuple[str, str]]:
     """The host name of an endpoint, for a name made of its address."""
-    service = state.store.get(walk.key) if walk.headless and walk.key else None
+    service = walk.state.store.get(walk.key) if walk.headless and walk.key else None
     for piece in service.slices if service else ():
         for endpoint in piece.endpoints:
             for packed in endpoint.addresses if not why_not_counted(endpoint) else ():
@@ -307,14 +307,10 @@ def letters_off(one: str, other: str) -> int:
 
     Optimal string alignment: Damerau-Levenshtein without edits inside a swapped pair.
     """
-    start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
-        start += 1
-    one, other = one[start:], other[start:]
-    end = 0
-    while end < min(len(one), len(other)) and one[-1 - end] == other[-1 - end]:
-        end += 1
-    one, other = one[: len(one) - end], other[: len(other) - end]
+    while one and one[:1] == other[:1]:
+        one, other = one[1:], other[1:]
+    while one and one[-1:] == other[-1:]:
+        one, other = one[:-1], other[:-1]
     before: list[int] = []
     above = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):

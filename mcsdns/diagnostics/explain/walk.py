@@ -1,45 +1,56 @@
 """One query walked through the server's own decisions: zone, form of the name, objects, outcome.
 
 The verdict, the suggestions and the explanation are read off a `Walk`; nothing is decided a second
-time.
+time. The reply is that of the code that serves, record by record.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
 
-from mcsdns.diagnostics.explain.model import (
-    FROM_SLICES,
-    FROM_SPEC,
-    ClusterCounts,
-    Import,
-    JudgedCondition,
-    NameParts,
-    Records,
-    ShapeKind,
-    Slice,
-    SliceEndpoint,
-)
+from mcsdns.diagnostics.client import InProcessServer
+from mcsdns.diagnostics.explain import model
+from mcsdns.diagnostics.explain.model import NameParts, ShapeKind, SliceEndpoint
 from mcsdns.diagnostics.explain.present import label_text
 from mcsdns.diagnostics.service_health import EndpointCounter
-from mcsdns.dns import MAX_UDP_BYTES, Query, ip, read_query, write_opt, write_query
+from mcsdns.dns import (
+    MAX_TCP_BYTES,
+    MAX_UDP_BYTES,
+    MIN_UDP_BYTES,
+    Query,
+    ip,
+    read_query,
+    write_opt,
+    write_query,
+)
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
+from mcsdns.dns.rdata import fields_of, type_name
+from mcsdns.dns.reader import Cursor
+from mcsdns.dns.request import Request, Transport
+from mcsdns.dns.types import FLAGS, HEADER, TC, RRset, rcode_text
 from mcsdns.objects import conditions
-from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, ServiceImport
+from mcsdns.objects.model import Endpoint, EndpointSlice, ImportType, Kind, ServiceImport
 from mcsdns.objects.store import ServiceKey
 from mcsdns.server.authority import Decision
 from mcsdns.server.zone_state import ZoneState
+from mcsdns.sources.manifests.documents import ANYTHING
 from mcsdns.zone import name_shape
 from mcsdns.zone.lookup import PerClusterForm
 from mcsdns.zone.name_shape import Fixed, NamespaceName, ServiceName
 from mcsdns.zone.records import ServiceNode, host_label, why_not_counted
+from mcsdns.zone.tree import Readiness
 from mcsdns.zone.zone import Zone
 
 WITHOUT_IMPORT: Final = "there is no ServiceImport"
 NOT_HEADLESS: Final = "a ClusterSetIP service is answered from spec.ips"
 
+_CLIENTS: Final = (
+    (Transport.UDP, False, MIN_UDP_BYTES),
+    (Transport.UDP, True, MAX_UDP_BYTES),
+    (Transport.TCP, True, MAX_TCP_BYTES),
+)
 Form = TypeVar("Form", bound=msgspec.Struct)
 
 
@@ -53,6 +64,7 @@ class Walk(msgspec.Struct, frozen=True):
         node: that service in the zone. imported, slices: its objects; slices also without import.
     """
 
+    state: ZoneState
     query: Query
     decision: Decision
     zone: Zone | None
@@ -60,9 +72,9 @@ class Walk(msgspec.Struct, frozen=True):
     shape: NameParts
     key: ServiceKey | None = None
     node: ServiceNode | None = None
-    imported: Import | None = None
-    clusters: tuple[ClusterCounts, ...] = ()
-    slices: tuple[Slice, ...] = ()
+    imported: model.Import | None = None
+    clusters: tuple[model.ClusterCounts, ...] = ()
+    slices: tuple[model.Slice, ...] = ()
 
     @property
     def apex(self) -> Name:
@@ -80,12 +92,12 @@ class Walk(msgspec.Struct, frozen=True):
         return self.imported is not None and self.imported.from_slices
 
     @property
-    def records(self) -> Records | None:
+    def records(self) -> model.Records | None:
         """The records of the name itself; None where it is not in the zone, or of no service."""
         if self.node is None or not isinstance(self.name, ServiceName):
             return None
         node = self.node.names.get(self.name.below)
-        return Records(len(node.a), len(node.aaaa), len(node.srv)) if node else None
+        return model.Records(len(node.a), len(node.aaaa), len(node.srv)) if node else None
 
     @property
     def endpoint(self) -> SliceEndpoint | None:
@@ -99,6 +111,35 @@ class Walk(msgspec.Struct, frozen=True):
         """The labels of the name, in lower case, without those of the zone."""
         labels = names.labels_of(self.query.name)
         return labels[: len(labels) - len(names.labels_of(self.apex))]
+
+    @property
+    def served(self) -> model.ServedZone:
+        """The zone of the name, and the state of all that is served."""
+        tree = self.state.tree
+        return model.ServedZone(
+            name=names.to_text(self.zone.apex) if self.zone else None,
+            served=tuple(names.to_text(zone.apex) for zone in tree.zones),
+            readiness=tree.readiness.value,
+            waiting_for="" if tree.readiness is Readiness.SYNCED else tree.reason,
+            stale=tree.stale,
+            namespaces=tuple(sorted(label_text(label[1:]) for label in tree.settings.namespaces)),
+        )
+
+    @property
+    def problems(self) -> Iterator[model.ObjectProblem]:
+        """What the source finds wrong with the service's import, served or not, and its slices.
+
+        Where the import is missing, whatever could not be read may have been it.
+        """
+        if self.key is None:
+            return
+        namespace, service = self.key
+        subjects = {f"{Kind.SERVICE_IMPORT} {namespace}/{service}"}
+        subjects |= {f"{Kind.ENDPOINT_SLICE} {each.namespace}/{each.name}" for each in self.slices}
+        for each in self.state.problems:
+            problem = each.problem
+            if problem.subject in subjects or (self.imported is None and each.lost == ANYTHING):
+                yield model.ObjectProblem(each.origin, problem.subject, problem.path, problem.text)
 
 
 def decide(state: ZoneState, name: bytes, qtype: int) -> tuple[Query, Decision]:
@@ -116,17 +157,18 @@ def walk(state: ZoneState, name: bytes, qtype: int) -> Walk:
             case None:
                 pass
             case Fixed() as fixed:
-                return Walk(query, decision, zone, fixed, _FIXED[fixed])
+                return Walk(state, query, decision, zone, fixed, _FIXED[fixed])
             case NamespaceName(namespace=label) as shape:
-                namespace = label_text(label[1:])
-                kind, pattern = ShapeKind.NAMESPACE, "<namespace>.svc.<zone>"
-                parts = NameParts(kind, pattern, namespace=namespace)
-                return Walk(query, decision, zone, shape, parts)
+                parts = NameParts(
+                    ShapeKind.NAMESPACE, "<namespace>.svc.<zone>", namespace=label_text(label[1:])
+                )
+                return Walk(state, query, decision, zone, shape, parts)
             case ServiceName() as shape:
                 return _walk_service(state, query, decision, zone, shape)
-    return Walk(query, decision, None, None, NameParts(ShapeKind.OUTSIDE, "outside every zone"))
+    return Walk(state, query, decision, None, None, _OUTSIDE)
 
 
+_OUTSIDE: Final = NameParts(ShapeKind.OUTSIDE, "outside every zone")
 _FIXED: Final = {
     Fixed.APEX: NameParts(ShapeKind.APEX, "<zone>"),
     Fixed.DNS: NameParts(ShapeKind.DNS, "dns.<zone>"),
@@ -152,6 +194,7 @@ def _walk_service(
     )
     service_name = names.to_text(names.service_name(shape.service, zone.apex))
     return Walk(
+        state,
         query,
         decision,
         zone,
@@ -191,36 +234,38 @@ def _describe_name(name: ServiceName, *, is_per_cluster: bool) -> NameParts:
     return NameParts(kind, f"{prefix}<service>.<namespace>.svc.<zone>", service, namespace, **parts)
 
 
-def _describe_import(imported: ServiceImport, node: ServiceNode | None) -> Import:
+def _describe_import(imported: ServiceImport, node: ServiceNode | None) -> model.Import:
     is_headless = imported.type is ImportType.HEADLESS
     from_slices = is_headless or (node is not None and node.addresses_from_slices)
     return _describe(
-        Import,
+        model.Import,
         imported,
         ips=tuple(map(ip.to_text, imported.ips)),
         conditions=tuple(
-            _describe(JudgedCondition, each, is_bad=conditions.is_bad(each))
+            _describe(model.JudgedCondition, each, is_bad=conditions.is_bad(each))
             for each in imported.conditions
         ),
-        addresses_from=FROM_SLICES if from_slices else FROM_SPEC,
+        addresses_from=model.FROM_SLICES if from_slices else model.FROM_SPEC,
     )
 
 
 def _count_clusters(
-    imported: Import | None, pieces: Iterable[EndpointSlice]
-) -> tuple[ClusterCounts, ...]:
+    imported: model.Import | None, pieces: Iterable[EndpointSlice]
+) -> tuple[model.ClusterCounts, ...]:
     """Count what each cluster has, those of the import's status included."""
     counter = EndpointCounter(imported.clusters if imported else ())
     for piece in pieces:
         counter.add(piece)
     from_slices = imported is not None and imported.from_slices
     return tuple(
-        _describe(ClusterCounts, each, counting=each.ready if from_slices else 0)
+        _describe(model.ClusterCounts, each, counting=each.ready if from_slices else 0)
         for each in counter.clusters()
     )
 
 
-def _describe_slice(piece: EndpointSlice, imported: Import | None, service: str) -> Slice:
+def _describe_slice(
+    piece: EndpointSlice, imported: model.Import | None, service: str
+) -> model.Slice:
     """Describe a slice; `service` is the absolute name of its service."""
     why_none = ""
     if imported is None:
@@ -229,7 +274,7 @@ def _describe_slice(piece: EndpointSlice, imported: Import | None, service: str)
         why_none = NOT_HEADLESS
     above = f"{piece.cluster}.{service}"
     endpoints = tuple(_describe_endpoint(each, above, why_none) for each in piece.endpoints)
-    return _describe(Slice, piece, endpoints=endpoints)
+    return _describe(model.Slice, piece, endpoints=endpoints)
 
 
 def _describe_endpoint(endpoint: Endpoint, above: str, why_none: str) -> SliceEndpoint:
@@ -249,3 +294,45 @@ def _describe(form: type[Form], original: msgspec.Struct, **own: object) -> Form
     """Describe an object: `own` fields are the form's, the others are those of the object."""
     taken = [name for name in form.__struct_fields__ if name not in own]
     return form(**{name: getattr(original, name) for name in taken}, **own)
+
+
+def render(walked: Walk, name: bytes) -> tuple[model.ReplyText, tuple[model.Size, ...]]:
+    """Have the code that serves render the reply for each usual client.
+
+    Returns the reply as it is decided, its flags without TC, and what of it reaches the clients.
+    The clock stands still: which records of a subset are sent now does not matter. `name` is as it
+    was written.
+    """
+    server = InProcessServer(walked.state.authority, "this zone", clock=lambda: 0.0)
+    flags = 0
+    sizes: list[model.Size] = []
+    for transport, edns, limit in _CLIENTS:
+        request = Request(name=name, qtype=walked.query.qtype, edns=edns)
+        octets = server.ask(request, transport).wire
+        _, flags, _, answers, _, additionals = HEADER.unpack_from(octets)
+        truncated = bool(flags & TC)
+        additionals -= edns  # the OPT record
+        sizes.append(
+            model.Size(transport, edns, limit, len(octets), answers, additionals, truncated)
+        )
+    response, zone = walked.decision.response, walked.zone
+    ede = response.ede
+    reply = model.ReplyText(
+        rcode=rcode_text(response.rcode),
+        flags=tuple(flag for flag, bit in FLAGS.items() if flags & bit and flag != "tc"),
+        ede=model.EdeText(ede.code, ede.name, ede.text) if ede else None,
+        answer=_lines_of(name, response.answer),
+        authority=_lines_of(zone.apex, zone.soa) if response.negative and zone else (),
+        additional=tuple(
+            line for target, rrset in response.additional for line in _lines_of(target, rrset)
+        ),
+    )
+    return reply, tuple(sizes)
+
+
+def _lines_of(owner: bytes, rrset: RRset | None) -> tuple[str, ...]:
+    """Return each record of an RRset as a line of a zone file (RFC 1035, 5)."""
+    if rrset is None:
+        return ()
+    fixed = f"{names.to_text(owner)} {rrset.ttl} IN {type_name(rrset.rtype)} "
+    return tuple(fixed + " ".join(fields_of(rrset.rtype, Cursor(rdata))) for rdata in rrset.rdatas)
