@@ -8,7 +8,8 @@ from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, Rcode, RRset
 
 MAX_UDP_BYTES: Final = 1232
-"""Largest datagram we send: it crosses every path unfragmented (DNS flag day 2020)."""
+"""Largest datagram that crosses every path unfragmented (DNS flag day 2020): one number for what we
+send, and for what we offer to take as a server and as a client."""
 MIN_UDP_BYTES: Final = 512
 MAX_TCP_BYTES: Final = 0xFFFF
 
@@ -54,11 +55,13 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     edns: Edns | None
     ad: bool = False
 
-    def udp_limit(self) -> int:
-        """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512)."""
-        if self.edns is None:
-            return MIN_UDP_BYTES
-        return max(MIN_UDP_BYTES, min(self.edns.size, MAX_UDP_BYTES))
+    def udp_limit(self, most: int) -> int:
+        """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512).
+
+        `most` are those of the largest datagram that is sent.
+        """
+        size = MIN_UDP_BYTES if self.edns is None else self.edns.size
+        return most if size >= most else size if size > MIN_UDP_BYTES else MIN_UDP_BYTES
 
 
 class NegativeSoa(msgspec.Struct, frozen=True, gc=False):

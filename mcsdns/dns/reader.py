@@ -30,6 +30,8 @@ from mcsdns.errors import MessageError
 _QR_AND_OPCODE = (QR | OPCODE) >> 8
 _QR, _RD = QR >> 8, RD >> 8
 _ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
+_COUNTS = struct.Struct("!HHH")
+_OPT = RRType.OPT.value
 
 
 class Cursor:
@@ -236,7 +238,7 @@ def _read_records(message: bytes, at: int) -> Edns | None:
     It is walked by hand: with a `Cursor` a request with an OPT record takes 1.1 us more of 1.8.
     """
     question_bytes = at - HEADER_BYTES
-    answers, authorities, additionals = struct.unpack_from("!HHH", message, 6)
+    answers, authorities, additionals = _COUNTS.unpack_from(message, 6)
     if answers or authorities > 1:  # an IXFR request has its SOA in Authority (RFC 1995, 3)
         raise MessageError(Rcode.FORMERR, "a request has no such records", question_bytes)
     edns: Edns | None = None
@@ -246,7 +248,7 @@ def _read_records(message: bytes, at: int) -> Edns | None:
             at = at + 1 if is_root else Cursor(message).end_of_name(at)
             rtype, size, ttl, rdlength = RECORD.unpack_from(message, at)
             at += RECORD.size + rdlength
-            if rtype == RRType.OPT:
+            if rtype == _OPT:
                 if edns or number < authorities or not is_root:
                     raise MessageError(
                         Rcode.FORMERR, "the OPT record is misplaced", question_bytes, edns=True

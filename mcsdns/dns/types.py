@@ -25,6 +25,8 @@ POINTER: Final = 0xC0
 """The bits that tell a compression pointer from a label (RFC 1035, 4.1.4)."""
 HEADER: Final = struct.Struct("!HHHHHH")
 """ID, flags, and how many entries each of the four sections has (RFC 1035, 4.1.1)."""
+HEADER_WITH_ID: Final = struct.Struct("!2sHHHHH")
+"""The same, the ID as octets."""
 QUESTION: Final = struct.Struct("!HH")
 """What stands behind a question's name: type and class (RFC 1035, 4.1.2)."""
 RECORD: Final = struct.Struct("!HHIH")

@@ -20,6 +20,7 @@ from mcsdns.dns.types import (
     EDE_OPTION,
     HEADER,
     HEADER_BYTES,
+    HEADER_WITH_ID,
     OPCODE,
     POINTER,
     QR,
@@ -34,10 +35,12 @@ from mcsdns.dns.types import (
 )
 from mcsdns.errors import MessageError
 
-_QNAME_POINTER = bytes((POINTER, HEADER_BYTES))
+_QNAME_POINTER = POINTER << 8 | HEADER_BYTES
 _MAX_POINTER = 0x3FFF
+_A, _AAAA, _NS = RRType.A.value, RRType.AAAA.value, RRType.NS.value
+_SOA, _SRV = RRType.SOA.value, RRType.SRV.value
 
-_COUNTS = struct.Struct("!HHHH")
+_RECORD = struct.Struct("!HHHIH")
 _RECORD_FIXED = struct.Struct("!HHI")
 _OPT_FIXED = struct.Struct("!BHHBBHH")
 
@@ -54,7 +57,7 @@ def write_response(
     """
     edns = query.edns
     opt = b"" if edns is None else _opt_record(response.rcode >> 4, edns.do, response.ede)
-    flags = QR | (response.rcode & RCODE)
+    flags = QR | response.rcode & RCODE
     if response.aa:
         flags |= AA
     if query.rd:
@@ -63,19 +66,17 @@ def write_response(
         flags |= CD
     if ra:
         flags |= RA
-    question = query.question
-    if response.answer is None:
+    question, rrset = query.question, response.answer
+    if rrset is None:
         return _write_without_answer(query, response, flags, opt, limit)
-    room = limit - HEADER_BYTES - len(question) - len(opt)
-    body = _Body(query, room)
-    left_out = body.add_answer(response.answer, start)
+    body = _Body(query, limit - HEADER_BYTES - len(question) - len(opt))
+    left_out = body.add_answer(rrset, start)
     if left_out and limit < MAX_TCP_BYTES:
         flags |= TC
-    elif response.additional and not left_out:
-        body.add_additional(response.additional)
-    counts = _COUNTS.pack(flags, 1, body.answers, 0) + _additional_count(body.additionals, opt)
-    wire = b"".join((query.id, counts, question, *body.parts, opt))
-    return RenderedMessage(wire, left_out, body.rrsets == len(response.additional) and not left_out)
+    whole = not left_out and body.add_additional(response.additional)
+    additionals = body.additionals + (edns is not None)
+    header = HEADER_WITH_ID.pack(query.id, flags, 1, body.answers, 0, additionals)
+    return RenderedMessage(b"".join((header, question, *body.parts, opt)), left_out, whole)
 
 
 def write_error(message: bytes, error: MessageError) -> bytes:
@@ -84,8 +85,8 @@ def write_error(message: bytes, error: MessageError) -> bytes:
     flags = QR | (flags & (OPCODE | RD | CD)) | error.rcode
     question = message[HEADER_BYTES : HEADER_BYTES + error.question_bytes]
     opt = _opt_record(0, False, None) if error.edns else b""
-    counts = _COUNTS.pack(flags, 1 if question else 0, 0, 0) + _additional_count(0, opt)
-    return message[:2] + counts + question + opt
+    header = HEADER_WITH_ID.pack(message[:2], flags, bool(question), 0, 0, bool(opt))
+    return header + question + opt
 
 
 def write_query(
@@ -105,7 +106,9 @@ def write_query(
     return header + name + QUESTION.pack(qtype, qclass) + opt
 
 
-def write_opt(size: int, *, version: int = 0, do: bool = False, options: bytes = b"") -> bytes:
+def write_opt(
+    size: int = MAX_UDP_BYTES, *, version: int = 0, do: bool = False, options: bytes = b""
+) -> bytes:
     """Render the OPT record of a request (RFC 6891, 6.1.2)."""
     flags = DO if do else 0
     return _OPT_FIXED.pack(0, RRType.OPT, size, 0, version, flags, len(options)) + options
@@ -123,13 +126,9 @@ def _write_without_answer(
     whole = soa_at + len(soa) + len(opt) <= limit
     if not whole and query.edns is not None:
         opt = _opt_record(response.rcode >> 4, query.edns.do, None)
-    counts = _COUNTS.pack(flags, 1, 0, 1 if soa else 0) + _additional_count(0, opt)
-    wire = b"".join((query.id, counts, question, soa, opt))
+    header = HEADER_WITH_ID.pack(query.id, flags, 1, 0, bool(soa), bool(opt))
+    wire = b"".join((header, question, soa, opt))
     return RenderedMessage(wire, 0, whole, soa_at if soa else 0, soa_at + len(soa) if soa else 0)
-
-
-def _additional_count(additionals: int, opt: bytes) -> bytes:
-    return (additionals + (1 if opt else 0)).to_bytes(2, "big")
 
 
 @functools.lru_cache(maxsize=256)
@@ -139,20 +138,18 @@ def _opt_record(extended_rcode: int, do: bool, ede: Ede | None) -> bytes:
         text = ede.text.encode()[:200]
         options = struct.pack("!HHH", EDE_OPTION, 2 + len(text), ede.code) + text
     flags = DO if do else 0
-    return (
-        _OPT_FIXED.pack(0, RRType.OPT, MAX_UDP_BYTES, extended_rcode, 0, flags, len(options))
-        + options
-    )
+    size = MAX_UDP_BYTES
+    return _OPT_FIXED.pack(0, RRType.OPT, size, extended_rcode, 0, flags, len(options)) + options
 
 
 class _Body:
-    """Sections behind the question, filled as far as there is room."""
+    """Answer and Additional, filled as far as there is room."""
+
+    __slots__ = ("_at", "_offsets", "_query", "_room", "additionals", "answers", "parts")
 
     def __init__(self, query: Query, room: int) -> None:
         self.parts: list[bytes] = []
-        self.answers = 0
-        self.additionals = 0
-        self.rrsets = 0
+        self.answers = self.additionals = 0
         self._query = query
         self._room = room
         self._at = HEADER_BYTES + len(query.question)
@@ -160,50 +157,41 @@ class _Body:
 
     def add_answer(self, rrset: RRset, start: int) -> int:
         """Add records owned by the question's name; return how many found no room."""
-        rdatas = rrset.rdatas
+        rtype, rdatas = rrset.rtype, rrset.rdatas
         if start:
             rdatas = rdatas[start:] + rdatas[:start]
-        fixed = _QNAME_POINTER + _RECORD_FIXED.pack(rrset.rtype, 1, rrset.ttl)
-        if rrset.rtype in (RRType.A, RRType.AAAA):
-            return self._add_equal_sized(fixed, rdatas)
-        if rrset.rtype == RRType.NS:
-            rdatas = tuple(self._compressed(rdata, len(fixed) + 2) for rdata in rdatas)
-        if rrset.rtype == RRType.SOA:
-            rdatas = tuple(self._compressed_soa(rdata, len(fixed) + 2) for rdata in rdatas)
+        if rtype in (_A, _AAAA):
+            size = len(rdatas[0])
+            fixed = _RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, size)
+            self.answers = min(len(rdatas), self._room // (len(fixed) + size))
+            if self.answers:
+                self._add(fixed + fixed.join(rdatas[: self.answers]))
+            return len(rdatas) - self.answers
+        if rtype == _NS:
+            rdatas = tuple(self._compressed(rdata, _RECORD.size) for rdata in rdatas)
+        elif rtype == _SOA:
+            rdatas = tuple(self._compressed_soa(rdata, _RECORD.size) for rdata in rdatas)
         for rdata in rdatas:
-            size = len(fixed) + 2 + len(rdata)
-            if size > self._room:
+            size = len(rdata)
+            if _RECORD.size + size > self._room:
                 break
-            if rrset.rtype == RRType.SRV and self._at < _MAX_POINTER - 64:
-                self._offsets[rdata[6:]] = self._at + len(fixed) + 8
-            self._add(fixed + len(rdata).to_bytes(2, "big") + rdata)
+            if rtype == _SRV and self._at < _MAX_POINTER - 64:
+                self._offsets[rdata[6:]] = self._at + _RECORD.size + 6
+            self._add(_RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, size) + rdata)
             self.answers += 1
         return len(rdatas) - self.answers
 
-    def add_additional(self, additional: tuple[tuple[Name, RRset], ...]) -> None:
-        """Add whole RRsets as long as they fit."""
+    def add_additional(self, additional: tuple[tuple[Name, RRset], ...]) -> bool:
+        """Add whole RRsets as long as they fit; return whether all do."""
         for owner, rrset in additional:
-            records = self._records_of(owner, rrset)
-            if len(records) > self._room:
-                break  # its owner name is among the offsets now, but is not in the message
-            self._add(records)
-            self.additionals += len(rrset.rdatas)
-            self.rrsets += 1
-
-    def _add_equal_sized(self, fixed: bytes, rdatas: tuple[bytes, ...]) -> int:
-        fixed += len(rdatas[0]).to_bytes(2, "big")
-        fitting = self._room // (len(fixed) + len(rdatas[0]))
-        left_out = max(0, len(rdatas) - fitting)
-        if left_out:
-            rdatas = rdatas[:fitting]
-        self.answers = len(rdatas)
-        if rdatas:
-            self._add(fixed + fixed.join(rdatas))
-        return left_out
-
-    def _records_of(self, owner: Name, rrset: RRset) -> bytes:
-        fixed = self._compressed(owner, 0) + _RECORD_FIXED.pack(rrset.rtype, 1, rrset.ttl)
-        return b"".join([fixed + len(rdata).to_bytes(2, "big") + rdata for rdata in rrset.rdatas])
+            fixed = self._compressed(owner, 0) + _RECORD_FIXED.pack(rrset.rtype, 1, rrset.ttl)
+            records = [fixed + len(rdata).to_bytes(2, "big") + rdata for rdata in rrset.rdatas]
+            octets = b"".join(records)
+            if len(octets) > self._room:
+                return False  # its owner name is among the offsets now, but is not in the message
+            self._add(octets)
+            self.additionals += len(records)
+        return True
 
     def _add(self, octets: bytes) -> None:
         self.parts.append(octets)

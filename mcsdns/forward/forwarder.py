@@ -29,7 +29,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt, write_query
+from mcsdns.dns import HEADER_BYTES, Query, write_opt, write_query
 from mcsdns.dns.name import Name, to_text
 from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import ReplyError
@@ -198,7 +198,7 @@ class Forwarder:
         self._network = network
         self._rng = rng
         self._loops = Loops[Upstream](rng)
-        self._opts = [write_opt(MAX_UDP_BYTES, do=do, options=self._loops.option) for do in _BITS]
+        self._opts = [write_opt(do=do, options=self._loops.option) for do in _BITS]
         self._chooser = Chooser(settings.policy, rng)
         self._groups = {zone: self._group(zone, addresses, {}) for zone, addresses in zones.items()}
         self.router = Router(self._groups)
@@ -434,7 +434,7 @@ class Forwarder:
             opt = self._opts[do]
             if pending.loop_tag:
                 option = self._loops.option_after(pending.loop_tag)
-                opt = write_opt(MAX_UDP_BYTES, do=do, options=option)
+                opt = write_opt(do=do, options=option)
         body = b"".join((_HEADS[query.cd << 2 | query.rd << 1 | has_edns], query.question, opt))
         deadline_s = now_s + health.try_s
         if deadline_s > pending.until_s:

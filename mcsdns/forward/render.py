@@ -11,18 +11,17 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from mcsdns.dns import HEADER_BYTES, MAX_UDP_BYTES, Query, write_opt
-from mcsdns.dns.types import AD, EDE_OPTION, QR, RA, RCODE, TC, EdeCode, Rcode
+from mcsdns.dns import HEADER_BYTES, Query, write_opt
+from mcsdns.dns.types import AD, EDE_OPTION, HEADER_WITH_ID, QR, RA, RCODE, TC, EdeCode, Rcode
 from mcsdns.forward.reply import UpstreamReply
 
 _RD_BIT, _CD_BIT = 8, 4
-_HEAD: Final = struct.Struct("!2s5H")
 _TTL: Final = struct.Struct("!I")
 _EDE: Final = struct.Struct("!HHH")
 _MAX_EDE_TEXT_BYTES: Final = 200
 _EXTENDED_RCODE_AT: Final = 5
-_OPT: Final = write_opt(MAX_UDP_BYTES)
-_OPT_WITH_DO: Final = write_opt(MAX_UDP_BYTES, do=True)
+_OPT: Final = write_opt()
+_OPT_WITH_DO: Final = write_opt(do=True)
 
 
 def write_error_option(code: int, text: str = "") -> bytes:
@@ -78,7 +77,9 @@ def render(
         opt = _opt(edns.do, rcode >> 4, reply.errors + errors)
         additionals += 1
     if HEADER_BYTES + len(question) + len(records) + len(opt) <= limit:
-        head = _HEAD.pack(query.id, flags, 1, reply.answers, reply.authorities, additionals)
+        head = HEADER_WITH_ID.pack(
+            query.id, flags, 1, reply.answers, reply.authorities, additionals
+        )
         return b"".join((head, question, records, opt))
     return _render_part(reply, query, limit, errors, flags, tcp=tcp)
 
@@ -151,7 +152,7 @@ def _render_part(
                 high = middle - 1
         answers, authorities, end = low, 0, reply.end_of(low)
         flags |= 0 if tcp else TC
-    head = _HEAD.pack(query.id, flags, 1, answers, authorities, 1 if opt else 0)
+    head = HEADER_WITH_ID.pack(query.id, flags, 1, answers, authorities, 1 if opt else 0)
     return b"".join((head, query.question, reply.records[:end], opt))
 
 
@@ -168,10 +169,7 @@ def _opt_within(reply: UpstreamReply, query: Query, errors: bytes, room: int) ->
 
 
 def _opt(do: bool, rcode_high: int, errors: bytes) -> bytes:
-    if errors:
-        opt = write_opt(MAX_UDP_BYTES, do=do, options=errors)
-    else:
-        opt = _OPT_WITH_DO if do else _OPT
+    opt = write_opt(do=do, options=errors) if errors else _OPT_WITH_DO if do else _OPT
     if rcode_high:
         opt = opt[:_EXTENDED_RCODE_AT] + bytes((rcode_high,)) + opt[_EXTENDED_RCODE_AT + 1 :]
     return opt
@@ -181,4 +179,4 @@ def _render_servfail(query: Query, errors: bytes) -> bytes:
     """Render SERVFAIL in place of an rcode or a truncation that this client cannot be sent."""
     flags = QR | RA | Rcode.SERVFAIL | query.rd << _RD_BIT | query.cd << _CD_BIT
     opt = b"" if query.edns is None else _opt(query.edns.do, 0, errors)
-    return _HEAD.pack(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
+    return HEADER_WITH_ID.pack(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt

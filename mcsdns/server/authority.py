@@ -76,11 +76,13 @@ _BAD_CLASS: Final = Reject(
 _NO_TRANSFER: Final = Reject(
     Response(rcode=Rcode.REFUSED, ede=Ede(EdeCode.NOT_SUPPORTED, "zone transfer is not offered"))
 )
-_REJECTED_TYPES: Final = {
-    **dict.fromkeys((RRType.AXFR.value, RRType.IXFR.value), _NO_TRANSFER),
-    **dict.fromkeys((RRType.OPT.value, RRType.TKEY.value, RRType.TSIG.value), _BAD_TYPE),
+_REJECTED_TYPES: Final[dict[int, Reject]] = {
+    **dict.fromkeys((RRType.AXFR, RRType.IXFR), _NO_TRANSFER),
+    **dict.fromkeys((RRType.OPT, RRType.TKEY, RRType.TSIG), _BAD_TYPE),
 }
 _IN: Final = RRClass.IN.value
+_NXDOMAIN: Final = Rcode.NXDOMAIN.value
+_CLUSTERSET, _NEGATIVE = ReplyKind.CLUSTERSET, ReplyKind.NEGATIVE  # see `zone.lookup`
 _FOREIGN: Final = Foreign()
 _STALE_TEXT: Final = "the source of objects is away; this was true when last seen"
 _STALE: Final = Ede(EdeCode.STALE_ANSWER, _STALE_TEXT)
@@ -134,16 +136,16 @@ class Authority:
         is_stale, soa = self.tree.stale, zone.negative_soa
         match outcome:
             case Answer(rrset=rrset, additional=additional):
-                kind = ReplyKind.STALE if is_stale else ReplyKind.CLUSTERSET
+                kind = ReplyKind.STALE if is_stale else _CLUSTERSET
                 ede = _STALE if is_stale else None
                 response = Response(aa=True, answer=rrset, additional=additional, ede=ede)
             case NoData(why=why):
-                kind = ReplyKind.STALE if is_stale else ReplyKind.NEGATIVE
+                kind = ReplyKind.STALE if is_stale else _NEGATIVE
                 response = Response(aa=True, negative=soa, ede=_STALE if is_stale else why)
             case NxDomain(why=why):
-                kind = ReplyKind.STALE if is_stale else ReplyKind.NEGATIVE
+                kind = ReplyKind.STALE if is_stale else _NEGATIVE
                 ede = _STALE_NXDOMAIN if is_stale else why
-                response = Response(rcode=Rcode.NXDOMAIN, aa=True, negative=soa, ede=ede)
+                response = Response(rcode=_NXDOMAIN, aa=True, negative=soa, ede=ede)
             case PerClusterForm(has_names_below=has_names_below):
                 kind = ReplyKind.PER_CLUSTER
                 response = _per_cluster(self.tree.settings.per_cluster, has_names_below, zone)

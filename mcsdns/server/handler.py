@@ -14,6 +14,7 @@ import msgspec
 from mcsdns.dns import (
     HEADER_BYTES,
     MAX_TCP_BYTES,
+    MAX_UDP_BYTES,
     Query,
     RenderedMessage,
     Response,
@@ -31,8 +32,8 @@ from mcsdns.server.packet_cache import (
     IncompleteReply,
     NegativeReply,
     PacketCache,
-    key_and_limit,
     octets_of,
+    request_key,
     without_options,
 )
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
@@ -102,6 +103,7 @@ class Handler:
         self.counters = counters
         self._authority = authority
         self._tcp = tcp
+        self._max_bytes = MAX_TCP_BYTES if tcp else MAX_UDP_BYTES
         self._clock = clock
         self._turn = 0
         self._rendered = self._malformed = self._dropped = 0
@@ -142,7 +144,7 @@ class Handler:
             if query is None:
                 self._dropped += 1
                 return None
-            limit = MAX_TCP_BYTES if self._tcp else query.udp_limit()
+            limit = self._max_bytes if self._tcp else query.udp_limit(self._max_bytes)
             # 3. Route: our zones, an upstream, or neither.
             route = self._authority.route(query)
             # 4. Answer, and 5. store; or forward, or refuse.
@@ -176,7 +178,7 @@ class Handler:
 
         `octets` are those of the request as `without_options` returns them.
         """
-        key, key_limit = key_and_limit(octets, query, limit)
+        key, is_shared = request_key(octets, query)
         ready = incomplete = None
         if key is not None:
             ready, incomplete = self.cache.odd.get(key), self.cache.incomplete.get(key)
@@ -196,7 +198,8 @@ class Handler:
 
         # What was cut for a smaller limit than the key's, or is a subset for the moment, is right
         # for this client alone; what was not read yet, for this moment.
-        is_for_key = response is decision.response and (limit == key_limit or rendered.whole)
+        is_largest = rendered.whole or limit == self._max_bytes or not is_shared
+        is_for_key = is_largest and response is decision.response
         if key is None or ready or not is_for_key or isinstance(decision.outcome, NotReady):
             return reply
         if incomplete is not None:

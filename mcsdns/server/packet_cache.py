@@ -43,7 +43,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, MAX_TCP_BYTES, MAX_UDP_BYTES, Query
+from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.types import RRType
 
 _DOOR_SLOTS: Final = 1 << 16
@@ -252,22 +252,19 @@ def is_common(octets: bytes, query: Query) -> bool:
     return rest == rest.swapcase()
 
 
-def key_and_limit(octets: bytes, query: Query, limit: int) -> tuple[bytes | None, int]:
-    """Return the key of a request, and for how many octets the reply under that key is rendered.
+def request_key(octets: bytes, query: Query) -> tuple[bytes | None, bool]:
+    """Return the key of a request, and whether requests for other sizes share it.
 
-    `octets` are as `without_options` returns them, `limit` is that of the client. There is no key
-    where the reply is never cached.
+    `octets` are as `without_options` returns them. There is no key where the reply is never cached.
     """
     edns = query.edns
     if query.qtype not in _TYPES or (edns is not None and edns.version):
-        return None, limit
+        return None, False
     if is_common(octets, query):
-        return octets.lower(), limit
+        return octets.lower(), False
     kind = 0 if edns is None else 2 if edns.do else 1
     flags = _QR | kind << 2 | query.rd << 1 | query.cd
-    if edns is not None and limit < MAX_TCP_BYTES:
-        limit = MAX_UDP_BYTES
-    return bytes((flags,)) + query.name + query.question[-4:], limit
+    return bytes((flags,)) + query.name + query.question[-4:], edns is not None
 
 
 def octets_of(reply: ReadyReply) -> bytes:

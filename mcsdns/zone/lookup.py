@@ -31,6 +31,9 @@ from mcsdns.zone.zone import Zone
 SCHEMA_VERSION: Final = b"\x051.0.0"
 SCHEMA_TTL: Final = 28800
 _HINFO = b"\x07RFC8482\x00"
+_A, _AAAA, _SRV, _ANY = RRType.A.value, RRType.AAAA.value, RRType.SRV.value, RRType.ANY.value
+_NOT_SYNCED, _IMPORTS_ONLY = Readiness.NOT_SYNCED, Readiness.IMPORTS_ONLY
+# CPython 3.11 takes 0.18 us to find a member of an enum, and there were ten in a look-up
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -91,7 +94,7 @@ NO_ADDRESS: Final = NoData(Ede(EdeCode.OTHER, "the ServiceImport has no address 
 
 def lookup(tree: Tree, zone: Zone, shape: Shape, qtype: int) -> Outcome:
     """Return what a zone has for a name of this shape and a type."""
-    if tree.readiness is Readiness.NOT_SYNCED:
+    if tree.readiness is _NOT_SYNCED:
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if isinstance(shape, ServiceName):
         return _lookup_service(tree, zone, shape, qtype)
@@ -103,11 +106,10 @@ def lookup(tree: Tree, zone: Zone, shape: Shape, qtype: int) -> Outcome:
 
 
 def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> Outcome:
-    service = tree.service(shape.service)
+    service = tree.services.get(shape.service)
     if service is None:
         return NO_IMPORT if tree.serves(namespace_of(shape.service)) else NOT_SERVED
-    needs_slices = service.headless or service.addresses_from_slices
-    if needs_slices and tree.readiness is Readiness.IMPORTS_ONLY:
+    if tree.readiness is _IMPORTS_ONLY and (service.headless or service.addresses_from_slices):
         return NotReady(Ede(EdeCode.NOT_READY, tree.reason))
     if not service.names:
         return _no_ready_endpoint(service.clusters)
@@ -124,15 +126,15 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
 
     # Has it records of that type? Of ANY it is one RRset of the name (RFC 8482, 4.1).
     ttl = tree.settings.ttl
-    if qtype == RRType.ANY:
+    if qtype == _ANY:
         if not (node.a or node.aaaa or node.srv or shape.depth):
             return Answer(RRset(RRType.HINFO, ttl, (_HINFO,)))
-        qtype = RRType.A if node.a else RRType.AAAA if node.aaaa else RRType.SRV
-    if qtype == RRType.A and node.a:
-        return Answer(RRset(RRType.A, ttl, node.a), (), len(node.aaaa))
-    if qtype == RRType.AAAA and node.aaaa:
-        return Answer(RRset(RRType.AAAA, ttl, node.aaaa), (), len(node.a))
-    if qtype == RRType.SRV and node.srv:
+        qtype = _A if node.a else _AAAA if node.aaaa else _SRV
+    if qtype == _A and node.a:
+        return Answer(RRset(_A, ttl, node.a), (), len(node.aaaa))
+    if qtype == _AAAA and node.aaaa:
+        return Answer(RRset(_AAAA, ttl, node.aaaa), (), len(node.a))
+    if qtype == _SRV and node.srv:
         return _srv_answer(service, node.srv, names.service_name(shape.service, zone.apex), ttl)
     lacks_address = not (service.headless or node.a or node.aaaa or shape.depth)
     return NO_ADDRESS if lacks_address else NODATA
@@ -147,11 +149,11 @@ def _srv_answer(
         node = service.names[target]
         owner = Name(target + suffix)
         if node.a:
-            additional.append((owner, RRset(RRType.A, ttl, node.a)))
+            additional.append((owner, RRset(_A, ttl, node.a)))
         if node.aaaa:
-            additional.append((owner, RRset(RRType.AAAA, ttl, node.aaaa)))
+            additional.append((owner, RRset(_AAAA, ttl, node.aaaa)))
     rdatas = tuple([rdata + suffix for rdata in records])
-    return Answer(RRset(RRType.SRV, ttl, rdatas), tuple(additional))
+    return Answer(RRset(_SRV, ttl, rdatas), tuple(additional))
 
 
 def _lookup_fixed(tree: Tree, zone: Zone, shape: Fixed, qtype: int) -> Outcome:

@@ -58,7 +58,7 @@ def ask(
     asker = Asker()
     query = dns.read_query(message)
     assert query is not None
-    limit = dns.MAX_TCP_BYTES if tcp else query.udp_limit()
+    limit = dns.MAX_TCP_BYTES if tcp else query.udp_limit(dns.MAX_UDP_BYTES)
     group = forwarder.router.find(query.name, query.labels)
     assert group is not None
     now_s = time.monotonic() if now_s is None else now_s

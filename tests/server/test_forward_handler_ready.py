@@ -69,7 +69,7 @@ def test_each_second_the_ttls_are_those_of_the_cache(
     message = request("www.example", edns=edns)
     query = dns.read_query(message)
     assert query is not None
-    limit = query.udp_limit()
+    limit = query.udp_limit(dns.MAX_UDP_BYTES)
     reply = read_upstream_reply(upstream_message(answers), query.question)
     put_s = clock.now_s
     kept = forwarder.cache.put(key_of(query), reply, put_s)

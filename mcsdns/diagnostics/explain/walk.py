@@ -144,7 +144,7 @@ class Walk(msgspec.Struct, frozen=True):
 
 def decide(state: ZoneState, name: bytes, qtype: int) -> tuple[Query, Decision]:
     """Have the server's own authority answer a client with EDNS."""
-    query = read_query(write_query(0, name, qtype, opt=write_opt(MAX_UDP_BYTES)))
+    query = read_query(write_query(0, name, qtype, opt=write_opt()))
     assert query is not None, "what we wrote is a query"
     return query, state.authority.answer(state.authority.route(query), query.qtype)
 
