@@ -10,6 +10,7 @@ A histogram costs one bisection and two additions for each value.
 """
 
 import enum
+import operator
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -134,6 +135,17 @@ class HistogramStatistics(msgspec.Struct, frozen=True):
         """The number of values."""
         return sum(self.counts)
 
+    def __add__(self, other: "HistogramStatistics") -> "HistogramStatistics":
+        """Add a histogram of the same bounds, such as that of another socket.
+
+        Raises:
+            ValueError: the bounds differ.
+        """
+        if self.bounds != other.bounds:
+            raise ValueError("only histograms of the same bounds can be added")
+        counts = tuple(map(operator.add, self.counts, other.counts))
+        return HistogramStatistics(self.bounds, counts, self.sum + other.sum)
+
 
 class Histogram:
     """Counts values in buckets."""
@@ -160,16 +172,3 @@ class Histogram:
     def statistics(self) -> HistogramStatistics:
         """Return how many values each bucket has."""
         return HistogramStatistics(self._bounds, tuple(self._counts), self._sum)
-
-
-def add_histograms(parts: Sequence[HistogramStatistics]) -> HistogramStatistics:
-    """Add histograms of the same bounds, such as those of several sockets.
-
-    Raises:
-        ValueError: there is none, or their bounds differ.
-    """
-    if len({part.bounds for part in parts}) != 1:
-        raise ValueError("only histograms of the same bounds can be added")
-    columns = zip(*(part.counts for part in parts), strict=True)
-    total = sum(part.sum for part in parts)
-    return HistogramStatistics(parts[0].bounds, tuple(map(sum, columns)), total)

@@ -17,7 +17,7 @@ What a reload does, step by step:
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import aclosing
 from typing import Final
 
@@ -45,9 +45,11 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
     counted = server.reloads
     try:
         wanted = reread()
-        waiting = _differing(server.settings, wanted, needs_restart=True)
+        effects = _differing(server.settings, wanted)
+        waiting = [name for name, effect in effects.items() if effect is Effect.RESTART]
+        changed = [name for name in effects if name not in waiting]
         old = {name: getattr(server.settings, name) for name in waiting}
-        changed = _apply(server, msgspec.structs.replace(wanted, **old))
+        _apply(server, msgspec.structs.replace(wanted, **old), {effects[name] for name in changed})
     except McsdnsError as error:
         logger.error("%s; the settings in force stay", error)
         server.reload_problem = f"the settings that were read last are not in force: {error}"
@@ -64,24 +66,21 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
         logger.info("the settings have not changed")
 
 
-def _differing(before: Settings, after: Settings, *, needs_restart: bool) -> dict[str, Effect]:
-    """Return which settings differ, those that need a restart or the others, with their effect."""
+def _differing(before: Settings, after: Settings) -> dict[str, Effect]:
+    """Return which settings differ, with their effect."""
     return {
         field.name: field.effect
         for field in config.fields()
         if getattr(before, field.name) != getattr(after, field.name)
-        and (field.effect is Effect.RESTART) is needs_restart
     }
 
 
-def _apply(server: Server, settings: Settings) -> list[str]:
-    """Put settings in force; return the names of those that changed.
+def _apply(server: Server, settings: Settings, effects: Set[Effect]) -> None:
+    """Put settings in force, of which some have changed, with these effects.
 
     Raises:
         ConfigError: they are not sound; nothing has changed then.
     """
-    changed = _differing(server.settings, settings, needs_restart=False)
-    effects = set(changed.values())
     settings.access()
     forwarding = server.forwarding
     if Effect.FORWARDER in effects:
@@ -96,7 +95,6 @@ def _apply(server: Server, settings: Settings) -> list[str]:
     if Effect.LIVE in effects:
         server.apply_to_sockets()
         log.configure(settings.log_format, settings.log_level)
-    return list(changed)
 
 
 async def follow_file(path: str, changed: Callable[[], None]) -> None:

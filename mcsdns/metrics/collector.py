@@ -10,7 +10,7 @@ import copy
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, chain
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Metric as Family
 from prometheus_client import ProcessCollector
@@ -33,7 +33,7 @@ from mcsdns.metrics.snapshot import Snapshot
 from mcsdns.objects.model import Kind
 from mcsdns.objects.store import UNKNOWN
 from mcsdns.sources.kubernetes.reflector import Trouble
-from mcsdns.stats import HistogramStatistics, add_histograms
+from mcsdns.stats import HistogramStatistics
 
 Labels = tuple[str, ...]
 Value = float | HistogramStatistics
@@ -89,21 +89,13 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
 
     Metrics of a room that is not there have none.
     """
-    found: dict[str, dict[Labels, Value]] = {name: {} for name in METRICS}
+    found: dict[str, dict[Labels, Any]] = {name: {} for name in METRICS}
     for metric, labels, value in values(snapshot):
         series = found[metric.name]
-        series[labels] = _sum(series[labels], value) if labels in series else value
+        series[labels] = series[labels] + value if labels in series else value
     for name, series in found.items():
         if series:
             yield _family(METRICS[name], series)
-
-
-def _sum(one: Value, other: Value) -> Value:
-    if isinstance(one, HistogramStatistics):
-        assert isinstance(other, HistogramStatistics)
-        return add_histograms([one, other])
-    assert not isinstance(other, HistogramStatistics)
-    return one + other
 
 
 def _family(metric: Metric, series: dict[Labels, Value]) -> Family:

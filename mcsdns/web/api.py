@@ -15,7 +15,7 @@ from mcsdns.diagnostics.explain.explain import explain
 from mcsdns.diagnostics.explain.model import Explanation
 from mcsdns.web import params
 from mcsdns.web.fairness import Gate, page_timeslice
-from mcsdns.web.params import NameAndType, RequestError
+from mcsdns.web.params import RequestError
 from mcsdns.web.rates import Rates, Sampler
 from mcsdns.web.services import ListOptions, ServicePage, list_services
 from mcsdns.web.status import Operator, Status, Upstreams, status_of, upstreams_of
@@ -49,14 +49,14 @@ class AdminApi:
         ):
             app.router.add_get(f"/api/{name}", _as_json(answer))
 
-    async def explain(self, question: NameAndType) -> Explanation:
-        """Explain the answer to a question, when its time has come.
+    async def explain(self, name: str, qtype: int) -> Explanation:
+        """Explain the answer to a question, its name in presentation form, when its time has come.
 
         Raises:
             BusyError: too many requests wait.
         """
         async with self._to_explain.passed():
-            return explain(self._operator.zone_state, question.name, question.qtype)
+            return explain(self._operator.zone_state, name, qtype)
 
     async def list_services(self, options: ListOptions) -> ServicePage:
         """List services, when its time has come.
@@ -80,7 +80,7 @@ class AdminApi:
         return self.sampler.ring.rates()
 
     async def _explain(self, request: web.Request) -> object:
-        return await self.explain(params.read_question(params.of(request, "name", "type")))
+        return await self.explain(*params.read_question(params.of(request, "name", "type")))
 
     async def _services(self, request: web.Request) -> object:
         parameters = params.of(request, "q", "troubled", "after", "limit")

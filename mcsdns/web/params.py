@@ -2,7 +2,6 @@
 
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from mcsdns.dns import name as names
@@ -28,13 +27,6 @@ class RequestError(Exception):
         self.headers: dict[str, str] = {}
 
 
-class NameAndType(msgspec.Struct, frozen=True):
-    """What to explain: a name in presentation form, as it was written, and a type."""
-
-    name: str
-    qtype: int
-
-
 def of(request: web.Request, *known: str) -> dict[str, str]:
     """Return the parameters of a request.
 
@@ -52,8 +44,8 @@ def of(request: web.Request, *known: str) -> dict[str, str]:
     return found
 
 
-def read_question(parameters: dict[str, str]) -> NameAndType:
-    """Read `name`, and `type`, which is A by default.
+def read_question(parameters: dict[str, str]) -> tuple[str, int]:
+    """Read `name`, as it was written, and `type`, which is A by default.
 
     Raises:
         RequestError: one of them is wrong, or there is no name.
@@ -70,7 +62,7 @@ def read_question(parameters: dict[str, str]) -> NameAndType:
             f"name: {error}; give a name such as web.shop.svc.clusterset.local"
         ) from None
     try:
-        return NameAndType(name, type_number(rtype[:_MOST_TEXT]))
+        return name, type_number(rtype[:_MOST_TEXT])
     except ValueError as error:
         raise RequestError(f"type: {error}; give a type such as A, AAAA or SRV") from None
 

@@ -191,10 +191,5 @@ def _ports(service: Service) -> Sequence[model.Port]:
 
 
 def _shortened(condition: model.Condition) -> JudgedCondition:
-    return JudgedCondition(
-        type=cut(condition.type),
-        status=cut(condition.status),
-        reason=cut(condition.reason),
-        message=cut(condition.message),
-        is_bad=is_bad(condition),
-    )
+    texts = map(cut, msgspec.structs.astuple(condition))
+    return JudgedCondition(*texts, is_bad=is_bad(condition))

@@ -64,7 +64,7 @@ class StatusPage:
             status, headers, list_error = error.status, error.headers, str(error)
         if "name" in parameters:
             try:
-                explanation = await self._api.explain(params.read_question(parameters))
+                explanation = await self._api.explain(*params.read_question(parameters))
             except RequestError as error:
                 status, headers, explain_error = error.status, error.headers, str(error)
         text = await _render(
