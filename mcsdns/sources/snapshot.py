@@ -375,17 +375,18 @@ class _File:
                 left_over.unlink(missing_ok=True)
         # mkstemp makes it for its owner alone, from the first byte.
         number, self._name = tempfile.mkstemp(suffix, prefix, self._target.parent)
-        self._file: IO[bytes] = os.fdopen(number, "wb", buffering=0)
+        self._file: IO[bytes] = os.fdopen(number, "wb")
         self._digest = hashlib.sha256()
 
     def write(self, part: bytes | bytearray) -> None:
         """Append to what will be checked and renamed."""
         self._digest.update(part)
-        self._write(part)
+        self._file.write(part)
 
     def commit(self) -> None:
         """Make sure that all of it is on disk, then put it in its place."""
-        self._write(self._digest.digest())
+        self._file.write(self._digest.digest())
+        self._file.flush()
         os.fsync(self._file.fileno())
         Path(self._name).replace(self._target)
         folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -401,11 +402,6 @@ class _File:
             self._file.close()
         with contextlib.suppress(OSError):
             Path(self._name).unlink()
-
-    def _write(self, part: bytes | bytearray) -> None:
-        view = memoryview(part)
-        while view:
-            view = view[self._file.write(view) :]
 
 
 def _content(path: str, max_bytes: int) -> memoryview:
@@ -427,19 +423,13 @@ def _content(path: str, max_bytes: int) -> memoryview:
 
 def _read_all(path: str, max_bytes: int) -> bytes:
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(number)
-            if not stat.S_ISREG(status.st_mode):
-                raise SnapshotError(path, "unreadable", "it is not a regular file")
-            if status.st_size > max_bytes:
-                why = f"it has {status.st_size} octets, more than {max_bytes}"
-                raise SnapshotError(path, "unreadable", why)
-            with open(number, "rb", closefd=False) as file:
-                return file.read(status.st_size)
-        finally:
-            os.close(number)
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
+            raise SnapshotError(path, "unreadable", "it is not a regular file")
+        if status.st_size > max_bytes:
+            why = f"it has {status.st_size} octets, more than {max_bytes}"
+            raise SnapshotError(path, "unreadable", why)
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise SnapshotError(path, "missing", "there is none yet") from None
     except OSError as error:
@@ -457,12 +447,9 @@ def _parts(content: memoryview) -> Iterator[memoryview]:
 
 def _check_age(path: str, as_of_s: float, now_s: float, max_age_s: float) -> None:
     age_s = now_s - as_of_s
-    if age_s > max_age_s:
-        why = f"it is {_span(age_s)} old, more than {_span(max_age_s)}"
-        raise SnapshotError(path, "age", why)
-    if not age_s >= -max_age_s:
-        why = f"it is from {_span(-age_s)} ahead of this clock, more than {_span(max_age_s)}"
-        raise SnapshotError(path, "age", why)
+    if not abs(age_s) <= max_age_s:
+        old = f"{_span(age_s)} old" if age_s > 0 else f"from {_span(-age_s)} ahead of this clock"
+        raise SnapshotError(path, "age", f"it is {old}, more than {_span(max_age_s)}")
 
 
 def _span(seconds: float) -> str:
