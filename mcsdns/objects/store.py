@@ -4,7 +4,7 @@ One writer (`apply`), any number of readers in the same thread. The store answer
 objects say; it knows no DNS names and no time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -98,18 +98,12 @@ class Store:
         imported = self._imports.get(key)
         if imported is None:
             return None
-        slices = self._slices_of.get(key)
-        if not slices:
-            return Service(imported, ())
+        slices = self._slices_of.get(key, {})
         return Service(imported, tuple(slices[name] for name in sorted(slices)))
 
     def orphans(self, key: ServiceKey) -> tuple[EndpointSlice, ...]:
         """Return the slices labelled for a service, whether or not it has an import."""
         return tuple(self._slices_of.get(key, {}).values())
-
-    def keys(self) -> Iterator[ServiceKey]:
-        """Iterate over the imported services."""
-        return iter(self._imports)
 
     @property
     def imports(self) -> Mapping[ServiceKey, ServiceImport]:

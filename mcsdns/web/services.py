@@ -94,7 +94,7 @@ async def list_services(
     zone_state: ZoneState, options: ListOptions, timeslice: Timeslice
 ) -> ServicePage:
     """Find the services that match and describe a page of them."""
-    keys = list(zone_state.store.keys())
+    keys = list(zone_state.store.imports)
     words = words_of(options.text)
     matched = later = 0
     best: list[ServiceKey] = []

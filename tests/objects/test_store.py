@@ -49,9 +49,9 @@ def test_a_new_list_takes_away_nothing_before_it_is_done() -> None:
         store.apply(Apply(each))
     assert store.apply(Init(Kind.SERVICE_IMPORT)) == set()
     assert store.apply(InitApply(WEB)) == set()
-    assert set(store.keys()) == {("shop", "web"), ("shop", "db")}
+    assert set(store.imports) == {("shop", "web"), ("shop", "db")}
     assert store.apply(InitDone(Kind.SERVICE_IMPORT)) == {("shop", "db")}
-    assert set(store.keys()) == {("shop", "web")}
+    assert set(store.imports) == {("shop", "web")}
     assert store.orphans(("shop", "db")) == (EU,)
     assert [kind for kind in Kind if store.is_synced(kind)] == [Kind.SERVICE_IMPORT]
 
@@ -73,7 +73,7 @@ def test_what_is_applied_or_deleted_during_a_list_counts() -> None:
     store.apply(InitApply(WEB))
     store.apply(Delete(Kind.SERVICE_IMPORT, ("shop", "web")))
     store.apply(InitDone(Kind.SERVICE_IMPORT))
-    assert set(store.keys()) == {("shop", "db")}
+    assert set(store.imports) == {("shop", "db")}
 
 
 def test_a_namespace_filter_passes_others_over() -> None:

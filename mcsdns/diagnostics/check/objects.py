@@ -52,7 +52,7 @@ def check_objects(report: Report, state: ZoneState, *, all_imports: bool = True)
     """Look at every object; where only some imports were read, slices may well be without one."""
     for each in state.problems:
         _check_problem(report, each)
-    for key in sorted(state.store.keys()):
+    for key in sorted(state.store.imports):
         service = state.store.get(key)
         if service is not None:
             _check_service(report, state, key, service)

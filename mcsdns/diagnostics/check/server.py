@@ -73,7 +73,7 @@ def expected_of(state: ZoneState) -> list[Expected]:
 def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, Node]]:
     """Yield services with few addresses, those with private ones alone first."""
     found: list[tuple[bytes, Node]] = []
-    for key in sorted(state.store.keys()):
+    for key in sorted(state.store.imports):
         labels = labels_of_key(key)
         node = own_addresses(state.tree.service(labels))
         if node is None or len(node.a or node.aaaa) > _MOST_ADDRESSES:

@@ -18,13 +18,15 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import anyio
 import anyio.lowlevel
 import msgspec
+from anyio.abc import AnyByteReceiveStream
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from mcsdns import yaml_text
 from mcsdns.objects.decode import SliceProfile
@@ -164,19 +166,13 @@ def pieces_of(manifest: Manifest) -> Iterator[Manifest]:
     yield piece
 
 
-async def pieces_from(stream: AsyncIterable[bytes]) -> AsyncIterator[Manifest]:
+async def pieces_from(stream: AnyByteReceiveStream) -> AsyncIterator[Manifest]:
     """Decode the frames of a child process as they arrive; what is cut off at the end is lost."""
-    buffer = bytearray()
-    async for chunk in stream:
-        buffer += chunk
-        at = 0
-        while len(buffer) - at >= _LENGTH.size:
-            end = at + _LENGTH.size + int(_LENGTH.unpack_from(buffer, at)[0])
-            if end > len(buffer):
-                break
-            yield _decoder.decode(memoryview(buffer)[at + _LENGTH.size : end])
-            at = end
-        del buffer[:at]
+    buffered = BufferedByteReceiveStream(stream)
+    with contextlib.suppress(anyio.EndOfStream, anyio.IncompleteRead):
+        while True:
+            (length,) = _LENGTH.unpack(await buffered.receive_exactly(_LENGTH.size))
+            yield _decoder.decode(await buffered.receive_exactly(length))
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
+from anyio.abc import ObjectReceiveStream
 
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.sources.manifests import documents, worker
@@ -271,15 +272,25 @@ def framed(pieces: Iterable[Manifest]) -> bytes:
     return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
 
 
-async def chunks(octets: bytes, size: int) -> AsyncIterator[bytes]:
-    for start in range(0, len(octets), size):
-        yield octets[start : start + size]
+class Chunks(ObjectReceiveStream[bytes]):
+    """Octets that arrive in chunks of one size."""
+
+    def __init__(self, octets: bytes, size: int) -> None:
+        self._chunks = [octets[start : start + size] for start in range(0, len(octets), size)]
+
+    async def receive(self) -> bytes:
+        if not self._chunks:
+            raise anyio.EndOfStream
+        return self._chunks.pop(0)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
 async def test_pieces_are_read_from_chunks_of_any_size(size: int) -> None:
     pieces = list(worker.pieces_of(many(20, 3, 20)))
     octets = framed(pieces)
-    assert [piece async for piece in worker.pieces_from(chunks(octets, size))] == pieces
-    cut = [piece async for piece in worker.pieces_from(chunks(octets[:-1], size))]
+    assert [piece async for piece in worker.pieces_from(Chunks(octets, size))] == pieces
+    cut = [piece async for piece in worker.pieces_from(Chunks(octets[:-1], size))]
     assert cut == pieces[:-1]
