@@ -18,7 +18,8 @@ DOCS_PORT ?= 8000
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
 
-# All tests, or those of TESTS; PYTEST has more arguments, JOBS says how many at once.
+# All tests, or those of TESTS; PYTEST has more arguments, JOBS says how many at once (auto: two for
+# each processor).
 test: $(VENV)/.dev $(VENV)/.docs
 	@$(BIN)/python -m tests.kube build
 	@$(BIN)/python -m tests.deploy build

@@ -15,7 +15,7 @@ import dnslib
 import pytest
 
 from tests import profiles as profiles
-from tests.waiting import DEADLINE_S, wait_until
+from tests.waiting import DEADLINE_S, WORKERS, wait_until
 
 os.environ.setdefault("MCSDNS_ADMIN", "none")  # many servers run at once
 os.environ.setdefault("MCSDNS_LAMEDUCK", "0")
@@ -23,6 +23,11 @@ READY = re.compile(
     r"ready: (?P<services>\d+) services, (?P<endpoints>\d+) endpoints from (?P<source>.+), "
     r"listening on (?P<addresses>.+)\n"
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each processor: most tests wait for servers, half of the time or more."""
+    return min(2 * len(os.sched_getaffinity(0)), WORKERS)
 
 
 def ask(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mcsdns.app import log
 from mcsdns.cli import main
 from tests.conftest import ask
 from tests.paths import ROOT, which
@@ -89,12 +90,17 @@ RUNNABLE = [each for each in shown() if can_run(each.command)]
 @pytest.mark.parametrize(
     "example", RUNNABLE, ids=[f"{each.page.name}: {each.command}" for each in RUNNABLE]
 )
-def test_output_on_a_page_is_what_comes_out(example: Shown, tmp_path: Path) -> None:
+def test_output_on_a_page_is_what_comes_out(
+    example: Shown, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`...` stands for the rest."""
-    command = [sys.executable, "-m", *words(example.command)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ran.stderr == ""
-    printed = SERIAL.sub(r"\1 SERIAL", ran.stdout).rstrip("\n").split("\n")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(log, "configure", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main.main(words(example.command)[1:])
+    out, err = capsys.readouterr()
+    assert err == ""
+    printed = SERIAL.sub(r"\1 SERIAL", out).rstrip("\n").split("\n")
     wanted = [SERIAL.sub(r"\1 SERIAL", line) for line in example.output]
     if wanted[-1] == "...":
         wanted.pop()

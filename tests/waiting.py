@@ -16,8 +16,8 @@ TRY_S: Final = 5.0
 """For a question that is asked again: one may be lost while a server starts."""
 _FIRST_PORT: Final = 10_000
 _PORTS_PER_WORKER: Final = 1_500
-_WORKERS: Final = 14
-"""All below 32,768, from where the kernel and resolvers take ports to ask from."""
+WORKERS: Final = 14
+"""Of pytest, at most; all ports are below 32,768, where those of the kernel and resolvers begin."""
 
 
 def wait_until(condition: Callable[[], object], what: str = "it") -> None:
@@ -49,7 +49,7 @@ def free_port() -> int:
 
 def _ports_of_worker() -> Iterator[int]:
     """All ports of this worker of pytest-xdist, again and again, from a random one on."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     first = random.SystemRandom().randrange(_PORTS_PER_WORKER)
     for number in itertools.count(first):
         yield _FIRST_PORT + worker * _PORTS_PER_WORKER + number % _PORTS_PER_WORKER

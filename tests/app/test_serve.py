@@ -149,7 +149,7 @@ class Witness:
             reply = self._server.ask(self._name, tcp=self.asked % 10 == 9)
             self.seen.add((rcode(reply), tuple(addresses(reply))))
             self.asked += 1
-            self._stopped.wait(0.001)
+            self._stopped.wait(0.005)  # leaves the processors to the server
 
 
 def rename(path: Path, text: str) -> None:

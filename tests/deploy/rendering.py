@@ -65,7 +65,7 @@ class Renderer:
 
 
 def objects_in(text: str) -> list[Object]:
-    return [each for each in yaml.safe_load_all(text) if each]
+    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
 
 
 def of_kind(kind: str, objects: Iterable[Object]) -> list[Object]:
