@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.paths import ROOT
 
 BUILT = ROOT / "build"
-GO_WANTED = (1, 25)
 
 
 class NotBuiltError(Exception):
@@ -21,7 +20,10 @@ class NotBuiltError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """A program: its name in the cache, what it is for people, its sources, how to build it."""
+    """A program: its name in the cache, what it is for people, its sources, how to build it.
+
+    `modfile` says the versions in place of `go.mod` where the same sources are built with several.
+    """
 
     name: str
     what: str
@@ -29,6 +31,7 @@ class Program:
     cache: Path
     command: str
     link: str = "-s -w"
+    modfile: str = "go.mod"
 
     def binary(self, *, build: bool = False) -> Path:
         """The program of the present sources, built before or, if asked, now.
@@ -46,14 +49,16 @@ class Program:
 
     def check_go(self) -> None:
         """Raise NotBuiltError where Go is missing or too old."""
-        wanted = f"{self.what} needs Go {'.'.join(map(str, GO_WANTED))} or newer"
+        asked = re.search(r"^go (\d+)\.(\d+)", (self.sources / self.modfile).read_text(), re.M)
+        assert asked is not None, f"{self.modfile} names no version of Go"
+        wanted = f"{self.what} needs Go {asked[1]}.{asked[2]} or newer"
         if shutil.which("go") is None:
             raise NotBuiltError(f"{wanted}: no go on the PATH")
         command = ["go", "env", "GOVERSION"]  # outside the module, which asks for a version itself
         anchor = self.sources.anchor
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=anchor)
         found = re.match(r"go(\d+)\.(\d+)", done.stdout)
-        if found is None or (int(found[1]), int(found[2])) < GO_WANTED:
+        if found is None or (int(found[1]), int(found[2])) < (int(asked[1]), int(asked[2])):
             raise NotBuiltError(f"{wanted}, not {done.stdout.strip()}")
 
     def main(self, arguments: list[str]) -> str | None:
@@ -74,7 +79,8 @@ class Program:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self.link.encode())
         sources = self.sources
-        for path in sorted([*sources.glob("*.go"), sources / "go.mod", sources / "go.sum"]):
+        mod = sources / self.modfile
+        for path in sorted([*sources.glob("*.go"), mod, mod.with_suffix(".sum")]):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -86,6 +92,8 @@ class Program:
                 return
             part = self.cache / "part"
             command = ["go", "build", "-trimpath", "-buildvcs=false", f"-ldflags={self.link}"]
+            if self.modfile != "go.mod":
+                command.append(f"-modfile={self.modfile}")
             done = subprocess.run(
                 [*command, "-o", str(part), "."],
                 cwd=self.sources,

@@ -47,7 +47,7 @@ def apiservers(
     """
     with contextlib.ExitStack() as running:
 
-        def start(*, crds: bool = True, launch: bool = True, **options: bool) -> ApiServer:
+        def start(*, crds: bool = True, launch: bool = True, **options: bool | str) -> ApiServer:
             folder = tmp_path_factory.mktemp("apiserver")
             if crds:
                 shutil.copytree(apiserver_data, folder / "data")

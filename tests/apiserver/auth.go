@@ -111,7 +111,7 @@ func isPublic(a authorizer.Attributes) bool {
 
 func isDiscovery(a authorizer.Attributes) bool {
 	if a.IsResourceRequest() {
-		return a.GetResource() == "selfsubjectaccessreviews"
+		return a.GetResource() == "selfsubjectaccessreviews" || a.GetResource() == "selfsubjectreviews"
 	}
 	return a.IsReadOnly() && (strings.HasPrefix(a.GetPath(), "/api") || strings.HasPrefix(a.GetPath(), "/openapi"))
 }

@@ -19,17 +19,37 @@ from tests.waiting import DEADLINE_S
 
 REQUEST_S = DEADLINE_S
 PLURALS = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "ConfigMap": "configmaps",
     "CustomResourceDefinition": "customresourcedefinitions",
+    "DaemonSet": "daemonsets",
+    "Deployment": "deployments",
     "EndpointSlice": "endpointslices",
     "Endpoints": "endpoints",
     "Namespace": "namespaces",
+    "NetworkPolicy": "networkpolicies",
     "Node": "nodes",
     "Pod": "pods",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "PodMonitor": "podmonitors",
+    "PrometheusRule": "prometheusrules",
+    "ResourceQuota": "resourcequotas",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
     "Service": "services",
+    "ServiceAccount": "serviceaccounts",
     "ServiceExport": "serviceexports",
     "ServiceImport": "serviceimports",
+    "ServiceMonitor": "servicemonitors",
 }
-CLUSTER_SCOPED = {"CustomResourceDefinition", "Namespace", "Node"}
+CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Namespace",
+    "Node",
+}
 
 Object = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
-// The built-in resources that other clients of a cluster follow, and those that tell how a cluster
-// looks names up: namespaces, services, pods, nodes, endpoints, config maps, daemon sets. They are
-// stored, listed and watched as in any API server; nothing validates them and no controller acts on
-// them. On demand EndpointSlices are built in too, with protobuf.
+// The built-in resources that other clients of a cluster follow, those that tell how a cluster looks
+// names up, and those that an installation consists of. They are stored, listed and watched as in
+// any API server; nothing validates them and no controller acts on them. On demand Services are
+// allotted addresses (services.go), and EndpointSlices are built in too, with protobuf.
 package main
 
 import (
@@ -11,6 +11,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver"
 	generatedopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,22 +42,47 @@ type builtin struct {
 	one, list        func() runtime.Object
 }
 
-var coreResources = []builtin{
+// group is a group of built-in resources, with its one version.
+type group struct {
+	version   schema.GroupVersion
+	add       func(*runtime.Scheme) error
+	resources []builtin
+}
+
+var coreGroup = group{corev1.SchemeGroupVersion, corev1.AddToScheme, []builtin{
 	{"namespaces", "namespace", false, object[corev1.Namespace], object[corev1.NamespaceList]},
 	{"nodes", "node", false, object[corev1.Node], object[corev1.NodeList]},
 	{"services", "service", true, object[corev1.Service], object[corev1.ServiceList]},
 	{"endpoints", "endpoints", true, object[corev1.Endpoints], object[corev1.EndpointsList]},
 	{"pods", "pod", true, object[corev1.Pod], object[corev1.PodList]},
 	{"configmaps", "configmap", true, object[corev1.ConfigMap], object[corev1.ConfigMapList]},
+	{"secrets", "secret", true, object[corev1.Secret], object[corev1.SecretList]},
+	{"serviceaccounts", "serviceaccount", true, object[corev1.ServiceAccount], object[corev1.ServiceAccountList]},
+	{"resourcequotas", "resourcequota", true, object[corev1.ResourceQuota], object[corev1.ResourceQuotaList]},
+}}
+
+var otherGroups = []group{
+	{appsv1.SchemeGroupVersion, appsv1.AddToScheme, []builtin{
+		{"daemonsets", "daemonset", true, object[appsv1.DaemonSet], object[appsv1.DaemonSetList]},
+		{"deployments", "deployment", true, object[appsv1.Deployment], object[appsv1.DeploymentList]},
+	}},
+	{rbacv1.SchemeGroupVersion, rbacv1.AddToScheme, []builtin{
+		{"clusterroles", "clusterrole", false, object[rbacv1.ClusterRole], object[rbacv1.ClusterRoleList]},
+		{"clusterrolebindings", "clusterrolebinding", false, object[rbacv1.ClusterRoleBinding], object[rbacv1.ClusterRoleBindingList]},
+		{"roles", "role", true, object[rbacv1.Role], object[rbacv1.RoleList]},
+		{"rolebindings", "rolebinding", true, object[rbacv1.RoleBinding], object[rbacv1.RoleBindingList]},
+	}},
+	{policyv1.SchemeGroupVersion, policyv1.AddToScheme, []builtin{
+		{"poddisruptionbudgets", "poddisruptionbudget", true, object[policyv1.PodDisruptionBudget], object[policyv1.PodDisruptionBudgetList]},
+	}},
+	{networkingv1.SchemeGroupVersion, networkingv1.AddToScheme, []builtin{
+		{"networkpolicies", "networkpolicy", true, object[networkingv1.NetworkPolicy], object[networkingv1.NetworkPolicyList]},
+	}},
 }
 
-var appResources = []builtin{
-	{"daemonsets", "daemonset", true, object[appsv1.DaemonSet], object[appsv1.DaemonSetList]},
-}
-
-var sliceResources = []builtin{
+var sliceGroup = group{discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, []builtin{
 	{"endpointslices", "endpointslice", true, object[discoveryv1.EndpointSlice], object[discoveryv1.EndpointSliceList]},
-}
+}}
 
 // builtinGroups are served under /apis; it is set before the server starts.
 var builtinGroups []schema.GroupVersion
@@ -71,10 +99,12 @@ func object[T any, P interface {
 func openAPI() *common.OpenAPIV3Config {
 	describe := func(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 		definitions := generatedopenapi.GetOpenAPIDefinitions(ref)
-		for _, resource := range slices.Concat(coreResources, appResources, sliceResources) {
-			anyObject := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
-			anyObject.AddExtension("x-kubernetes-preserve-unknown-fields", true)
-			definitions[util.GetCanonicalTypeName(resource.one())] = common.OpenAPIDefinition{Schema: anyObject}
+		for _, group := range slices.Concat([]group{coreGroup, sliceGroup}, otherGroups) {
+			for _, resource := range group.resources {
+				anyObject := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}}}
+				anyObject.AddExtension("x-kubernetes-preserve-unknown-fields", true)
+				definitions[util.GetCanonicalTypeName(resource.one())] = common.OpenAPIDefinition{Schema: anyObject}
+			}
 		}
 		return definitions
 	}
@@ -82,38 +112,47 @@ func openAPI() *common.OpenAPIV3Config {
 	return genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(describe), namer)
 }
 
-func installBuiltin(server *genericapiserver.GenericAPIServer, etcd genericoptions.EtcdOptions, withSlices bool) error {
-	core, err := groupInfo(corev1.SchemeGroupVersion, corev1.AddToScheme, coreResources, etcd)
+func installBuiltin(server *genericapiserver.GenericAPIServer, etcd genericoptions.EtcdOptions, s settings) error {
+	core, err := groupInfo(coreGroup, etcd)
 	if err != nil {
 		return err
+	}
+	if s.serviceRanges != "" {
+		found, err := parseRanges(s.serviceRanges)
+		if err != nil {
+			return err
+		}
+		found.allot(core.VersionedResourcesStorageMap["v1"]["services"].(*registry.Store))
 	}
 	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, core); err != nil {
 		return err
 	}
-	builtinGroups = append(builtinGroups, appsv1.SchemeGroupVersion)
-	apps, err := groupInfo(appsv1.SchemeGroupVersion, appsv1.AddToScheme, appResources, etcd)
-	if err != nil {
-		return err
+	others := otherGroups
+	if s.builtinSlices {
+		others = append(slices.Clone(others), sliceGroup)
 	}
-	if err := server.InstallAPIGroup(apps); err != nil || !withSlices {
-		return err
+	for _, each := range others {
+		builtinGroups = append(builtinGroups, each.version)
+		info, err := groupInfo(each, etcd)
+		if err != nil {
+			return err
+		}
+		if err := server.InstallAPIGroup(info); err != nil {
+			return err
+		}
 	}
-	builtinGroups = append(builtinGroups, discoveryv1.SchemeGroupVersion)
-	discovery, err := groupInfo(discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme, sliceResources, etcd)
-	if err != nil {
-		return err
-	}
-	return server.InstallAPIGroup(discovery)
+	return nil
 }
 
 // groupInfo has one version, whose types serve as the internal ones too: there is nothing to convert.
-func groupInfo(version schema.GroupVersion, add func(*runtime.Scheme) error, resources []builtin, etcd genericoptions.EtcdOptions) (*genericapiserver.APIGroupInfo, error) {
+func groupInfo(g group, etcd genericoptions.EtcdOptions) (*genericapiserver.APIGroupInfo, error) {
+	version := g.version
 	scheme := runtime.NewScheme()
-	utilruntime.Must(add(scheme))
+	utilruntime.Must(g.add(scheme))
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	utilruntime.Must(scheme.SetVersionPriority(version))
 	internal := schema.GroupVersion{Group: version.Group, Version: runtime.APIVersionInternal}
-	for _, resource := range resources {
+	for _, resource := range g.resources {
 		scheme.AddKnownTypes(internal, resource.one(), resource.list())
 	}
 	codecs := serializer.NewCodecFactory(scheme)
@@ -121,7 +160,7 @@ func groupInfo(version schema.GroupVersion, add func(*runtime.Scheme) error, res
 	getter := etcd.CreateRESTOptionsGetter(&genericoptions.SimpleStorageFactory{StorageConfig: etcd.StorageConfig}, nil)
 	info := genericapiserver.NewDefaultAPIGroupInfo(version.Group, scheme, runtime.NewParameterCodec(scheme), codecs)
 	stores := map[string]rest.Storage{}
-	for _, resource := range resources {
+	for _, resource := range g.resources {
 		store, err := newStore(resource, version.Group, scheme, getter)
 		if err != nil {
 			return nil, err
@@ -167,16 +206,21 @@ func (strategy) ValidateUpdate(_ context.Context, _, _ runtime.Object) field.Err
 	return nil
 }
 
-// setDefaults does for EndpointSlices what the schema of the CRD does.
+// setDefaults does for EndpointSlices what the schema of the CRD does, and gives a Deployment that
+// says no number its one replica.
 func setDefaults(given runtime.Object) {
-	slice, ok := given.(*discoveryv1.EndpointSlice)
-	if !ok {
-		return
-	}
-	for i := range slice.Ports {
-		if slice.Ports[i].Protocol == nil {
-			tcp := corev1.ProtocolTCP
-			slice.Ports[i].Protocol = &tcp
+	switch object := given.(type) {
+	case *discoveryv1.EndpointSlice:
+		for i := range object.Ports {
+			if object.Ports[i].Protocol == nil {
+				tcp := corev1.ProtocolTCP
+				object.Ports[i].Protocol = &tcp
+			}
+		}
+	case *appsv1.Deployment:
+		if object.Spec.Replicas == nil {
+			one := int32(1)
+			object.Spec.Replicas = &one
 		}
 	}
 }

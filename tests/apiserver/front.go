@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apihelpers "k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -29,6 +30,7 @@ const (
 	reviews        = "/apis/authorization.k8s.io/v1/"
 	selfReviewPath = reviews + "selfsubjectaccessreviews"
 	reviewPath     = reviews + "subjectaccessreviews"
+	whoPath        = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 )
 
 type front struct {
@@ -36,13 +38,14 @@ type front struct {
 	definitions listers.CustomResourceDefinitionLister
 	aggregated  aggregated.ResourceManager
 	api         http.Handler
+	tellsWho    bool // as API servers do from 1.28 on
 
 	mu      sync.Mutex
 	watches map[*http.Request]context.CancelFunc
 }
 
-func newFront() *front {
-	return &front{watches: map[*http.Request]context.CancelFunc{}}
+func newFront(tellsWho bool) *front {
+	return &front{tellsWho: tellsWho, watches: map[*http.Request]context.CancelFunc{}}
 }
 
 // chain puts the front behind authentication and authorization, like all that is served.
@@ -60,6 +63,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.reviewSelf(w, r)
 	case r.URL.Path == reviewPath && r.Method == http.MethodPost:
 		f.review(w, r)
+	case r.URL.Path == whoPath && r.Method == http.MethodPost && f.tellsWho:
+		f.reviewWho(w, r)
 	case r.URL.Path == "/end-watches" && r.Method == http.MethodPost:
 		fmt.Fprintln(w, f.endWatches())
 	case info != nil && info.Verb == "watch" && info.APIGroup != apiextensionsv1.GroupName:
@@ -160,6 +165,16 @@ func (f *front) reviewSelf(w http.ResponseWriter, r *http.Request) {
 	review.TypeMeta = metav1.TypeMeta{Kind: "SelfSubjectAccessReview", APIVersion: "authorization.k8s.io/v1"}
 	who, _ := request.UserFrom(r.Context())
 	review.Status = f.decide(r.Context(), who, review.Spec.ResourceAttributes)
+	writeJSON(w, http.StatusCreated, review)
+}
+
+// reviewWho says who asks; everybody may ask it.
+func (f *front) reviewWho(w http.ResponseWriter, r *http.Request) {
+	var review authenticationv1.SelfSubjectReview
+	review.TypeMeta = metav1.TypeMeta{Kind: "SelfSubjectReview", APIVersion: "authentication.k8s.io/v1"}
+	if who, known := request.UserFrom(r.Context()); known { // without --auth nobody is
+		review.Status.UserInfo = authenticationv1.UserInfo{Username: who.GetName(), Groups: who.GetGroups()}
+	}
 	writeJSON(w, http.StatusCreated, review)
 }
 

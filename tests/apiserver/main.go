@@ -29,10 +29,11 @@ import (
 )
 
 type settings struct {
-	data, auth                        string
+	data, auth, serviceRanges         string
 	port, etcdPort                    int
 	watchCache, watchList             bool
 	builtinSlices, untilStdinIsClosed bool
+	selfReview                        bool
 }
 
 func main() {
@@ -41,10 +42,13 @@ func main() {
 	flag.IntVar(&s.port, "port", 0, "HTTPS port on 127.0.0.1; 0 takes a free one")
 	flag.IntVar(&s.etcdPort, "etcd-port", 0, "etcd's client port; 0 takes a free one")
 	flag.StringVar(&s.auth, "auth", "", "file of users, tokens and rules; empty allows everything")
+	flag.StringVar(&s.serviceRanges, "service-ranges", "",
+		"allot addresses of these ranges to Services, `10.96.0.0/16,fd00:10:96::/112`; empty takes Services as they come")
 	flag.BoolVar(&s.watchCache, "watch-cache", true, "serve lists and watches from a watch cache")
 	flag.BoolVar(&s.watchList, "watch-list", true, "offer streaming lists")
 	flag.BoolVar(&s.builtinSlices, "builtin-slices", false,
 		"serve EndpointSlices as a built-in resource, with protobuf, in place of a CRD")
+	flag.BoolVar(&s.selfReview, "self-review", true, "tell users who they are, as from 1.28 on")
 	flag.BoolVar(&s.untilStdinIsClosed, "until-stdin-is-closed", false,
 		"end when standard input ends, so that no server outlives its test")
 	flag.Parse()
@@ -82,7 +86,7 @@ func run(s settings) error {
 	if err != nil {
 		return err
 	}
-	front := newFront()
+	front := newFront(s.selfReview)
 	go front.endWatchesFrom(ctx)
 	server, err := assemble(s, front, listener, clientURL(etcd))
 	if err != nil {
@@ -149,7 +153,7 @@ func build(s settings, front *front, generic *genericapiserver.RecommendedConfig
 	}
 	front.definitions = server.Informers.Apiextensions().V1().CustomResourceDefinitions().Lister()
 	front.aggregated = server.GenericAPIServer.AggregatedDiscoveryGroupManager
-	return server, installBuiltin(server.GenericAPIServer, *etcd, s.builtinSlices)
+	return server, installBuiltin(server.GenericAPIServer, *etcd, s)
 }
 
 // report prints one line of JSON as soon as every resource can be listed.

@@ -34,14 +34,15 @@ ALL_RULES = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
 class ApiServer(Client):
     """One API server process with its data, as a client too.
 
-    Options are the flags of the program: `watch_cache=False`, `watch_list=False` and
-    `builtin_slices=True`. `auth=True` gives it users: an administrator, and `mcsdns` with the
-    rights that `set_permissions` says. Port and data stay the same over kills.
+    Options are the flags of the program: `watch_cache=False`, `watch_list=False`,
+    `self_review=False`, `builtin_slices=True` and `service_ranges="10.96.0.0/16,fd00::/112"`.
+    `auth=True` gives it users: an administrator, and `mcsdns` with the rights that
+    `set_permissions` says. Port and data stay the same over kills.
     """
 
     ADMIN, READER = "admin-token", "mcsdns-token"
 
-    def __init__(self, folder: Path, *, auth: bool = False, **options: bool) -> None:
+    def __init__(self, folder: Path, *, auth: bool = False, **options: bool | str) -> None:
         super().__init__(self.ADMIN if auth else None)
         self.folder = folder
         self.data = folder / "data"
@@ -69,7 +70,8 @@ class ApiServer(Client):
         if self._auth:
             arguments.append(f"--auth={self._auth}")
         for name, value in self._options.items():
-            arguments.append(f"--{name.replace('_', '-')}={str(value).lower()}")
+            text = value if isinstance(value, str) else str(value).lower()
+            arguments.append(f"--{name.replace('_', '-')}={text}")
         with self._out.open("wb") as out, (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [APISERVER.binary(), *arguments], stdin=subprocess.PIPE, stdout=out, stderr=log

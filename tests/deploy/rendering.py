@@ -31,17 +31,11 @@ class Renderer:
         """The objects of a kustomization, below `deploy/kustomize` if it is not absolute."""
         return objects_in(self._run("kustomize", str(KUSTOMIZE / folder)))
 
-    def kustomize_with(self, folder: Path, overlay: str, components: Sequence[str]) -> list[Object]:
-        """The objects of a kustomization made of an overlay and components."""
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [os.path.relpath(KUSTOMIZE / "overlays" / overlay, folder)],
-            "components": [
-                os.path.relpath(KUSTOMIZE / "components" / name, folder) for name in components
-            ],
-        }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    def kustomize_with(
+        self, folder: Path, overlay: str, components: Sequence[str], **more: Any
+    ) -> list[Object]:
+        """The objects of a user's own kustomization: an overlay, components, and more."""
+        write_kustomization(folder, overlay, components, **more)
         return self.kustomize(folder)
 
     def helm(self, namespace: str, values: Object, chart: Path = CHART) -> list[Object]:
@@ -55,6 +49,15 @@ class Renderer:
         """What PodSecurity of that level forbids in these objects."""
         return self._run("podsecurity", level, given=yaml.safe_dump_all(objects)).splitlines()
 
+    def kubectl(self, kubeconfig: Path, *arguments: str, given: str = "") -> str:
+        """Run kubectl; its standard output."""
+        return self._run("kubectl", f"--kubeconfig={kubeconfig}", *arguments, given=given)
+
+    def upgrade(self, kubeconfig: Path, namespace: str, values: Object, *, validate: bool) -> None:
+        """Install the chart as the release `mcsdns`, or upgrade the one that is there."""
+        given, how = yaml.safe_dump(values), () if validate else ("unvalidated",)
+        self._run("upgrade", str(kubeconfig), str(CHART), namespace, *how, given=given)
+
     def _run(self, *arguments: str, given: str = "") -> str:
         done = subprocess.run(
             [self._binary, *arguments], input=given, capture_output=True, text=True, check=False
@@ -62,6 +65,20 @@ class Renderer:
         if done.returncode:
             raise RefusedError(done.stderr)
         return done.stdout
+
+
+def write_kustomization(folder: Path, overlay: str, components: Sequence[str], **more: Any) -> None:
+    """Write a kustomization as a user has one."""
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(KUSTOMIZE / "overlays" / overlay, folder)],
+        "components": [
+            os.path.relpath(KUSTOMIZE / "components" / name, folder) for name in components
+        ],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
 
 
 def objects_in(text: str) -> list[Object]:

@@ -22,7 +22,6 @@ from tests.deploy.rendering import (
 IMAGE = {"repository": "registry.example/mcsdns"}
 STUB = {"image": IMAGE, "service": {"clusterIPs": ["10.96.0.53"]}}
 EVERYTHING = {
-    "networkPolicy": {"enabled": True},
     "autoscaling": {"enabled": True},
     "serviceMonitor": {"enabled": True},
     "alerts": {"enabled": True},
@@ -56,7 +55,7 @@ SAME = [
     ("namespaced", (), "mcsdns", {**STUB, "namespaces": ["shop", "billing"]}),
     (
         "stub-target",
-        ("networkpolicy", "autoscaling", "servicemonitor", "alerts", "dashboard"),
+        ("autoscaling", "servicemonitor", "alerts", "dashboard"),
         "mcsdns",
         {**STUB, **EVERYTHING},
     ),
@@ -115,6 +114,10 @@ def test_other_values_render_valid_objects(render: Renderer) -> None:
     assert "priorityClassName" not in pod
     assert "volumes" not in pod
     assert ("ResourceQuota", "dns", "clusterset-dns-critical-pods") not in found
+
+
+RELEASES = [*((namespace, values) for _, _, namespace, values in SAME), ("dns", OTHER_VALUES)]
+"""Every set of values, and a namespace for it."""
 
 
 @pytest.mark.parametrize(

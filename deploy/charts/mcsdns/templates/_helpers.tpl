@@ -41,16 +41,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if contains ":" .address }}[{{ .address }}]:{{ .port }}{{ else }}{{ .address }}:{{ .port }}{{ end }}
 {{- end }}
 
+{{/* The argument is the address to probe; empty: that of the pod. */}}
 {{- define "mcsdns.probes" -}}
 startupProbe:
   httpGet:
     path: /healthz
+    {{- with . }}
+    host: {{ . }}
+    {{- end }}
     port: probes
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
   httpGet:
     path: /healthz
+    {{- with . }}
+    host: {{ . }}
+    {{- end }}
     port: probes
   periodSeconds: 10
   timeoutSeconds: 5
@@ -58,10 +65,23 @@ livenessProbe:
 readinessProbe:
   httpGet:
     path: /readyz
+    {{- with . }}
+    host: {{ . }}
+    {{- end }}
     port: probes
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 3
+{{- end }}
+
+{{/* A whole number as the API server writes it: 1000 is 1k, 2000000 is 2M. */}}
+{{- define "mcsdns.quantity" -}}
+{{- $number := int64 . -}}
+{{- if or (eq $number 0) (mod $number 1000) }}{{ $number }}
+{{- else if mod $number 1000000 }}{{ div $number 1000 }}k
+{{- else if mod $number 1000000000 }}{{ div $number 1000000 }}M
+{{- else }}{{ div $number 1000000000 }}G
+{{- end }}
 {{- end }}
 
 {{- define "mcsdns.quota" -}}
@@ -74,7 +94,8 @@ metadata:
     {{- include "mcsdns.labels" .root | nindent 4 }}
 spec:
   hard:
-    pods: {{ .pods | int | quote }}
+    {{- /* As the API server stores it: 1000 is 1k there, and SSA has a conflict otherwise. */}}
+    pods: {{ include "mcsdns.quantity" .pods | quote }}
   scopeSelector:
     matchExpressions:
     - scopeName: PriorityClass
@@ -82,11 +103,16 @@ spec:
       values: [{{ .class }}]
 {{- end }}
 
+{{/* The name of what is in no namespace: two releases of one name in two namespaces must not share it. */}}
+{{- define "mcsdns.clusterName" -}}
+{{ printf "%s:%s" .root.Release.Namespace .name | quote }}
+{{- end }}
+
 {{- define "mcsdns.clusterRole" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata:
-  name: {{ .name }}
+  name: {{ include "mcsdns.clusterName" . }}
   labels:
     {{- include "mcsdns.labels" .root | nindent 4 }}
 rules:
@@ -95,13 +121,13 @@ rules:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata:
-  name: {{ .name }}
+  name: {{ include "mcsdns.clusterName" . }}
   labels:
     {{- include "mcsdns.labels" .root | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ClusterRole
-  name: {{ .name }}
+  name: {{ include "mcsdns.clusterName" . }}
 subjects:
 - kind: ServiceAccount
   name: {{ .name }}
