@@ -1,8 +1,9 @@
 """The API server as `check` looks at it: what it serves, and what it permits to mcsdns.
 
-In a pod mcsdns is the account in question, so the pod asks about itself (SelfSubjectAccessReview).
-Elsewhere the user of the kubeconfig may do more than mcsdns, so its service account is asked about
-(SubjectAccessReview), which takes a permission of its own.
+Whoever is the account in question asks about itself (SelfSubjectAccessReview): a pod of mcsdns, and
+a kubeconfig with its token, which SelfSubjectReview tells (Kubernetes 1.28). Any other user of a
+kubeconfig may do more than mcsdns, so its service account is asked about (SubjectAccessReview),
+which takes a permission of its own. The other two every known user may create.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ _INSTALL: Final = (
     "Cilium 1.19 and later, Submariner and AWS's controller do); mcsdns goes on by itself then"
 )
 _REVIEW_API: Final = "authorization.k8s.io/v1"
+_WHO_API: Final = "authentication.k8s.io/v1"
 _VERBS: Final = ("list", "watch")
 
 Form = TypeVar("Form")
@@ -168,6 +170,18 @@ class _Review(msgspec.Struct):
     status: _Status = msgspec.field(default_factory=_Status)
 
 
+class _User(msgspec.Struct):
+    username: str = ""
+
+
+class _WhoStatus(msgspec.Struct, rename="camel"):
+    user_info: _User = msgspec.field(default_factory=_User)
+
+
+class _Who(msgspec.Struct):
+    status: _WhoStatus = msgspec.field(default_factory=_WhoStatus)
+
+
 Lacking = dict[str, dict[Kind, list[str]]]
 """By namespace (`""`: all), the verbs that are not allowed on a kind."""
 
@@ -180,34 +194,50 @@ async def check_permissions(
     Raises:
         ApiError: the API server does not answer.
     """
-    why_own = "there is no such account"
-    if in_pod:
-        subject = account.user if account.is_given else "this pod's service account"
-        _report_lacking(report, await _lacking(api, namespaces, None), subject, account)
+    asker = "this pod's service account" if in_pod else "the user of this kubeconfig"
+    if in_pod and not account.is_given:
+        _report_lacking(report, await _lacking(api, namespaces, None), asker, account)
         return
+    who = await _who_asks(api)
+    if who == account.user or (in_pod and not who):
+        _report_lacking(report, await _lacking(api, namespaces, None), account.user, account)
+        return
+    why_own = "there is no such account"
     if account.is_given or await _exists(api, account):
         try:
             lacking = await _lacking(api, namespaces, account)
         except ApiError as refusal:
             if refusal.trouble not in (Trouble.FORBIDDEN, Trouble.NOT_FOUND):
                 raise
-            why_own = "the user of this kubeconfig may not create subjectaccessreviews"
+            why_own = f"{asker} may not create subjectaccessreviews"
         else:
             _report_lacking(report, lacking, account.user, account)
             return
-    # The user of the kubeconfig is reviewed instead: that this one may proves little about mcsdns.
+    # Whoever asks is reviewed instead: that this one may proves little about mcsdns.
     if lacking := await _lacking(api, namespaces, None):
-        _report_lacking(report, lacking, "the user of this kubeconfig", account)
+        _report_lacking(report, lacking, asker, account)
         return
+    told = f" ({who})" if who else ""
     report.warning(
         Reason.PERMISSION_UNKNOWN,
-        f"whether {account.user} may list and watch cannot be told: {why_own}; the user of this "
-        "kubeconfig may",
+        f"whether {account.user} may list and watch cannot be told: {why_own}; {asker}{told} may",
         f"API server {api.url}",
-        "name the service account of mcsdns with --service-account NAMESPACE:NAME as a user who "
-        "may create subjectaccessreviews, or run `mcsdns check` in its pod",
+        "name the service account of mcsdns with --service-account NAMESPACE:NAME as that account "
+        "or as a user who may create subjectaccessreviews, or run `mcsdns check` in its pod",
     )
     report.skipped.append(f"permissions of {account.user}: {why_own}")
+
+
+async def _who_asks(api: Api) -> str:
+    """Return the user that the API server takes us for; empty where it does not tell."""
+    document = {"apiVersion": _WHO_API, "kind": "SelfSubjectReview"}
+    try:
+        answer = await api.post(f"/apis/{_WHO_API}/selfsubjectreviews", document, _Who)
+    except ApiError as refusal:
+        if refusal.trouble not in (Trouble.FORBIDDEN, Trouble.NOT_FOUND):
+            raise
+        return ""
+    return answer.status.user_info.username
 
 
 async def _exists(api: Api, account: Account) -> bool:

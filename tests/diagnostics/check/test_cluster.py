@@ -146,6 +146,36 @@ def test_without_reviews_nothing_is_said_to_be_well(guarded: Guarded, check: Che
     assert any("permissions of" in text for text in found.json["skipped"])
 
 
+def test_mcsdns_own_account_tells_its_own_permissions(guarded: Guarded, check: Check) -> None:
+    """It may create no subjectaccessreviews, and needs none."""
+    own = guarded.kubeconfig("account-token")
+    for given in ((), GIVEN):
+        found = check("--kubeconfig", own, *given, "--json")
+        assert found.reasons() == []
+        assert "permissions of system:serviceaccount:mcsdns:mcsdns" in found.json["checked"]
+    guarded.permit(account=[READ_IMPORTS])
+    what = check("--kubeconfig", own, "--json").finding("no_permission")["what"]
+    assert what.startswith("system:serviceaccount:mcsdns:mcsdns may not list and watch endpointsl")
+
+
+def test_another_account_is_told_by_its_name(guarded: Guarded, check: Check) -> None:
+    own = guarded.kubeconfig("account-token")
+    found = check("--kubeconfig", own, "--service-account", "dns:other", "--json")
+    what = found.finding("permission_unknown")["what"]
+    assert "whether system:serviceaccount:dns:other may" in what
+    assert "the user of this kubeconfig (system:serviceaccount:mcsdns:mcsdns) may" in what
+
+
+def test_api_server_that_tells_nobody_who_they_are(
+    apiservers: ApiServers, check: Check, tmp_path: Path
+) -> None:
+    """Before Kubernetes 1.28."""
+    guarded = Guarded(apiservers(auth=True, self_review=False), tmp_path)
+    found = check("--kubeconfig", guarded.kubeconfig("account-token"), *GIVEN, "--json")
+    assert found.reasons() == ["permission_unknown"]
+    assert check("--kubeconfig", guarded.admin, *GIVEN, "--json").reasons() == []
+
+
 def test_account_that_is_not_there_is_not_said_to_be_well(guarded: Guarded, check: Check) -> None:
     found = check("--kubeconfig", guarded.admin, "--json")
     assert found.reasons() == ["permission_unknown"]
