@@ -13,18 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from mcsdns import yaml_text
-from mcsdns.dns import MAX_UDP_BYTES
+from mcsdns.dns import MAX_UDP_BYTES, rdata
 from mcsdns.dns import name as names
 from mcsdns.dns.message_reader import QuestionEntry, Record
-from mcsdns.dns.rdata import (
-    LAYOUTS,
-    STRINGS,
-    class_number,
-    normal_field,
-    split_fields,
-    type_name,
-    type_number,
-)
 from mcsdns.dns.request import Request, Transport
 from mcsdns.dns.types import OPTION, Rcode, RRClass
 from mcsdns.errors import CasesError, InvalidNameError
@@ -56,11 +47,13 @@ class Question:
         words = text.split()
         if len(words) not in (2, 3):
             raise ValueError(f"{text!r} is not NAME TYPE or NAME CLASS TYPE")
-        qclass = class_number(words[1]) if len(words) == 3 else RRClass.IN  # noqa: PLR2004
+        qclass = rdata.class_number(words[1]) if len(words) == 3 else RRClass.IN  # noqa: PLR2004
         if qclass is None:
             raise ValueError(f"{words[1]!r} is no class; write IN, CH or CLASS255")
         self.text = text
-        self.entry = QuestionEntry(names.wire_from_text(words[0]), type_number(words[-1]), qclass)
+        self.entry = QuestionEntry(
+            names.wire_from_text(words[0]), rdata.type_number(words[-1]), qclass
+        )
 
 
 class Pattern:
@@ -78,17 +71,17 @@ class Pattern:
         Raises:
             ValueError, InvalidNameError: the text is no record; says why.
         """
-        fields = split_fields(text)
+        fields = rdata.split_fields(text)
         owner, rest = fields[:1], _without_any(fields[1:])
         ttl = rclass = rtype = None
         if rest and rest[0].isdigit():
             ttl, rest = int(rest[0]), _without_any(rest[1:])
-        if rest and (number := class_number(rest[0])) is not None:
+        if rest and (number := rdata.class_number(rest[0])) is not None:
             rclass, rest = number, rest[1:]
         if len(rest) < 2:  # noqa: PLR2004 - type and at least one field
             raise ValueError(f"{text!r} is not OWNER [TTL] [CLASS] TYPE RDATA")
         if rest[0] != ANY_FIELD:
-            rtype = type_number(rest[0])
+            rtype = rdata.type_number(rest[0])
         self.text = " ".join(fields)
         self.owner = None if owner == [ANY_FIELD] else names.from_text(owner[0])
         self.ttl, self.rclass, self.rtype = ttl, rclass, rtype
@@ -115,25 +108,25 @@ def _without_any(fields: list[str]) -> list[str]:
 
 def _is_class_or_type(text: str) -> bool:
     try:
-        return class_number(text) is not None or type_number(text) > 0
+        return rdata.class_number(text) is not None or rdata.type_number(text) > 0
     except ValueError:
         return False
 
 
 def _read_rdata(rtype: int | None, fields: list[str]) -> list[str | None]:
     """Give fields the spelling that replies are shown with."""
-    layout = LAYOUTS.get(rtype) if rtype is not None else None
+    layout = rdata.LAYOUTS.get(rtype) if rtype is not None else None
     if layout is None:
         return [None if field == ANY_FIELD else field for field in fields]
     assert rtype is not None
-    kinds = layout if layout != STRINGS else STRINGS * len(fields)
+    kinds = layout if layout != rdata.STRINGS else rdata.STRINGS * len(fields)
     if len(kinds) != len(fields):
         raise ValueError(
-            f"{type_name(rtype)} has {len(kinds)} fields of data, not {len(fields)}: "
+            f"{rdata.type_name(rtype)} has {len(kinds)} fields of data, not {len(fields)}: "
             f"{' '.join(fields)}"
         )
     return [
-        None if field == ANY_FIELD else normal_field(kind, field)
+        None if field == ANY_FIELD else rdata.normal_field(kind, field)
         for kind, field in zip(kinds, fields, strict=True)
     ]
 

@@ -115,11 +115,9 @@ def _compare_header(row: Row, reply: Message) -> Iterator[Difference]:
 
 
 def _compare_sections(row: Row, reply: Message) -> Iterator[Difference]:
-    for part, patterns, records in (
-        ("answer", row.answer, reply.answer),
-        ("authority", row.authority, reply.authority),
-        ("additional", row.additional, reply.additional),
-    ):
+    for part in ("answer", "authority", "additional"):
+        patterns: tuple[Pattern, ...] | None = getattr(row, part)
+        records: tuple[Record, ...] = getattr(reply, part)
         if patterns is None:
             continue
         missing, extra = _match(patterns, records)

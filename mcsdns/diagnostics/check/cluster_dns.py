@@ -5,7 +5,6 @@ is not of the cluster to the node's resolvers, so a stub block in the cluster DN
 asked. Its blocks come from two ConfigMaps.
 """
 
-import ipaddress
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -24,7 +23,7 @@ from mcsdns.sources.kubernetes.reflector import Trouble
 
 _MOST_SERVERS: Final = 3
 """As many as glibc asks."""
-_LINK_LOCAL: Final = ipaddress.ip_network("169.254.0.0/16")
+_LINK_LOCAL: Final = "169.254."
 _SERVICES: Final = (
     ("kube-system", "kube-dns"),
     ("kube-system", "coredns"),
@@ -64,10 +63,7 @@ class Resolver(msgspec.Struct, frozen=True):
     @property
     def is_node_local(self) -> bool:
         """Whether it is a cache on the node, by its address (usually 169.254.20.10)."""
-        try:
-            return ipaddress.ip_address(self.host) in _LINK_LOCAL
-        except ValueError:
-            return False
+        return self.host.startswith(_LINK_LOCAL)
 
 
 def of_resolv_conf(text: str, path: str) -> list[Resolver]:
@@ -83,8 +79,7 @@ def of_resolv_conf(text: str, path: str) -> list[Resolver]:
     return [Resolver(each.host, each.port, path) for each in nameservers(text, ())[:_MOST_SERVERS]]
 
 
-class _Spec(msgspec.Struct, rename="camel"):
-    cluster_ip: str | None = msgspec.field(default=None, name="clusterIP")
+class _Spec(msgspec.Struct):
     cluster_ips: list[str] | None = msgspec.field(default=None, name="clusterIPs")
 
 
@@ -106,10 +101,8 @@ async def of_api(api: Api, *, is_certain: bool) -> list[Resolver]:
             if refusal.trouble is not Trouble.FORBIDDEN:
                 raise
             continue
-        spec = service.spec if service else _Spec()
-        given = spec.cluster_ips or [spec.cluster_ip or "None"]
-        found = [each for each in given if each not in ("", "None")]
-        if found:
+        given = service.spec.cluster_ips if service else None
+        if found := [each for each in given or () if each not in ("", "None")]:
             known_by = f"Service {namespace}/{name}"
             return [Resolver(each, DNS_PORT, known_by, is_certain) for each in found]
     return []

@@ -118,11 +118,13 @@ class Peer(msgspec.Struct, frozen=True):
 
     Attributes:
         where: what findings call it. alive: the transports over which it answers at all.
+        is_node_local: whether it is a cache on the node, before the cluster DNS.
     """
 
     where: str
     client: NameServer
     alive: tuple[Transport, ...]
+    is_node_local: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -130,9 +132,10 @@ class Peer(msgspec.Struct, frozen=True):
         return len(self.alive) == len(Transport)
 
 
-def look_at(client: NameServer, where: str) -> Peer:
+def look_at(client: NameServer, where: str, *, is_node_local: bool = False) -> Peer:
     """Find out over which transports a server answers."""
-    return Peer(where, client, tuple(each for each in Transport if _is_alive(client, each)))
+    alive = tuple(each for each in Transport if _is_alive(client, each))
+    return Peer(where, client, alive, is_node_local)
 
 
 def _is_alive(client: NameServer, transport: Transport) -> bool:

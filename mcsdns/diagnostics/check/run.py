@@ -21,12 +21,7 @@ from mcsdns.diagnostics.check.api import (
     check_permissions,
     check_versions,
 )
-from mcsdns.diagnostics.check.cluster_dns import (
-    Resolver,
-    check_corefiles,
-    check_node_local,
-    read_corefiles,
-)
+from mcsdns.diagnostics.check.cluster_dns import Resolver
 from mcsdns.diagnostics.check.finding import Reason, Report
 from mcsdns.diagnostics.check.objects import check_objects
 from mcsdns.diagnostics.check.probe import Peer, ProbeState, look_at, probe
@@ -161,9 +156,9 @@ async def _check_api(report: Report, plan: Plan, access: Access, found: _Source)
         await check_versions(report, api)
         namespaces = plan.settings.namespace
         await check_permissions(report, api, namespaces, plan.account, in_pod=access.in_cluster)
-        await check_node_local(report, api, plan.zones)
+        await cluster_dns.check_node_local(report, api, plan.zones)
         found.resolvers = await cluster_dns.of_api(api, is_certain=in_pod())
-        found.corefiles = await read_corefiles(api)
+        found.corefiles = await cluster_dns.read_corefiles(api)
     except ApiError as failure:
         _report_failure(report, failure, api.url)
     finally:
@@ -227,29 +222,31 @@ def _check_dns(report: Report, plan: Plan, source: _Source) -> None:
             expected = [_as_served(server.client, each) for each in expected]
     resolvers = _resolvers(plan, source)
     for resolver in resolvers:
-        peer = _look_at(plan, (resolver.host, resolver.port), str(resolver))
+        address = resolver.host, resolver.port
+        peer = _look_at(plan, address, str(resolver), is_node_local=resolver.is_node_local)
         if not (peer.alive or resolver.is_certain):
             text = "run `mcsdns check` in a pod, or give --cluster-dns ADDR:PORT"
             report.skipped.append(f"stub block: {resolver} cannot be reached from here; {text}")
             continue
         peers.append(peer)
         resolvers_asked += 1
-        check_stub_block(report, peer, expected, node_local=resolver.is_node_local)
+        check_stub_block(report, peer, expected)
     if not resolvers:
         why = "it is not known; give --cluster-dns ADDR:PORT"
         if in_pod():
             why = f"{RESOLV_CONF} is that of the node (dnsPolicy: Default), so {why}"
         report.skipped.append(f"stub block of the cluster DNS: {why}")
     if not resolvers_asked and source.corefiles:
-        check_corefiles(report, source.corefiles, plan.zones)
+        cluster_dns.check_corefiles(report, source.corefiles, plan.zones)
     check_loops(report, [peer for peer in peers if peer.is_whole])
     nsswitch = _text_of(NSSWITCH)
     if nsswitch and (plan.server or plan.cluster_dns or in_pod()):
         check_nsswitch(report, nsswitch, plan.zones, NSSWITCH)
 
 
-def _look_at(plan: Plan, address: Address, where: str) -> Peer:
-    return look_at(RemoteServer(*address, timeout_s=plan.timeout_s, tries=_TRIES), where)
+def _look_at(plan: Plan, address: Address, where: str, *, is_node_local: bool = False) -> Peer:
+    server = RemoteServer(*address, timeout_s=plan.timeout_s, tries=_TRIES)
+    return look_at(server, where, is_node_local=is_node_local)
 
 
 def _as_served(server: NameServer, expected: Expected) -> Expected:

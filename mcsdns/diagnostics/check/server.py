@@ -30,7 +30,6 @@ from mcsdns.dns.name import Name
 from mcsdns.dns.request import NameServer, Transport
 from mcsdns.dns.types import RRType
 from mcsdns.server.zone_state import ZoneState
-from mcsdns.zone.records import Node
 from mcsdns.zone.tree import labels_of_key
 
 _MOST_ADDRESSES: Final = 8
@@ -59,10 +58,10 @@ class Expected(msgspec.Struct, frozen=True):
 
 def expected_of(state: ZoneState) -> list[Expected]:
     """Return what each zone is to be answered with."""
-    labels, node = next(_services_to_ask_for(state), (b"", Node()))
-    if not labels:
+    services = list(_services_to_ask_for(state))
+    if not services:
         return [Expected(zone.apex) for zone in state.tree.zones]
-    rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
+    labels, rtype, packed = next(filter(_has_private_addresses, services), services[0])
     data = frozenset(map(ip.to_text, packed))
     return [
         Expected(zone.apex, ProbeQuestion(names.service_name(labels, zone.apex), rtype), data)
@@ -70,18 +69,17 @@ def expected_of(state: ZoneState) -> list[Expected]:
     ]
 
 
-def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, Node]]:
-    """Yield services with few addresses, those with private ones alone first."""
-    found: list[tuple[bytes, Node]] = []
-    for key in sorted(state.store.imports):
-        labels = labels_of_key(key)
-        node = own_addresses(state.tree.service(labels))
-        if node is None or len(node.a or node.aaaa) > _MOST_ADDRESSES:
-            continue
-        if all(ipaddress.ip_address(packed).is_private for packed in node.a or node.aaaa):
-            yield labels, node
-        found.append((labels, node))
-    yield from found
+def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, RRType, tuple[bytes, ...]]]:
+    """Yield services with few addresses: labels, type and addresses."""
+    for labels in map(labels_of_key, sorted(state.store.imports)):
+        if node := own_addresses(state.tree.service(labels)):
+            rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
+            if len(packed) <= _MOST_ADDRESSES:
+                yield labels, rtype, packed
+
+
+def _has_private_addresses(service: tuple[bytes, RRType, tuple[bytes, ...]]) -> bool:
+    return all(ipaddress.ip_address(packed).is_private for packed in service[2])
 
 
 def check_server(report: Report, peer: Peer, expected: Sequence[Expected]) -> None:
@@ -96,21 +94,32 @@ def check_server(report: Report, peer: Peer, expected: Sequence[Expected]) -> No
                 f"is it up, and may {each.upper()} pass to it (Service port, NetworkPolicy, "
                 "firewall)? or give its address with --server ADDR:PORT",
             )
-    for zone in expected:
-        for transport in peer.alive:  # equal findings of both become one
-            _check_zone_of_server(report, peer, zone, transport)
+    for each in expected:
+        for _, is_served, reply in _wrong_replies(peer, each):  # equal findings become one
+            _report_wrong(report, peer.where, each, reply, is_served=is_served)
 
 
-def _check_zone_of_server(
-    report: Report, peer: Peer, expected: Expected, transport: Transport
+def _wrong_replies(peer: Peer, expected: Expected) -> Iterator[tuple[Transport, bool, ProbeReply]]:
+    """Yield what is not as expected over each transport.
+
+    Where the version of the zone is right, the reply is that to the question for the service.
+    """
+    for transport in peer.alive:
+        reply = probe(peer.client, version_of(expected.zone), transport)
+        is_served = reply.data == frozenset({VERSION})
+        if is_served:
+            if expected.service is None:
+                continue
+            reply = probe(peer.client, expected.service, transport)
+            if expected.matches(reply):
+                continue
+        yield transport, is_served, reply
+
+
+def _report_wrong(
+    report: Report, where: str, expected: Expected, reply: ProbeReply, *, is_served: bool
 ) -> None:
-    zone, where, client = shown(expected.zone), peer.where, peer.client
-    reply = probe(client, version_of(expected.zone), transport)
-    is_served = reply.data == frozenset({VERSION})
-    if is_served:
-        if expected.service is None:
-            return
-        reply = probe(client, expected.service, transport)
+    zone = shown(expected.zone)
     if reply.state is ProbeState.NOT_READY:
         report.error(
             Reason.SERVER_NOT_READY,
@@ -119,15 +128,14 @@ def _check_zone_of_server(
             "its log says the same, and what to do; /readyz has all reasons",
         )
     elif is_served:
-        if not expected.matches(reply):
-            report.warning(
-                Reason.ANSWERS_DIFFER,
-                f"{expected.service} is {reply} from mcsdns as it runs, and "
-                f"{listed(sorted(expected.data))} by its source",
-                where,
-                "if it stays so: does it follow the same API server or folder, with the same "
-                "settings, and does its watch go on (its log, /readyz)?",
-            )
+        report.warning(
+            Reason.ANSWERS_DIFFER,
+            f"{expected.service} is {reply} from mcsdns as it runs, and "
+            f"{listed(sorted(expected.data))} by its source",
+            where,
+            "if it stays so: does it follow the same API server or folder, with the same "
+            "settings, and does its watch go on (its log, /readyz)?",
+        )
     elif reply.state is ProbeState.LOOPED:
         report.error(
             Reason.FORWARDING_LOOP,
@@ -161,9 +169,7 @@ def check_loops(report: Report, peers: Sequence[Peer]) -> None:
             )
 
 
-def check_stub_block(
-    report: Report, peer: Peer, expected: Sequence[Expected], *, node_local: bool
-) -> None:
+def check_stub_block(report: Report, peer: Peer, expected: Sequence[Expected]) -> None:
     """Ask a resolver of the cluster for the zones, over both transports, and compare."""
     if not peer.alive:
         report.checked.append(peer.where)
@@ -187,28 +193,20 @@ def check_stub_block(
                 "must let it pass",
             )
     for each in expected:
-        _check_zone_of_resolver(report, peer, each, node_local=node_local)
+        _check_zone_of_resolver(report, peer, each)
 
 
-def _check_zone_of_resolver(
-    report: Report, peer: Peer, expected: Expected, *, node_local: bool
-) -> None:
+def _check_zone_of_resolver(report: Report, peer: Peer, expected: Expected) -> None:
     """Find what is wrong with one zone: each thing once, for all transports that it holds for."""
-    versions = {each: probe(peer.client, version_of(expected.zone), each) for each in peer.alive}
-    works = [each for each, reply in versions.items() if reply.data == frozenset({VERSION})]
+    wrong = list(_wrong_replies(peer, expected))
+    fails = [transport for transport, is_served, _ in wrong if not is_served]
+    works = [each for each in peer.alive if each not in fails]
     found: dict[Finding, list[Transport]] = {}
-    for transport, version in versions.items():
-        if transport not in works:
-            finding = _about_version(
-                peer, expected.zone, transport, version, works, node_local=node_local
-            )
-        elif expected.service is None:
-            continue
-        else:
-            reply = probe(peer.client, expected.service, transport)
-            if expected.matches(reply):
-                continue
+    for transport, is_served, reply in wrong:
+        if is_served:
             finding = _about_service(peer.where, expected, reply)
+        else:
+            finding = _about_version(peer, expected.zone, transport, reply, works)
         found.setdefault(finding, []).append(transport)
     for finding, transports in found.items():
         where = f"{finding.where}, {_over(transports)}"
@@ -223,13 +221,7 @@ def _is_bogus(client: NameServer, apex: Name, transport: Transport, version: Pro
 
 
 def _about_version(
-    peer: Peer,
-    apex: Name,
-    transport: Transport,
-    reply: ProbeReply,
-    works: Sequence[Transport],
-    *,
-    node_local: bool,
+    peer: Peer, apex: Name, transport: Transport, reply: ProbeReply, works: Sequence[Transport]
 ) -> Finding:
     """Tell from a wrong reply to `dns-version.<zone>` what the stub block does with the zone.
 
@@ -237,7 +229,7 @@ def _about_version(
     that the stub block points at; any other denial shows that there is no stub block.
     """
     zone, where = shown(apex), peer.where
-    platform = "nodelocal" if node_local else "PLATFORM"
+    platform = "nodelocal" if peer.is_node_local else "PLATFORM"
     stub = f"`mcsdns stub {platform} --ip <ClusterIP of the mcsdns Service>`"
     if works:
         over, fails = works[0].upper(), transport.upper()
@@ -297,7 +289,7 @@ def _about_version(
             f"there (--zone {zone})",
         )
     by = f" by the zone {names.to_text(reply.denied_by)}" if reply.denied_by is not None else ""
-    if node_local:
+    if peer.is_node_local:
         reason = Reason.NODE_LOCAL_DNS
         what = (
             f"NodeLocal DNSCache has no stub block for {zone} (or a negative answer from before in "

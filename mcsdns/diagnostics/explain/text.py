@@ -88,15 +88,9 @@ def _zone(explanation: Explanation) -> Iterator[str]:
 def _name(explanation: Explanation) -> Iterator[str]:
     shape = explanation.shape
     yield shape.pattern
-    parts = (
-        ("host", shape.host),
-        ("cluster", shape.cluster),
-        ("port", shape.port),
-        ("protocol", shape.protocol),
-        ("service", shape.service),
-        ("namespace", shape.namespace),
-    )
-    text = ", ".join(f"{part} {value}" for part, value in parts if value is not None)
+    names = ("host", "cluster", "port", "protocol", "service", "namespace")
+    parts = [(name, getattr(shape, name)) for name in names]
+    text = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
     if text:
         yield text
 
@@ -242,14 +236,10 @@ def _reply(explanation: Explanation) -> Iterator[str]:
     yield f";; status: {reply.rcode}, flags: {' '.join(reply.flags)}"
     if reply.ede:
         yield f"; EDE: {reply.ede.code} ({reply.ede.name}): ({reply.ede.text})"
-    sections = (
-        ("ANSWER", reply.answer),
-        ("AUTHORITY", reply.authority),
-        ("ADDITIONAL", reply.additional),
-    )
-    for title, records in sections:
+    for title in ("answer", "authority", "additional"):
+        records: tuple[str, ...] = getattr(reply, title)
         if records:
-            yield f";; {title} SECTION:"
+            yield f";; {title.upper()} SECTION:"
             yield from records[:_MOST_ROWS]
             yield from _more(len(records) - _MOST_ROWS, "record")
 

@@ -23,8 +23,8 @@ class Denies:
 
 def test_cache_that_denies_the_zone() -> None:
     report = Report()
-    peer = Peer(str(CACHE), Denies(), tuple(Transport))
-    check_stub_block(report, peer, [Expected(ZONE)], node_local=CACHE.is_node_local)
+    peer = Peer(str(CACHE), Denies(), tuple(Transport), CACHE.is_node_local)
+    check_stub_block(report, peer, [Expected(ZONE)])
     (finding,) = report.findings
     assert finding.reason == "node_local_dns"
     assert finding.what.startswith("NodeLocal DNSCache has no stub block for clusterset.local")
