@@ -43,9 +43,9 @@ class Cursor:
     - A name is runs of labels. Each run ends at the root, or at a pointer to where the next begins.
     - A pointer leads to before the run that it ends. So runs begin ever further in front, and every
       walk ends.
-    - `_lengths` has the length, written out, of the name at each offset that was met behind a
-      pointer. The next walk ends there, so the work is in proportion to the message whatever it
-      holds.
+    - `_lengths` has the length, written out, of the name at each offset where one was read, or that
+      was met behind a pointer. The next walk ends there, so the work is in proportion to the
+      message whatever it holds.
     """
 
     __slots__ = ("_lengths", "at", "end", "message")
@@ -120,6 +120,7 @@ class Cursor:
             raise ValueError("a name is cut short") from None
         if size_bytes > MAX_NAME_BYTES:
             raise ValueError("a name is over 255 octets")
+        self._lengths[begin] = size_bytes
         return end
 
     def _length_at(self, at: int, begin: int) -> int:

@@ -83,6 +83,7 @@ _NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value)
 _NOERROR: Final = Rcode.NOERROR.value
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
+_FORWARDED: Final = ReplyKind.FORWARDED  # to find a member takes 0.18 us in CPython 3.11
 _PLAIN_OPT_BYTES: Final = 11
 _BITS: Final = (False, True)
 _HEADS: Final = [
@@ -513,7 +514,7 @@ class Forwarder:
         key = pending.key
         if reply.rcode != _SERVFAIL:
             reply = self.cache.put(key, reply, now_s) if self._is_caching else reply
-            self._end(pending, reply, b"", ReplyKind.FORWARDED, now_s)
+            self._end(pending, reply, b"", _FORWARDED, now_s)
             return
         if pending.came_back:
             reply = msgspec.structs.replace(reply, errors=rendering.LOOP + reply.errors)

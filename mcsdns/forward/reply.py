@@ -10,7 +10,6 @@ compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
 
 import re
 import struct
-from itertools import chain, repeat
 from typing import Final
 
 import msgspec
@@ -36,6 +35,7 @@ from mcsdns.errors import ReplyError
 
 _COUNTS: Final = struct.Struct("!HHH")
 _TTL: Final = struct.Struct("!I")
+_RECORD_BYTES: Final = RECORD.size
 _TTL_AT: Final = 4
 _RDATA_BEHIND_TTL: Final = 6
 _LEAST_EDE_BYTES: Final = 6
@@ -48,7 +48,6 @@ _MAX_TTL: Final = 0x7FFFFFFF
 _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
 _NO_TTL: Final = -1
-_SECTIONS: Final = (0, 1, 2)
 _AUTHORITY, _ADDITIONAL = 1, 2
 _IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums are slow
 _NOERROR, _NXDOMAIN = Rcode.NOERROR.value, Rcode.NXDOMAIN.value
@@ -198,46 +197,46 @@ def _read_records(
     least_ttl, soa_ttl = _MAX_TTL, _NO_TTL
     end = at = begin
     try:
-        sections = chain.from_iterable(map(repeat, _SECTIONS, _COUNTS.unpack_from(message, 6)))
-        for section in sections:
-            owner = at
-            length = message[at]
-            if not length:
-                at += 1  # the owner of OPT
-            elif length >= POINTER and (length << 8 | message[at + 1]) & 0x3FFF in lengths:
-                at += 2  # as most owners are: a pointer to a name that was checked
-            else:
-                at = cursor.end_of_name(at)
-            ttl_at = at - begin + _TTL_AT
-            rtype, rclass, ttl, rdlength = unpack(message, at)
-            rdata = at + RECORD.size
-            at = rdata + rdlength
-            if at > size:
-                raise ValueError("it ends behind the message")
-            if rtype == _OPT:
-                if section != _ADDITIONAL or rdata - RECORD.size - owner != 1:
-                    raise ValueError("the OPT record is misplaced")
-                rcode |= ttl >> 24 << 4
-                if rdlength:
-                    errors = _read_errors(message, rdata, at)
-                break
-            if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
-                ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
-                end_of_names = rdata + ahead
-                for _ in range(names):
-                    end_of_names = cursor.end_of_name(end_of_names)
-                if (end_of_names + behind != at and names) or rtype in _ADDRESS_BYTES:
-                    raise ValueError("its RDATA is not of its type's length")
-            if ttl > _MAX_TTL:
-                too_long.append(ttl_at)
-                ttl = 0
-            if ttl < least_ttl:
-                least_ttl = ttl
-            if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
-                soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
-            ttls.append(ttl_at)
-            counts[section] += 1
-            end = at
+        for section, count in enumerate(_COUNTS.unpack_from(message, 6)):
+            for _ in range(count):
+                owner = at
+                length = message[at]
+                if not length:
+                    at += 1  # the owner of OPT
+                elif length >= POINTER and (length << 8 | message[at + 1]) & 0x3FFF in lengths:
+                    at += 2  # as most owners are: a pointer to a name that was checked
+                else:
+                    at = cursor.end_of_name(at)
+                ttl_at = at - begin + _TTL_AT
+                rtype, rclass, ttl, rdlength = unpack(message, at)
+                rdata = at + _RECORD_BYTES
+                at = rdata + rdlength
+                if at > size:
+                    raise ValueError("it ends behind the message")
+                if rtype == _OPT:
+                    if section != _ADDITIONAL or rdata - _RECORD_BYTES - owner != 1:
+                        raise ValueError("the OPT record is misplaced")
+                    rcode |= ttl >> 24 << 4
+                    if rdlength:
+                        errors = _read_errors(message, rdata, at)
+                    break
+                if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
+                    ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+                    end_of_names = rdata + ahead
+                    for _ in range(names):
+                        end_of_names = cursor.end_of_name(end_of_names)
+                    if (end_of_names + behind != at and names) or rtype in _ADDRESS_BYTES:
+                        raise ValueError("its RDATA is not of its type's length")
+                if ttl > _MAX_TTL:
+                    too_long.append(ttl_at)
+                    ttl = 0
+                if ttl < least_ttl:
+                    least_ttl = ttl
+                if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
+                    soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
+                ttls.append(ttl_at)
+                counts[section] += 1
+                end = at
     except (IndexError, struct.error, ValueError) as error:
         why = error if isinstance(error, ValueError) else "the message ends within it"
         if not truncated:
