@@ -27,7 +27,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -47,7 +47,6 @@ _DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _MAX_BYTES: Final = 1 << 30
 _CHUNK_WEIGHT: Final = 800
 """Endpoints in a chunk, each object counted as one more: half a millisecond to encode."""
-_BUFFER_BYTES: Final = 1 << 20
 IDENTITY_WORDS: Final = {
     "server": "API server",
     "ca": "certificate authority",
@@ -170,22 +169,21 @@ async def write(
     api_version: str,
     objects: Sequence[Object],
 ) -> None:
-    """Write a snapshot in short slices of the event loop, and put it in its place at once.
+    """Encode a snapshot in short slices of the event loop, and put it in its place at once.
 
     The objects are frozen; the sequence must not change until this returns.
 
     Raises:
         SourceError: it cannot be written; what was there stays.
     """
-    header = _Header(identity, as_of_s, api_version, len(objects))
+    timeslice = Timeslice()
+    content = bytearray(_MAGIC + _LENGTH.pack(_VERSION))
+    _append(content, _Header(identity, as_of_s, api_version, len(objects)))
+    for chunk in _chunks(objects):
+        _append(content, chunk)
+        await timeslice.checkpoint()
     try:
-        # A link stays one; the place is looked up in a thread, for a network volume may be slow.
-        file = await anyio.to_thread.run_sync(_File, path)
-        try:
-            await _write_parts(file, header, objects)
-            await anyio.to_thread.run_sync(file.commit)
-        finally:
-            file.discard()
+        await anyio.to_thread.run_sync(_replace_file, path, content)
     except OSError as error:
         raise SourceError(
             f"snapshot {path}: {error.strerror or error}, it is not written and what was there "
@@ -326,19 +324,6 @@ class SnapshotWriter:
             logger.warning("%s", why)
 
 
-async def _write_parts(file: "_File", header: _Header, objects: Sequence[Object]) -> None:
-    timeslice = Timeslice()
-    buffer = bytearray(_MAGIC + _LENGTH.pack(_VERSION))
-    _append(buffer, header)
-    for chunk in _chunks(objects):
-        _append(buffer, chunk)
-        if len(buffer) > _BUFFER_BYTES:
-            await anyio.to_thread.run_sync(file.write, buffer)
-            buffer = bytearray()
-        await timeslice.checkpoint()
-    await anyio.to_thread.run_sync(file.write, buffer)
-
-
 def _chunks(objects: Sequence[Object]) -> Iterator[_Imports | _Slices]:
     """Split objects into parts of one kind, each short to encode."""
     for kind, run in groupby(objects, lambda each: each.kind):
@@ -362,46 +347,36 @@ def _append(buffer: bytearray, part: _Header | _Imports | _Slices) -> None:
     buffer += encoded
 
 
-class _File:
-    """A file that takes the place of another once it is whole; for use in a thread."""
+def _replace_file(path: str, content: bytearray) -> None:
+    """Put content and its checksum in the place of a file once it is on disk, or leave no trace.
 
-    def __init__(self, path: str) -> None:
-        self._target = Path(os.path.realpath(path))
-        if self._target.exists() and not self._target.is_file():
-            raise OSError(0, "it is not a regular file")
-        prefix, suffix = f".{self._target.name}.", ".tmp"
-        for left_over in self._target.parent.iterdir():
-            if left_over.name.startswith(prefix) and left_over.name.endswith(suffix):
-                left_over.unlink(missing_ok=True)
-        # mkstemp makes it for its owner alone, from the first byte.
-        number, self._name = tempfile.mkstemp(suffix, prefix, self._target.parent)
-        self._file: IO[bytes] = os.fdopen(number, "wb")
-        self._digest = hashlib.sha256()
-
-    def write(self, part: bytes | bytearray) -> None:
-        """Append to what will be checked and renamed."""
-        self._digest.update(part)
-        self._file.write(part)
-
-    def commit(self) -> None:
-        """Make sure that all of it is on disk, then put it in its place."""
-        self._file.write(self._digest.digest())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        Path(self._name).replace(self._target)
-        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with contextlib.suppress(OSError):  # it is in its place; not every volume can do this
-                os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def discard(self) -> None:
-        """Leave nothing open, and nothing behind that is not in its place."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            Path(self._name).unlink()
+    For use in a thread: a network volume may be slow.
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    if target.exists() and not target.is_file():
+        raise OSError(0, "it is not a regular file")
+    prefix, suffix = f".{target.name}.", ".tmp"
+    for left_over in target.parent.iterdir():
+        if left_over.name.startswith(prefix) and left_over.name.endswith(suffix):
+            left_over.unlink(missing_ok=True)
+    # mkstemp makes it for its owner alone, from the first byte.
+    number, name = tempfile.mkstemp(suffix, prefix, target.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.write(hashlib.sha256(content).digest())
+            file.flush()
+            os.fsync(number)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # it is in its place; not every volume can do this
+            os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _content(path: str, max_bytes: int) -> memoryview:
