@@ -32,6 +32,7 @@ from mcsdns.dns.types import (
     RRType,
 )
 from mcsdns.errors import ReplyError
+from mcsdns.forward.chain import end_of_chain, is_zone_of
 
 _COUNTS: Final = struct.Struct("!HHH")
 _TTL: Final = struct.Struct("!I")
@@ -47,7 +48,6 @@ _TC: Final = TC >> 8
 _MAX_TTL: Final = 0x7FFFFFFF
 _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
-_NO_TTL: Final = -1
 _AUTHORITY, _ADDITIONAL = 1, 2
 _IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums are slow
 _NOERROR, _NXDOMAIN = Rcode.NOERROR.value, Rcode.NXDOMAIN.value
@@ -66,12 +66,13 @@ _LAYOUTS: Final = {
 _ANY_LAYOUT: Final = (0, 0, 0)
 
 _ADDRESSES: Final = re.compile(
-    rb"(?:(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
-    rb"(?:\xc0\x0c\x00\x1c\x00\x01[\x00-\x7f].{3}\x00\x10.{16})+)"
+    rb"(?:\x00\x01\x00\x01(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
+    rb"\x00\x1c\x00\x01(?:\xc0\x0c\x00\x1c\x00\x01[\x00-\x7f].{3}\x00\x10.{16})+)"
     rb"(?P<opt>\x00\x00\x29..\x00.{3}\x00\x00)?",
     re.DOTALL,
 )
-"""What most replies are: addresses of the name that was asked, and a bare OPT record."""
+"""What most replies are, from the question's type on: addresses of this type of the name that was
+asked, and a bare OPT record."""
 _ADDRESS_RECORD_BYTES: Final = {4: 16, 16: 28}
 _LENGTH_AT: Final = 11
 _MOST_ADDRESSES: Final = 64
@@ -147,7 +148,7 @@ def read_upstream_reply(
 
 def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
     """Read a reply of addresses alone; None where the general way has to look at it."""
-    found = _ADDRESSES.fullmatch(message, begin)
+    found = _ADDRESSES.fullmatch(message, begin - QUESTION.size)
     if found is None:
         return None
     end = found.start("opt")
@@ -194,7 +195,8 @@ def _read_records(
     ttls: list[int] = []
     too_long: list[int] = []
     rcode, errors = message[3] & RCODE, b""
-    least_ttl, soa_ttl = _MAX_TTL, _NO_TTL
+    least_ttl = _MAX_TTL
+    soas: list[tuple[int, int]] = []
     end = at = begin
     try:
         for section, count in enumerate(_COUNTS.unpack_from(message, 6)):
@@ -233,7 +235,7 @@ def _read_records(
                 if ttl < least_ttl:
                     least_ttl = ttl
                 if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
-                    soa_ttl = min(ttl, *_TTL.unpack_from(message, at - _TTL.size))
+                    soas.append((owner, min(ttl, *_TTL.unpack_from(message, at - _TTL.size))))
                 ttls.append(ttl_at)
                 counts[section] += 1
                 end = at
@@ -248,12 +250,15 @@ def _read_records(
             _TTL.pack_into(changed, ttl_at, 0)
         records = bytes(changed)
     # How long it is true (RFC 2308, 5; RFC 2181, 5.2); a denial without SOA is not to be cached.
-    if rcode not in (_NOERROR, _NXDOMAIN):
-        lifetime_s = 0
-    elif soa_ttl != _NO_TTL:
-        lifetime_s = min(soa_ttl, least_ttl)
-    else:
-        lifetime_s = least_ttl if rcode == _NOERROR and counts[0] else 0
+    lifetime_s, negative = 0, rcode == _NXDOMAIN
+    if rcode in (_NOERROR, _NXDOMAIN) and (counts[0] or soas):
+        end_name = end_of_chain(message, begin, ttls[: counts[0]])
+        if end_name is None:
+            lifetime_s = 0 if negative else least_ttl
+        else:
+            for zone, soa_ttl in soas:
+                if is_zone_of(message, zone, end_name):
+                    lifetime_s, negative = min(soa_ttl, least_ttl), True
     answers, authorities, additionals = counts
     return UpstreamReply(
         rcode,
@@ -265,7 +270,7 @@ def _read_records(
         additionals,
         tuple(ttls),
         lifetime_s,
-        rcode == _NXDOMAIN or soa_ttl != _NO_TTL,
+        negative,
         errors,
     )
 
