@@ -52,19 +52,14 @@ class SliceProfile(enum.StrEnum):
     KARMADA = "karmada"
     """Those that Karmada's controller wrote; it puts no such labels on them."""
 
+    @property
+    def selector(self) -> str:
+        """The `labelSelector` for lists and watches of EndpointSlices.
 
-_SELECTORS: Final = {
-    SliceProfile.MCS: SERVICE_NAME_LABEL,
-    SliceProfile.KARMADA: f"{_MANAGED_BY_LABEL}={_KARMADA}",
-}
-
-
-def slice_selector(profile: SliceProfile) -> str:
-    """Return the `labelSelector` for lists and watches of EndpointSlices.
-
-    A selector has no "or": with Karmada's, slices that somebody else labelled are not sent.
-    """
-    return _SELECTORS[profile]
+        A selector has no "or": with Karmada's, slices that somebody else labelled are not sent.
+        """
+        by_karmada = f"{_MANAGED_BY_LABEL}={_KARMADA}"
+        return by_karmada if self is SliceProfile.KARMADA else SERVICE_NAME_LABEL
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):

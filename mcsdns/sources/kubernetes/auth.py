@@ -130,7 +130,9 @@ class Identity:
             return made
         await Kubeconfig(self._files).loader(self._context, library).load_and_set(made)
         if self._has_plugin and not (made.api_key or made.cert_file):
-            raise _NothingFromPluginError
+            raise KubeconfigError(
+                "the exec plugin gave neither token nor certificate and key; run it by hand"
+            )
         return made
 
     @property
@@ -186,18 +188,12 @@ class Identity:
         if lacking:
             what = "is empty" if lacking[1] == "user" else f"lacks {lacking[1]}"
             return f"the user {what}; `kubectl config view` shows it"
-        if isinstance(error, _NothingFromPluginError):
-            return "the exec plugin gave neither token nor certificate and key; run it by hand"
         if text.startswith("exec: process returned"):
             return f"{text[:_SHOWN_OF_PLUGIN]}; run the plugin by hand to see why"
         if text.startswith(_HARMLESS):
             return text
         what = "the exec plugin's answer" if self._has_plugin else "the user"
         return f"{what} is malformed ({type(error).__name__}); `kubectl config view` shows the user"
-
-
-class _NothingFromPluginError(Exception):
-    """An exec plugin ended well and gave nothing to show to an API server."""
 
 
 def _library() -> Any:  # noqa: ANN401

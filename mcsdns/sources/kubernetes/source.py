@@ -39,7 +39,7 @@ import anyio
 import msgspec
 
 from mcsdns.errors import SourceError
-from mcsdns.objects.decode import SliceProfile, slice_selector
+from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object
 from mcsdns.sources import deletion_guard, snapshot
@@ -98,8 +98,7 @@ class KubernetesSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Return what is followed, by kind and namespace."""
         for namespace in self.namespaces or ("",):
             yield Scope(Kind.SERVICE_IMPORT, namespace, self.import_selector)
-            selector = slice_selector(self.profile)
-            yield Scope(Kind.ENDPOINT_SLICE, namespace, selector, self.profile)
+            yield Scope(Kind.ENDPOINT_SLICE, namespace, self.profile.selector, self.profile)
 
     @property
     def watches(self) -> int:
@@ -162,7 +161,6 @@ class KubernetesSource:
                 api,
                 self._timing,
                 apply=self._apply,
-                end_list=self._end_list,
                 changed=self._changed,
                 discover=self._discover,
             )
@@ -297,9 +295,12 @@ class KubernetesSource:
 
     # Events
 
-    def _apply(self, event: Event) -> None:
+    async def _apply(self, event: Event) -> None:
         """Take an event of a watcher, and send what the guard lets through."""
-        self._send(self._guard.take(event, self._timing.clock()))
+        if isinstance(event, InitDone):
+            await self._end_list(event)
+        else:
+            self._send(self._guard.take(event, self._timing.clock()))
         self._schedule_guard()
 
     async def _end_list(self, event: InitDone) -> None:
@@ -313,7 +314,6 @@ class KubernetesSource:
             for events in self._guard.end_list(event, self._timing.clock):
                 self._send(events)
                 await timeslice.checkpoint()
-        self._schedule_guard()
         gc.freeze()  # the collector would walk every object of the store for nothing
 
     def _send(self, events: Sequence[Event]) -> None:
@@ -482,8 +482,8 @@ class KubernetesSource:
                 "no ServiceImports since %.0f s: they count as gone", self._settings.missing_s
             )
             for each in imports:
-                self._apply(Init(_IMPORTS, each.scope.namespace))
-                await self._end_list(InitDone(_IMPORTS, each.scope.namespace))
+                await self._apply(Init(_IMPORTS, each.scope.namespace))
+                await self._apply(InitDone(_IMPORTS, each.scope.namespace))
 
 
 _IMPORTS: Final = Kind.SERVICE_IMPORT

@@ -155,15 +155,14 @@ class Watcher:
         api: "ApiServer",
         timing: Timing,
         *,
-        apply: Callable[[Event], None],
-        end_list: Callable[[InitDone], Awaitable[None]],
+        apply: Callable[[Event], Awaitable[None]],
         changed: Callable[["Watcher"], None],
         discover: Callable[["Watcher"], Awaitable[str]],
     ) -> None:
         """Ask nothing before `run`.
 
-        `apply` takes every event but the end of a list; that is for `end_list`, since it may take
-        away many objects and so takes its time. `changed` is called when `synced`, `connected` or
+        `apply` takes every event; the end of a list may take away many objects and so takes its
+        time. `changed` is called when `synced`, `connected` or
         `failure` may be others. `discover` returns the API version, with its group, that serves the
         scope, or raises ApiError.
         """
@@ -176,7 +175,6 @@ class Watcher:
         self._api = api
         self._timing = timing
         self._apply = apply
-        self._end_list = end_list
         self._changed = changed
         self._discover = discover
         self._reflector = Reflector(scope.kind, scope.namespace)
@@ -347,7 +345,8 @@ class Watcher:
         if self._reflector.state is Phase.STREAMING:
             limit_s, trouble = self._timing.quiet_list_s, Trouble.NO_END
         else:
-            limit_s, trouble = self._silence.limit_s(self._timing.clock()), Trouble.DEAD
+            limit_s = self._silence.limit_s(self._timing.clock(), self._received_s)
+            trouble = Trouble.DEAD
         async with _within(limit_s, trouble, f"{self._path}: the watch is silent for too long"):
             chunk = await response.read_some()
         self._note_activity()
@@ -355,7 +354,6 @@ class Watcher:
 
     def _note_activity(self) -> None:
         now_s = self._received_s = self._timing.clock()
-        self._silence.end(now_s)
         if self.connected:
             self._fresh_s = now_s
 
@@ -382,13 +380,11 @@ class Watcher:
 
     async def _send(self, step: Step) -> Step:
         for event in step.events:
-            if isinstance(event, InitDone):
-                await self._end_list(event)
-                self._note_list()
-                continue
             if isinstance(event, Init):
                 self._confirmed.clear()
-            self._apply(event)
+            await self._apply(event)
+            if isinstance(event, InitDone):
+                self._note_list()
         return step
 
     def _note_list(self) -> None:
@@ -474,11 +470,7 @@ class _Silence:
         self._ends_s = now_s + timeout_s + timing.overdue_s
         self._least_s = timing.bookmark_s
         self._interval_s = 0.0
-        self._bookmark_s = self._received_s = now_s
-
-    def end(self, now_s: float) -> None:
-        """Take that something was received."""
-        self._received_s = now_s
+        self._bookmark_s = now_s
 
     def bookmark(self, now_s: float, *, periodic: bool) -> None:
         """Take a bookmark; the interval is that of those that come by themselves."""
@@ -486,11 +478,11 @@ class _Silence:
             self._interval_s = max(self._least_s, now_s - self._bookmark_s)
         self._bookmark_s = now_s
 
-    def limit_s(self, now_s: float) -> float:
+    def limit_s(self, now_s: float, received_s: float) -> float:
         """Return for how many seconds more silence is all right."""
         limit_s = self._ends_s - now_s
         if self._interval_s:
-            limit_s = min(limit_s, self._received_s + _MISSED_BOOKMARKS * self._interval_s - now_s)
+            limit_s = min(limit_s, received_s + _MISSED_BOOKMARKS * self._interval_s - now_s)
         return max(limit_s, 0.0)
 
 

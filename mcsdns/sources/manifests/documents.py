@@ -21,7 +21,7 @@ from mcsdns.objects.decode import (
     SliceProfile,
     decode,
 )
-from mcsdns.objects.model import EndpointSlice, Kind, Object, Problem, ServiceImport
+from mcsdns.objects.model import EndpointSlice, Kind, Problem, ServiceImport
 from mcsdns.yaml_text import Document, Mapping, Unreadable, is_mapping, is_sequence
 
 _KNOWN_VERSIONS: Final = {
@@ -82,11 +82,6 @@ class Manifest(msgspec.Struct, gc=False):
     unread: bool = False
     state: FileState | None = None
     is_last: bool = False
-
-    @property
-    def objects(self) -> list[Object]:
-        """The objects of both kinds."""
-        return [*self.imports, *self.slices]
 
 
 def read(text: str, file: str, profile: SliceProfile = SliceProfile.MCS) -> Manifest:

@@ -202,7 +202,7 @@ class Explained(ZoneState):
         super().__init__(chosen.zone_settings(), chosen.namespace)
         manifest = documents.read(text, "world.yaml", chosen.slices)
         self.find_problems = lambda: manifest.problems
-        for each in manifest.objects:
+        for each in [*manifest.imports, *manifest.slices]:
             self.publisher.apply(InitApply(each))
         for kind in Kind:
             self.publisher.apply(InitDone(kind))

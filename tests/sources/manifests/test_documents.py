@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcsdns.objects.model import EndpointSlice, ServiceImport
+from mcsdns.objects.model import EndpointSlice, Object, ServiceImport
 from mcsdns.sources.manifests import documents
 from mcsdns.sources.manifests.documents import ANYTHING, Identity
 
@@ -38,8 +38,12 @@ def read(text: str) -> documents.Manifest:
     return documents.read(text, "a.yaml")
 
 
+def objects_of(manifest: documents.Manifest) -> list[Object]:
+    return [*manifest.imports, *manifest.slices]
+
+
 def names(manifest: documents.Manifest) -> list[str]:
-    return [each.name for each in manifest.objects]
+    return [each.name for each in objects_of(manifest)]
 
 
 def said(manifest: documents.Manifest) -> list[tuple[str, str, str]]:
@@ -49,7 +53,7 @@ def said(manifest: documents.Manifest) -> list[tuple[str, str, str]]:
 
 def test_objects_know_their_file_and_line() -> None:
     manifest = read(f"# comment\n{IMPORT}---\n\n{SLICE}")
-    web, db = manifest.objects
+    web, db = objects_of(manifest)
     assert isinstance(web, ServiceImport)
     assert isinstance(db, EndpointSlice)
     assert (web.origin, web.api_version) == ("a.yaml:2", "multicluster.x-k8s.io/v1alpha1")
@@ -111,7 +115,7 @@ IGNORED = [
 @pytest.mark.parametrize("text", IGNORED)
 def test_other_kinds_are_counted_and_not_talked_about(text: str) -> None:
     manifest = read(text)
-    assert (manifest.objects, manifest.problems, manifest.ignored) == ([], [], 1)
+    assert (objects_of(manifest), manifest.problems, manifest.ignored) == ([], [], 1)
 
 
 BROKEN: list[tuple[str, str, tuple[str, str, str], str, Identity | None]] = [
@@ -165,7 +169,7 @@ def test_broken_object_is_told_with_line_and_path_and_costs_no_other(
     assert located.problem.path == path
     assert why in located.problem.text
     assert located.lost == lost
-    assert ("other" in names(manifest), len(manifest.objects)) == (True, 1 if lost else 2)
+    assert ("other" in names(manifest), len(objects_of(manifest))) == (True, 1 if lost else 2)
 
 
 def test_problems_of_an_item_have_the_path_from_the_list() -> None:
@@ -216,7 +220,7 @@ def test_aliases_and_merges_make_objects() -> None:
     assert names(read(text)) == ["web", "db-1"]
     shared = f"kind: List\nitems:\n{indented(IMPORT)}".replace("spec:", "spec: &spec")
     shared += indented(IMPORT.partition("spec:")[0].replace("web", "other") + "spec: *spec\n")
-    web, other = read(shared).objects
+    web, other = objects_of(read(shared))
     assert isinstance(web, ServiceImport)
     assert isinstance(other, ServiceImport)
     assert web.ips == other.ips
