@@ -120,7 +120,7 @@ class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
 def read_upstream_reply(
     message: bytes, question: bytes, labels: tuple[int, ...] = ()
 ) -> UpstreamReply:
-    """Read a reply to a question, which must stand in it octet by octet.
+    """Read a reply to a question, which must stand in it, be it in other case.
 
     A truncated reply may end anywhere; what is whole of it is taken. Pointers to the `labels` of
     the question, which begin there, are followed without a look.
@@ -128,13 +128,16 @@ def read_upstream_reply(
     Raises:
         ReplyError: it is no reply to this question, or malformed.
 
-    Spec: RFC 1035, 4.1; RFC 5452, 9.1 (what a reply must match).
+    Spec: RFC 1035, 4.1; RFC 4343 (names); RFC 5452, 9.1 (what a reply must match).
     """
     if len(message) < HEADER_BYTES or message[2] & _QR_AND_OPCODE != _QR:
         raise ReplyError("it is no reply to a query")
     low_rcode = message[3] & RCODE
     begin = HEADER_BYTES + len(question)
-    if message[4:6] != _ONE_QUESTION or message[HEADER_BYTES:begin] != question:
+    repeated = message[HEADER_BYTES:begin]
+    if message[4:6] != _ONE_QUESTION or (
+        repeated != question and not _is_same_question(repeated, question)
+    ):
         if message[4:12] != _NO_QUESTION or low_rcode != Rcode.FORMERR:
             raise ReplyError("it is for another question")
         begin = HEADER_BYTES  # a server without EDNS may repeat nothing (RFC 6891, 7)
@@ -144,6 +147,18 @@ def read_upstream_reply(
         if reply is not None:
             return reply
     return _read_records(message, begin, len(question) - QUESTION.size, labels, truncated)
+
+
+def _is_same_question(repeated: bytes, question: bytes) -> bool:
+    """Compare names without case, types and classes as they are.
+
+    Some servers write what they read in lower case; octets of labels' lengths are no letters.
+    """
+    size_bytes = QUESTION.size
+    return (
+        repeated[-size_bytes:] == question[-size_bytes:]
+        and repeated[:-size_bytes].lower() == question[:-size_bytes].lower()
+    )
 
 
 def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:

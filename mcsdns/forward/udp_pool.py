@@ -10,8 +10,7 @@ the following attributes of the query": addresses, destination port, query ID, n
   that the kernel drops what other addresses send.
 - Its ID is random, and no other query of that socket has or had it: a late reply cannot meet
   another query, and a reply counts on the very socket that asked.
-- The caller compares the question octet by octet (`deliver`). What is no reply to a query leaves it
-  awaited.
+- The caller compares the question (`deliver`). What is no reply to a query leaves it awaited.
 - A socket on which too much arrives that was not asked for is closed: an attacker who guesses IDs
   has that many guesses, then port and IDs are new.
 - Sockets are renewed after some hundred queries or half a minute, whichever is first.

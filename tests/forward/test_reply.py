@@ -38,6 +38,11 @@ def pointer(at: int) -> bytes:
     return struct.pack("!H", 0xC000 | at)
 
 
+def wire_of(name: bytes) -> bytes:
+    """A name in wire form, its case kept."""
+    return b"".join(bytes((len(label),)) + label for label in name.split(b".")) + b"\0"
+
+
 A = record(b"\1\2\3\4")
 
 
@@ -164,9 +169,10 @@ OTHERS = {
     "a query": message(flags=0x0100),
     "another opcode": message(A, flags=0xA180),
     "another name": message(A, asked=names.wire_from_text("www.examplf") + b"\0\1\0\1"),
-    "another case": message(A, asked=names.wire_from_text("wWw.example") + b"\0\1\0\1"),
     "another type": message(A, asked=WWW + b"\0\x1c\0\1"),
     "another class": message(A, asked=WWW + b"\0\1\0\3"),
+    "other case, another name": message(A, asked=wire_of(b"wWw.examplf") + b"\0\1\0\1"),
+    "a dot for a label": message(A, asked=b"\x0bwww.example\0\0\1\0\1"),
     "two questions": b"\0\7\x81\x80\0\2\0\1\0\0\0\0" + QUESTION * 2 + A,
     "no question": b"\0\7\x81\x80" + bytes(8),
     "no question, REFUSED": b"\0\7\x81\x85" + bytes(8),
@@ -178,6 +184,29 @@ OTHERS = {
 def test_what_is_no_reply_to_the_question_is_refused(octets: bytes) -> None:
     with pytest.raises(ReplyError, match="it is"):
         read(octets)
+
+
+@pytest.mark.parametrize("asked", [b"www.example", b"WWW.EXAMPLE", b"wWw.eXample"])
+@pytest.mark.parametrize("repeated", [b"www.example", b"WWW.example", b"WwW.ExAmPle"])
+@pytest.mark.parametrize("records", [[A], [A, record(b"\1x", 16)], []])
+def test_names_compare_without_case(asked: bytes, repeated: bytes, records: list[bytes]) -> None:
+    question = b"\0\1\0\1"
+    octets = message(*records, asked=wire_of(repeated) + question)
+    assert read(octets, wire_of(asked) + question) == read(message(*records))
+    failed = message(asked=wire_of(repeated) + question, flags=0x8181)
+    assert read(failed, wire_of(asked) + question).rcode == Rcode.FORMERR
+
+
+def test_only_letters_of_ascii_have_case() -> None:
+    question = wire_of("ä.example".encode("latin-1")) + b"\0\1\0\1"
+    with pytest.raises(ReplyError, match="it is for another question"):
+        read(message(A, asked=wire_of("Ä.example".encode("latin-1")) + b"\0\1\0\1"), question)
+
+
+def test_a_type_is_compared_as_it_is() -> None:
+    """65 and 97 are letters that differ in case, and types that differ."""
+    with pytest.raises(ReplyError, match="it is for another question"):
+        read(message(asked=WWW + b"\0\x61\0\1"), WWW + b"\0\x41\0\1")
 
 
 def test_formerr_may_repeat_no_question() -> None:

@@ -3,7 +3,9 @@
 import re
 import signal
 import socket
+import socketserver
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,6 +198,39 @@ def running(make_folder: Callable[[str], Path]) -> Iterator[Servers]:
         yield servers
     finally:
         servers.end()
+
+
+class Scripted:
+    """An upstream in threads, over UDP and TCP on one port: a function says what it replies."""
+
+    def __init__(self, reply: Callable[[bytes], bytes]) -> None:
+        class OverUdp(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                octets, sock = self.request
+                sock.sendto(reply(octets), self.client_address)
+
+        class OverTcp(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while size := self.rfile.read(2):
+                    octets = reply(self.rfile.read(int.from_bytes(size, "big")))
+                    self.wfile.write(len(octets).to_bytes(2, "big") + octets)
+
+        socketserver.ThreadingTCPServer.allow_reuse_address = True
+        port = free_port()
+        self.text = f"127.0.0.1:{port}"
+        self._servers = [
+            socketserver.ThreadingUDPServer(("127.0.0.1", port), OverUdp),
+            socketserver.ThreadingTCPServer(("127.0.0.1", port), OverTcp),
+        ]
+        for server in self._servers:
+            server.daemon_threads = True
+            server.block_on_close = False
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
 
 
 class Silent:
