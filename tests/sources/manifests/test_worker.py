@@ -15,7 +15,7 @@ from anyio.abc import ObjectReceiveStream
 from mcsdns.objects.decode import SliceProfile
 from mcsdns.sources.manifests import documents, worker
 from mcsdns.sources.manifests.documents import ANYTHING, Manifest
-from tests.sources.manifests.test_documents import IMPORT, SLICE
+from tests.sources.manifests.test_documents import IMPORT, SLICE, objects_of
 
 MAX_BYTES = 1 << 20
 KARMADA_SLICE = """
@@ -108,7 +108,7 @@ def test_file_that_may_not_be_read_is_one_problem(as_nobody: None) -> None:
 
 def test_file_of_the_largest_size_is_read() -> None:
     write("full.yaml", IMPORT + "#" * (MAX_BYTES - len(IMPORT)))
-    assert len(worker.read_file("full.yaml", MAX_BYTES).objects) == 1
+    assert len(objects_of(worker.read_file("full.yaml", MAX_BYTES))) == 1
 
 
 def test_fault_of_ours_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +143,8 @@ async def test_child_reads_with_the_profile() -> None:
 
     await worker.read_by_child([path], MAX_BYTES, take, SliceProfile.KARMADA)
     assert taken == [worker.read_file(path, MAX_BYTES, SliceProfile.KARMADA)]
-    assert len(taken[0].objects) == 1
-    assert worker.read_file(path, MAX_BYTES).objects == []
+    assert len(objects_of(taken[0])) == 1
+    assert objects_of(worker.read_file(path, MAX_BYTES)) == []
 
 
 async def test_no_file_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ async def test_file_name_that_is_no_text_is_read_and_told() -> None:
     path = os.fsdecode(b"caf\xe9.yaml")
     write(path, "a: b: c\n---\n" + IMPORT)
     for manifest in ((await by_child([path]))[path], worker.read_file(path, MAX_BYTES)):
-        assert [each.origin for each in manifest.objects] == ["caf\\xe9.yaml:3"]
+        assert [each.origin for each in objects_of(manifest)] == ["caf\\xe9.yaml:3"]
         assert manifest.problems[0].origin == "caf\\xe9.yaml:1"
 
 
@@ -167,7 +167,7 @@ async def test_child_survives_what_would_end_an_interpreter() -> None:
     taken = await by_child([deep, bomb, good])
     assert "deeper than" in taken[deep].problems[0].problem.text
     assert "aliases for more" in taken[bomb].problems[0].problem.text
-    assert len(taken[good].objects) == 1
+    assert len(objects_of(taken[good])) == 1
 
 
 async def test_file_that_kills_the_child_costs_no_other() -> None:
@@ -185,7 +185,7 @@ async def test_file_that_kills_the_child_costs_no_other() -> None:
     assert problem_of(taken["b.yaml"]) == (
         "b.yaml: reading it was ended by signal 9, perhaps for want of memory"
     )
-    assert (len(taken[before].objects), len(taken[after].objects)) == (1, 1)
+    assert (len(objects_of(taken[before])), len(objects_of(taken[after]))) == (1, 1)
 
 
 async def test_child_ends_when_nobody_waits_for_it() -> None:
@@ -218,7 +218,7 @@ async def test_child_takes_no_module_from_where_we_are() -> None:
     os.mkdir("mcsdns")
     write("mcsdns/__init__.py", "raise SystemExit(3)\n")
     taken = await by_child([write("a.yaml", IMPORT)])
-    assert len(taken["a.yaml"].objects) == 1
+    assert len(objects_of(taken["a.yaml"])) == 1
 
 
 def oom_score_of(pid: int) -> str:
