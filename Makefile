@@ -13,7 +13,7 @@ QUICK := tests/dns tests/objects tests/zone tests/server tests/forward tests/con
   tests/test_cases.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
 
-.PHONY: demo quick test check static format bench bench-losses bench-reread docs docs-serve lock clean
+.PHONY: demo quick test test-kubernetes check static format bench bench-losses bench-reread docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
@@ -24,6 +24,13 @@ test: $(VENV)/.dev $(VENV)/.docs
 	@$(BIN)/python -m tests.kube build
 	@$(BIN)/python -m tests.deploy build
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS) $(PYTEST)
+
+# What only real control planes of Kubernetes tell; builds them first, some minutes each, once. Not
+# part of `make test`. The date of a run goes into docs/kubernetes.md.
+test-kubernetes: $(VENV)/.dev
+	$(BIN)/python -m tests.deploy build
+	$(BIN)/python -m tests.kubernetes build
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/kubernetes $(PYTEST)
 
 # The core: no other servers, no browser, no Go, under a minute of processor time; in one process,
 # so that a debugger works.

@@ -106,8 +106,9 @@ class Installer:
             each.pop("status", None)
             for name in ("resourceVersion", "managedFields"):
                 each["metadata"].pop(name, None)
-            for name in _BY_CONTROLLERS:
-                each["metadata"].get("annotations", {}).pop(name, None)
+            annotations = each["metadata"].pop("annotations", {})
+            ours = {name: annotations[name] for name in annotations if name not in _BY_CONTROLLERS}
+            each["metadata"]["annotations"] = ours
         return found
 
     def service_addresses(self, objects: Iterable[Object]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is rendered runs: the arguments, the permissions and the paths of the probes, for real."""
 
+import copy
 import http.client
 from pathlib import Path
 
@@ -78,6 +79,44 @@ def test_stub_target_gets_ready_with_its_permissions(
     assert addresses(server.ask("web.shop")) == ["10.96.0.1"]
     assert addresses(server.ask("db.shop")) == ["10.1.0.1"]
     assert "403" not in server.log
+
+
+RULES = ["serviceimports", "endpointslices"]
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+@pytest.mark.parametrize("resource", RULES)
+@pytest.mark.parametrize(
+    ("overlay", "kind"),
+    [("stub-target", "ClusterRole"), ("node-local", "ClusterRole"), ("namespaced", "Role")],
+)
+def test_each_rule_is_needed(
+    overlay: str,
+    kind: str,
+    resource: str,
+    verb: str,
+    render: Renderer,
+    apiservers: ApiServers,
+    serve: Serve,
+) -> None:
+    """Least means that without any one of them mcsdns is refused, and not ready before it is there.
+
+    The API server has no streaming lists: to those `watch` alone would be enough.
+    """
+    objects = render.kustomize(f"overlays/{overlay}")
+    ((_, pod),) = pods(objects)
+    given = [each for each in mcsdns_of(pod)["args"] if each.startswith("--namespace=")]
+    roles = of_kind(kind, objects)
+    lacking = copy.deepcopy(roles)
+    (rule,) = [each for each in lacking[0]["rules"] if each["resources"] == [resource]]
+    rule["verbs"].remove(verb)
+    server = apiservers(auth=True, watch_list=False)
+    server.set_permissions(roles=lacking)
+    mcsdns = serve("--kubeconfig", server.kubeconfig, *given, ready=False)
+    mcsdns.wait_log(f'cannot {verb} resource "{resource}"')
+    assert "ready" not in mcsdns.out
+    server.set_permissions(roles=roles)
+    mcsdns.wait_ready()
 
 
 def test_stub_target_without_permissions_stays_unready(
