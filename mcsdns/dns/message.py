@@ -22,12 +22,14 @@ class Edns(msgspec.Struct, frozen=True, gc=False):
         version: EDNS version; only 0 is served.
         do: the DNSSEC OK bit (RFC 3225).
         plain: no flag but DO is set; options do not count.
+        options: the options as they stand there, each whole.
     """
 
     size: int
     version: int
     do: bool
     plain: bool
+    options: bytes = b""
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):

@@ -265,7 +265,7 @@ def _read_records(message: bytes, at: int) -> Edns | None:
 
 
 def _read_opt(options: bytes, rdlength: int, size: int, ttl: int) -> Edns:
-    """Read the OPT record's fields; the options are walked but mean nothing to us."""
+    """Read the OPT record's fields; the options are walked, and mean nothing here."""
     if len(options) != rdlength:
         raise ValueError("the record ends behind the message")
     at = 0
@@ -274,4 +274,4 @@ def _read_opt(options: bytes, rdlength: int, size: int, ttl: int) -> Edns:
     if at != rdlength:
         raise ValueError("an option ends behind its record")
     flags = ttl & 0xFFFF
-    return Edns(size, ttl >> 16 & 0xFF, bool(flags & DO), not flags & ~DO)
+    return Edns(size, ttl >> 16 & 0xFF, bool(flags & DO), not flags & ~DO, options)

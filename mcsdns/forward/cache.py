@@ -202,17 +202,18 @@ class Cache:
             self._stale_hits += 1
         return found
 
-    def find_stale(self, key: bytes, now_s: float) -> CachedReply | None:
+    def find_stale(self, key: bytes, now_s: float, *, once: bool = False) -> CachedReply | None:
         """Return the reply to send when no upstream answered.
 
-        For `recheck_s` from now `find` returns it too.
+        For `recheck_s` from now `find` returns it too, unless it is for this `once`.
         """
         cached = self._replies.get(key)
         if cached is None:
             return None
         if now_s < cached.put_s + cached.lifetime_s:
             return self.find(key, now_s)
-        cached.stale_until_s = now_s + self._settings.recheck_s
+        if not once:
+            cached.stale_until_s = now_s + self._settings.recheck_s
         if not self._make_stale(key, cached, now_s):
             return None
         self._stale_hits += 1

@@ -10,8 +10,9 @@ What always holds:
 - A query waits for at most `total_s`, then its clients get what is stale, or SERVFAIL with the
   reason. It is tried again and again: a try lasts three round trips of its upstream, then it is the
   next upstream's turn. A reply to an earlier try that comes late is as good as any.
-- The same query (name, type, class, DO, CD, RD) is in flight once; its clients share the reply. A
-  query that has passed other instances of mcsdns shares with its like alone: it may be in a loop.
+- The same query (name, type, class, DO, CD, RD) is in flight once; its clients share the reply.
+  Once more it may be in flight for those that have passed other instances of mcsdns: they may be
+  in a loop.
 - SERVFAIL and REFUSED of one upstream are believed when no other upstream that is up knows better,
   as stub resolvers do it (res_send of glibc and musl). A truncated reply is asked for over TCP.
 - An upstream that rejects EDNS is asked once more without it. Only where that answer is better is
@@ -29,7 +30,7 @@ from typing import Final
 
 import msgspec
 
-from mcsdns.dns import HEADER_BYTES, Query, write_opt, write_query
+from mcsdns.dns import HEADER_BYTES, Edns, Query, write_opt, write_query
 from mcsdns.dns.name import Name, to_text
 from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import ReplyError
@@ -38,7 +39,7 @@ from mcsdns.forward import render as rendering
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.cache import Cache, CachedReply, key_of
 from mcsdns.forward.health import Chooser, Policy
-from mcsdns.forward.loops import Loops
+from mcsdns.forward.loops import Loops, is_too_long, mark_of, write_mark
 from mcsdns.forward.pending import (
     TICK_S,
     Attempt,
@@ -84,8 +85,15 @@ _NOERROR: Final = Rcode.NOERROR.value
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
 _FORWARDED: Final = ReplyKind.FORWARDED  # to find a member takes 0.18 us in CPython 3.11
-_PLAIN_OPT_BYTES: Final = 11
+_MARKED: Final = b"m"
+_BEHIND_NAME_BYTES: Final = 5
+"""Of the key of a question: type, class and flags."""
+_PROBED_TRIES: Final = 2
+"""Tries that found silence, after which it is looked whether the question is in a loop."""
+_PROBE_QUESTION_EVERY_S: Final = 1.0
 _BITS: Final = (False, True)
+_OPTS: Final = [write_opt(do=do, options=write_mark(b"", b"12345678"))[:-8] for do in _BITS]
+"""OPT records, by DO, up to our entry in the mark of a question that passed no other mcsdns."""
 _HEADS: Final = [
     write_query(0, b"", 0, rd=rd, cd=cd, ad=True, opt=b"\0" if edns else b"")[2:HEADER_BYTES]
     for cd in _BITS
@@ -198,21 +206,22 @@ class Forwarder:
         self.cache = Cache(settings.cache)
         self._network = network
         self._rng = rng
-        self._loops = Loops[Upstream](rng)
-        self._opts = [write_opt(do=do, options=self._loops.option) for do in _BITS]
+        self._loops = Loops[tuple[Upstream, bytes]](rng)
         self._chooser = Chooser(settings.policy, rng)
         self._groups = {zone: self._group(zone, addresses, {}) for zone, addresses in zones.items()}
         self.router = Router(self._groups)
         self._latency = latency or LatencyStatistics()
         self._pending: dict[bytes, PendingQuery] = {}
         self._deadlines = Deadlines()
-        self._sweep_s = self._returns_logged_s = float("-inf")
+        self._sweep_s = self._question_logged_s = self._chain_logged_s = float("-inf")
+        self._is_started = False
         self._wait_s = settings.total_s - TICK_S
         self._is_caching = settings.cache.max_entries > 0
         self._asked = self._joined = self._gave_up = self._refused = self._looped = 0
 
     def start(self, now_s: float) -> None:
         """Look for loops."""
+        self._is_started = True
         for upstream in self._upstreams():
             self._probe_for_loop(upstream, now_s)
 
@@ -246,6 +255,9 @@ class Forwarder:
                 self._try_next(pending, now_s)
         for upstream in gone:
             upstream.close()
+        if self._is_started:
+            for upstream in group.upstreams:
+                self._probe_for_loop(upstream, now_s)
 
     def ask(
         self,
@@ -270,29 +282,36 @@ class Forwarder:
             tcp: the client is on TCP.
         """
         self._asked += 1
-        loop_tag = b""
-        if len(message) > HEADER_BYTES + len(query.question) + _PLAIN_OPT_BYTES:
-            loop_tag = self._loops.tag_of(message)
-        key = key_of(query)
-        if loop_tag and self._closes_loop(query, key, loop_tag, now_s):
-            return self._answer_loop(query, limit, tcp=tcp)
+        pending_key = key = key_of(query)
+        mark = b""
+        edns = query.edns
+        if edns is not None and edns.options:
+            mark = mark_of(edns.options)
+            query = _without_options(query, edns)
+            if mark:
+                pending_key = key + _MARKED
+                if self._closes_loop(query, key, mark, now_s):
+                    return self._answer_loop(query, limit, tcp=tcp)
         cached = self.cache.find(key, now_s) if self._is_caching else None
         if cached is not None:
             if self.cache.wants_refresh(cached) and key not in self._pending:
-                self._begin(group, key, query, b"", now_s)
+                self._begin(group, key, key, query, b"", now_s)
             octets = render(cached.reply, query, limit, cached.errors, tcp=tcp)
             return ImmediateReply(octets, cached.kind, key, cached)
-        if self._loops.probes and (upstream := self._loops.probed(query.name, now_s)) is not None:
-            self._hold_loop(upstream, now_s)
+        if self._loops.probes and self._ends_probe(query, now_s):
             return self._answer_loop(query, limit, tcp=tcp)
-        pending = self._pending.get(key + loop_tag)
+        pending = self._pending.get(pending_key)
         if pending is not None:
             self._joined += 1
             errors = b""
+            if len(mark) > len(pending.mark):
+                pending.mark = mark
         else:
-            pending, errors = self._begin(group, key, query, loop_tag, now_s)
+            pending, errors = self._begin(group, key, pending_key, query, mark, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
-            reply, errors, kind = self._last_resort(key, errors or self._too_many(), now_s)
+            reply, errors, kind = self._last_resort(
+                key, errors or self._too_many(), now_s, is_over=False
+            )
             return ImmediateReply(render(reply, query, limit, errors, tcp=tcp), kind)
         pending.waiters.append(Waiter(query, limit, tcp, detach(), now_s))
         return None
@@ -315,6 +334,8 @@ class Forwarder:
                 self._fail(attempt, attempt.error, now_s)
             elif not pending.is_done and pending.current is attempt:
                 self._count_failure(attempt, "no reply in time", now_s)
+                if len(pending.attempts) == _PROBED_TRIES:
+                    self._probe_question(pending, attempt.upstream, now_s)
                 self._try_next(pending, now_s)
         is_sweep = now_s >= self._sweep_s + _SWEEP_S
         if is_sweep:
@@ -364,7 +385,13 @@ class Forwarder:
     # A query from its first try to its last.
 
     def _begin(
-        self, group: UpstreamGroup, key: bytes, query: Query, loop_tag: bytes, now_s: float
+        self,
+        group: UpstreamGroup,
+        key: bytes,
+        pending_key: bytes,
+        query: Query,
+        mark: bytes,
+        now_s: float,
     ) -> tuple[PendingQuery | None, bytes]:
         """Send a query; returns it, or why no client may wait for it.
 
@@ -374,8 +401,7 @@ class Forwarder:
             return None, rendering.NO_UPSTREAM
         if len(self._pending) >= self.settings.max_pending:
             return None, self._too_many()
-        pending_key = key + loop_tag
-        pending = PendingQuery(key, pending_key, query, loop_tag, group, now_s + self._wait_s)
+        pending = PendingQuery(key, pending_key, query, mark, group, now_s + self._wait_s)
         self._pending[pending_key] = pending
         self._try_next(pending, now_s)
         if pending.is_done:
@@ -419,7 +445,7 @@ class Forwarder:
         """Send the client's question in a request of our own.
 
         EDNS is hop by hop (RFC 6891, 6.1.1), so the OPT record is ours: our size, the client's DO,
-        our loop tag.
+        our mark.
         """
         udp = None if over_tcp else upstream.udp
         has_edns = has_edns and now_s >= upstream.no_edns_until_s
@@ -432,10 +458,9 @@ class Forwarder:
         opt = b""
         if has_edns:
             do = query.edns is not None and query.edns.do
-            opt = self._opts[do]
-            if pending.loop_tag:
-                option = self._loops.option_after(pending.loop_tag)
-                opt = write_opt(do=do, options=option)
+            entry = self._loops.entry_of(query.name + query.question[-4:])
+            mark = pending.mark
+            opt = write_opt(do=do, options=write_mark(mark, entry)) if mark else _OPTS[do] + entry
         body = b"".join((_HEADS[query.cd << 2 | query.rd << 1 | has_edns], query.question, opt))
         deadline_s = now_s + health.try_s
         if deadline_s > pending.until_s:
@@ -518,8 +543,9 @@ class Forwarder:
             return
         if pending.came_back:
             reply = msgspec.structs.replace(reply, errors=rendering.LOOP + reply.errors)
-        self.cache.put_failure(key, now_s, reply.errors)
-        stale = self.cache.find_stale(key, now_s)
+        if not pending.mark:
+            self.cache.put_failure(key, now_s, reply.errors)
+        stale = self.cache.find_stale(key, now_s, once=bool(pending.mark))
         if stale is None:
             self._end(pending, reply, b"", ReplyKind.FAILED, now_s)
         else:
@@ -532,7 +558,10 @@ class Forwarder:
         self._gave_up += 1
         fallback = pending.fallback
         if fallback is None:
-            reply, errors, kind = self._last_resort(pending.key, errors, now_s, is_over=True)
+            if pending.came_back:
+                errors = rendering.LOOP + errors
+            is_over = not pending.mark
+            reply, errors, kind = self._last_resort(pending.key, errors, now_s, is_over=is_over)
             self._end(pending, reply, errors, kind, now_s)
         elif fallback.truncated:  # all that is to be had; clients on TCP cannot be sent it
             self._end(pending, fallback, rendering.NO_TCP, ReplyKind.FORWARDED, now_s)
@@ -540,10 +569,10 @@ class Forwarder:
             self._finish(pending, fallback, now_s)
 
     def _last_resort(
-        self, key: bytes, errors: bytes, now_s: float, *, is_over: bool = False
+        self, key: bytes, errors: bytes, now_s: float, *, is_over: bool
     ) -> tuple[UpstreamReply, bytes, ReplyKind]:
         """Return what was true a while ago, else SERVFAIL, which is cached where all `is_over`."""
-        stale = self.cache.find_stale(key, now_s)
+        stale = self.cache.find_stale(key, now_s, once=not is_over)
         if stale is not None:
             return stale.reply, stale.errors, ReplyKind.STALE
         if is_over:
@@ -603,8 +632,18 @@ class Forwarder:
     # Loops (see `loops`).
 
     def _probe_for_loop(self, upstream: Upstream, now_s: float) -> None:
-        name = self._loops.new_probe(upstream.zone, upstream, now_s)
-        self._ask_aside(upstream, name, RRType.TXT, now_s)
+        name = self._loops.new_probe(upstream.zone, (upstream, b""), now_s)
+        if name is not None:
+            self._ask_aside(upstream, name, RRType.TXT, now_s)
+
+    def _probe_question(self, pending: PendingQuery, upstream: Upstream, now_s: float) -> None:
+        """Look whether a question that an upstream does not answer comes back to us."""
+        if pending.is_aside or now_s < upstream.probed_s + _PROBE_QUESTION_EVERY_S:
+            return
+        name = self._loops.new_probe(pending.query.name, (upstream, pending.key), now_s)
+        if name is not None:
+            upstream.probed_s = now_s
+            self._ask_aside(upstream, name, RRType.TXT, now_s)
 
     def _is_looping(self, upstream: Upstream, now_s: float) -> bool:
         """Return whether what is sent to an upstream comes back; probes again when that is over."""
@@ -614,34 +653,52 @@ class Forwarder:
         self._probe_for_loop(upstream, now_s)
         return False
 
-    def _closes_loop(self, query: Query, key: bytes, loop_tag: bytes, now_s: float) -> bool:
-        """Return whether a query with a loop tag is not to be forwarded again."""
-        tag = self._loops.passed_before_us(loop_tag)
-        if tag is None:
-            return self._loops.is_too_long(loop_tag)
-        upstream = self._loops.probed(query.name, now_s)
-        if upstream is not None:
+    def _closes_loop(self, query: Query, key: bytes, mark: bytes, now_s: float) -> bool:
+        """Return whether a query with a mark is not to be forwarded again."""
+        if not self._loops.has_passed_us(mark, query.name + query.question[-4:]):
+            is_closed = is_too_long(mark)
+            if is_closed and now_s >= self._chain_logged_s + _LOG_LOOPS_EVERY_S:
+                self._chain_logged_s = now_s  # apart from others: any client can write such a mark
+                logger.error(
+                    "the question for %s has passed more than seven mcsdns, which is a forwarding "
+                    "loop or as bad; let fewer of them forward to each other",
+                    to_text(query.name),
+                )
+            return is_closed
+        if not self._ends_probe(query, now_s):
+            for pending in self._flights(key):
+                pending.came_back = True
+            self._log_question(query.name, now_s)
+        return True
+
+    def _ends_probe(self, query: Query, now_s: float) -> bool:
+        """Return whether a query is a probe of ours, which closes a loop."""
+        probed = self._loops.probed(query.name, now_s)
+        if probed is None:
+            return False
+        upstream, key = probed
+        if not key:
             self._hold_loop(upstream, now_s)
             return True
-        pending = self._pending.get(key + tag)
-        if pending is not None:
+        self._log_question(Name(key[:-_BEHIND_NAME_BYTES]), now_s)
+        for pending in self._flights(key):
             pending.came_back = True
-        last_s = max(each.loop_logged_s for each in self._upstreams())
-        if now_s >= max(self._returns_logged_s, last_s) + _LOG_LOOPS_EVERY_S:
-            self._returns_logged_s = now_s
-            logger.error(
-                "forwarding loop: the question for %s was sent upstream and came back to us; take "
-                "its zone out of the other server's forward to mcsdns, or that server out of the "
-                "upstreams",
-                to_text(query.name),
-            )
+            if len(pending.order) == 1:
+                self._finish(pending, failed_reply(b""), now_s)
+            elif pending.current is not None and pending.current.upstream is upstream:
+                self._try_next(pending, now_s)
         return True
+
+    def _flights(self, key: bytes) -> list[PendingQuery]:
+        """Return what is in flight for a question."""
+        flights = self._pending.get(key), self._pending.get(key + _MARKED)
+        return [each for each in flights if each is not None]
 
     def _hold_loop(self, upstream: Upstream, now_s: float) -> None:
         """Send nothing for a zone to an upstream for a while, for it comes back."""
-        is_news = now_s >= max(self._returns_logged_s, upstream.loop_logged_s) + _LOG_LOOPS_EVERY_S
         upstream.loops_until_s = now_s + _LOOPS_S
-        if is_news:
+        last_s = max(self._question_logged_s, upstream.loop_logged_s)
+        if now_s >= last_s + _LOG_LOOPS_EVERY_S:
             upstream.loop_logged_s = now_s
             logger.error(
                 "forwarding loop: what is sent to %s for %s comes back to us; take this zone out "
@@ -653,10 +710,26 @@ class Forwarder:
             if pending.current is not None and pending.current.upstream is upstream:
                 self._try_next(pending, now_s)
 
+    def _log_question(self, name: Name, now_s: float) -> None:
+        last_s = max(self._question_logged_s, *(each.loop_logged_s for each in self._upstreams()))
+        if now_s >= last_s + _LOG_LOOPS_EVERY_S:
+            self._question_logged_s = now_s
+            logger.error(
+                "forwarding loop: the question for %s was sent upstream and came back to us; take "
+                "its zone out of the other server's forward to mcsdns, or that server out of the "
+                "upstreams",
+                to_text(name),
+            )
+
     def _answer_loop(self, query: Query, limit: int, *, tcp: bool) -> ImmediateReply:
         self._looped += 1
         octets = render(failed_reply(rendering.LOOP), query, limit, tcp=tcp)
         return ImmediateReply(octets, ReplyKind.FAILED)
+
+
+def _without_options(query: Query, edns: Edns) -> Query:
+    """Return a query that waits without the options of its client, which may be 64 KiB."""
+    return msgspec.structs.replace(query, edns=msgspec.structs.replace(edns, options=b""))
 
 
 def _log_up(upstream: Upstream) -> None:

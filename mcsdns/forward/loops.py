@@ -1,14 +1,35 @@
 """Forwarding loops: a server sends us what we forwarded, and we would forward it again.
 
-What we forward carries a loop tag: an EDNS option for local use (RFC 6891, 9: 65001 to 65534) with
-the instances of mcsdns that the query has passed, eight octets each. A query that comes in with our
-own instance in its tag is a loop, and so is one with a long tag. It is answered with SERVFAIL, and
-the query of ours that it was once is answered so too.
+What is forwarded carries a mark: an EDNS option for local use (RFC 6891, 9: 65001 to 65534) with an
+entry of eight octets for each mcsdns that the question has passed. Ours is a hash of the question,
+keyed with a secret made at start: nobody can make one or tell by it who forwarded. Those of others
+are carried on unread, at most seven. A question that comes in with our own entry is a loop, and so
+is one with more than seven others. It is answered with SERVFAIL.
 
-A forwarder between us that takes options off does not bring the tag back. For it a probe, a name
-that no other client asks for, is sent to an upstream at the start, and whenever the upstream stops
-answering, as it does in a loop. A probe that comes in closes a loop: for a while nothing is sent to
-that upstream for that zone, then it is probed again.
+What is in flight is joined by its question alone, never by what a client may choose (RFC 5452, 5:
+"a resolver SHOULD not allow multiple outstanding queries for the same question"; CERT VU#457875).
+But who joins waits, and in a loop all wait for each other: A's question goes on to B, joins what B
+sent to A for a client of its own, and that has joined A's. So for one question there are two
+flights at most, unmarked and marked:
+
+- A question with a mark joins the marked one or begins it, whatever stands in its mark. It has
+  passed another mcsdns and may be our own, so it never waits for what a client began. For two in a
+  circle, each asked by a client, that is enough: either question returns with its entry.
+- Of three, each asked by a client, three marked flights wait in a circle, and no entry comes home,
+  for each has joined on its way. So the mark of a flight is the longest of those who wait for it,
+  and the next try carries that: what waits in a circle makes the mark longer at each try, until an
+  entry meets its owner or there are too many. No try is sent for that alone.
+- What fails in a marked flight may have failed of the loop alone. It is not cached, and nobody who
+  asked without a mark is told. The tries of others may begin such a flight anew, but only with a
+  longer mark, so it ends. What fails in an unmarked flight is cached, which ends loops that lose
+  marks.
+
+A forwarder between us may take options off, and then no entry comes back. So a name that no other
+client asks for, a probe, is sent to an upstream: one below its zone at the start, whenever
+upstreams change and when it stops answering; one below the name of a question that two tries found
+silence for, at most one a second. A probe that comes in closes a loop. Where it was a zone's,
+nothing is sent to that upstream for that zone for a while, then it is probed again; where it was a
+question's, this question ends.
 """
 
 import random
@@ -16,13 +37,15 @@ from typing import Final, Generic, TypeVar
 
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
+from mcsdns.dns.types import OPTION
 
 T = TypeVar("T")
 
 OPTION_CODE: Final = 65432
-_CODE: Final = OPTION_CODE.to_bytes(2, "big")
-_INSTANCE_BYTES: Final = 8
-_MAX_HOPS: Final = 8
+_ENTRY_BYTES: Final = 8
+_MAX_OTHERS_BYTES: Final = 7 * _ENTRY_BYTES
+_HASH: Final = (1 << 8 * _ENTRY_BYTES) - 1
+_SECRET_BYTES: Final = 32
 _MAX_PROBES: Final = 64
 _PROBE_S: Final = 5.0
 """For how long a probe that comes back counts: monitors ask again for names that they saw."""
@@ -30,60 +53,68 @@ _PROBE_LABEL: Final = names.wire_label("mcsdns-loop-check")
 _RANDOM_LABEL_BYTES: Final = 33
 
 
+def mark_of(options: bytes) -> bytes:
+    """Return the mark among the options of an OPT record that was read; empty without one."""
+    at = 0
+    while at < len(options):
+        code, size_bytes = OPTION.unpack_from(options, at)
+        begin, at = at + OPTION.size, at + OPTION.size + size_bytes
+        if code == OPTION_CODE and not size_bytes % _ENTRY_BYTES:
+            return options[begin:at]
+    return b""
+
+
+def write_mark(others: bytes, entry: bytes) -> bytes:
+    """Return the EDNS option for what is forwarded: the entries of others, and ours."""
+    return OPTION.pack(OPTION_CODE, len(others) + _ENTRY_BYTES) + others + entry
+
+
+def is_too_long(mark: bytes) -> bool:
+    """Return whether a question has passed too many others."""
+    return len(mark) > _MAX_OTHERS_BYTES
+
+
 class Loops(Generic[T]):
     """Recognises what we forwarded ourselves.
 
     Attributes:
-        option: the EDNS option of what we forward and no other instance has forwarded before.
-        probes: who was sent a probe by the random label of its name, and until when it counts.
+        probes: what was probed, by the random label of the probe's name, and until when it counts.
     """
 
     def __init__(self, rng: random.Random) -> None:
-        self._instance = rng.randbytes(_INSTANCE_BYTES)
+        self._secret = rng.randbytes(_SECRET_BYTES)
         self._rng = rng
         self.probes: dict[bytes, tuple[T, float]] = {}
-        self.option = self.option_after(b"")
 
-    def tag_of(self, message: bytes) -> bytes:
-        """Return the loop tag of a request, the instances it has passed; empty without one."""
-        at = message.rfind(_CODE)
-        if at < 0:
-            return b""
-        begin = at + 4
-        length = int.from_bytes(message[at + 2 : begin], "big")
-        if not length or length % _INSTANCE_BYTES or begin + length > len(message):
-            return b""
-        return message[begin : begin + length]
+    def entry_of(self, question: bytes) -> bytes:
+        """Return our entry for a question: its name in lower case, type and class.
 
-    def passed_before_us(self, tag: bytes) -> bytes | None:
-        """Return the tag that a query had when it came here first; None where it never did."""
-        for at in range(0, len(tag), _INSTANCE_BYTES):
-            if tag.startswith(self._instance, at):
-                return tag[:at]
-        return None
+        SipHash, as Python hashes octets: BLAKE2 took 0.9 us of the 40 of a forwarded question, and
+        a forged entry gains nothing but SERVFAIL for who forges it.
+        """
+        return (hash(self._secret + question) & _HASH).to_bytes(_ENTRY_BYTES, "big")
 
-    def is_too_long(self, tag: bytes) -> bool:
-        """Return whether a query has passed too many instances."""
-        return len(tag) >= _MAX_HOPS * _INSTANCE_BYTES
+    def has_passed_us(self, mark: bytes, question: bytes) -> bool:
+        """Return whether our entry for a question stands in a mark."""
+        entry = self.entry_of(question)
+        return any(mark.startswith(entry, at) for at in range(0, len(mark), _ENTRY_BYTES))
 
-    def option_after(self, tag: bytes) -> bytes:
-        """Return the EDNS option for what is forwarded: the instances passed, and ours."""
-        passed = tag + self._instance
-        return _CODE + len(passed).to_bytes(2, "big") + passed
-
-    def new_probe(self, zone: Name, upstream: T, now_s: float) -> Name:
-        """Return a name below a zone that no client will ask for, to send to an upstream."""
+    def new_probe(self, below: Name, probed: T, now_s: float) -> Name | None:
+        """Return a name that no client will ask for; None where it would be too long."""
         label = names.wire_label(self._rng.randbytes(16).hex())
+        name = Name(label + _PROBE_LABEL + below)
+        if len(name) > names.MAX_NAME_BYTES:
+            return None
         if len(self.probes) >= _MAX_PROBES:
             self.probes.pop(next(iter(self.probes)))
-        self.probes[label] = upstream, now_s + _PROBE_S
-        return Name(label + _PROBE_LABEL + zone)
+        self.probes[label] = probed, now_s + _PROBE_S
+        return name
 
     def probed(self, name: Name, now_s: float) -> T | None:
-        """Return the upstream to which a name was sent as a probe; None for all other names."""
+        """Return what a probe of this name was sent for; None for all other names."""
         for label in [label for label, (_, until_s) in self.probes.items() if until_s <= now_s]:
             del self.probes[label]
         if not name.startswith(_PROBE_LABEL, _RANDOM_LABEL_BYTES):
             return None
-        upstream, _ = self.probes.get(name[:_RANDOM_LABEL_BYTES], (None, 0.0))
-        return upstream
+        probed, _ = self.probes.get(name[:_RANDOM_LABEL_BYTES], (None, 0.0))
+        return probed

@@ -58,6 +58,7 @@ class Upstream:
         no_edns_until_s: until when it is asked without EDNS.
         loops_until_s: until when what is sent to it for its zone is held to come back,
             0 where it is not. loop_logged_s: when that was last logged.
+        probed_s: when a question that it did not answer was last looked for in a loop.
         logged_s: when it was last logged that it is down. is_logged: whether the log says so still.
     """
 
@@ -73,7 +74,7 @@ class Upstream:
         self.health = Health(address)
         self.stream = stream
         self.udp = udp
-        self.no_edns_until_s = self.logged_s = self.loop_logged_s = float("-inf")
+        self.no_edns_until_s = self.logged_s = self.loop_logged_s = self.probed_s = float("-inf")
         self.loops_until_s = 0.0
         self.is_logged = False
 
@@ -121,7 +122,8 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
         key: what its reply is cached under; empty where no client waits for it, and it is tried
             once.
         pending_key: what the same query finds it under, to share its reply.
-        loop_tag: the instances it has passed. came_back: it came in again, with our tag.
+        mark: the longest of those who wait for it, empty where it is not marked (see `loops`).
+        came_back: it came in again.
         order: upstreams by turn. step: how many turns were had.
         fallback: a poor reply, for when no better one comes.
     """
@@ -129,7 +131,7 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
     key: bytes
     pending_key: bytes
     query: Query
-    loop_tag: bytes
+    mark: bytes
     group: UpstreamGroup
     until_s: float
     order: Sequence[int] = ()

@@ -152,7 +152,8 @@ def test_what_is_written_is_read_again(
     labels: list[bytes], qtype: int, message_id: int, size: int | None, flag: bool
 ) -> None:
     name = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-    opt = b"" if size is None else dns.write_opt(size, do=flag, options=b"\0\x0a\0\2ab")
+    options = b"\0\x0a\0\2ab"
+    opt = b"" if size is None else dns.write_opt(size, do=flag, options=options)
     query = dns.read_query(dns.write_query(message_id, name, qtype, rd=flag, cd=not flag, opt=opt))
     assert query is not None
     assert query.id == message_id.to_bytes(2, "big")
@@ -166,7 +167,7 @@ def test_what_is_written_is_read_again(
         assert query.edns is None
         assert query.udp_limit(dns.MAX_UDP_BYTES) == 512
     else:
-        assert query.edns == dns.Edns(size, 0, flag, True)
+        assert query.edns == dns.Edns(size, 0, flag, True, options)
         assert query.udp_limit(dns.MAX_UDP_BYTES) == max(512, min(size, 1232))
 
 

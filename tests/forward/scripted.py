@@ -138,7 +138,7 @@ def without_options(message: bytes) -> bytes:
     return message[:10] + b"\0\1" + message[12:end] + dns.write_opt(1232)
 
 
-def has_loop_tag(message: bytes) -> bool:
+def has_mark(message: bytes) -> bool:
     return OPTION_CODE in [code for code, _ in options(message)]
 
 

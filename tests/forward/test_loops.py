@@ -15,7 +15,7 @@ from mcsdns.dns import name as names
 from mcsdns.forward.address import Address, Protocol
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.health import Policy
-from mcsdns.forward.loops import Loops
+from mcsdns.forward.loops import Loops, is_too_long, mark_of, write_mark
 from tests.forward.scripted import (
     SERVFAIL,
     Asker,
@@ -27,7 +27,7 @@ from tests.forward.scripted import (
     ask,
     error_text,
     forwarder_of,
-    has_loop_tag,
+    has_mark,
     rcode,
     replied,
     request,
@@ -38,47 +38,74 @@ from tests.waiting import until
 ZONE = names.from_text("corp.example")
 
 
+QUESTION = names.from_text("www.example") + b"\0\1\0\1"
+
+
 def loops(seed: int = 1) -> Loops[str]:
     return Loops(random.Random(seed))
 
 
-def tagged(option: bytes) -> bytes:
-    return dns.write_query(
-        1, names.wire_from_text("a.b"), 1, opt=dns.write_opt(1232, options=option)
-    )
+def options_of(option: bytes) -> bytes:
+    """What the reader of requests finds in an OPT record."""
+    return options_in(marked("a.b", option))
 
 
-def test_our_own_tag_is_a_loop() -> None:
+def test_our_own_entry_for_the_question_is_a_loop() -> None:
     ours = loops()
-    tag = ours.tag_of(tagged(ours.option))
-    assert ours.passed_before_us(tag) == b""
+    mark = mark_of(options_of(write_mark(b"", ours.entry_of(QUESTION))))
+    assert len(mark) == 8
+    assert ours.has_passed_us(mark, QUESTION)
 
 
-def test_a_tag_of_another_is_no_loop_and_stays_in_what_we_send() -> None:
+def test_our_entry_is_of_one_question_and_one_instance() -> None:
+    entry = loops().entry_of(QUESTION)
+    assert not loops().has_passed_us(entry, names.from_text("www.other") + QUESTION[-4:])
+    assert not loops(2).has_passed_us(entry, QUESTION)
+
+
+def test_entries_of_others_are_no_loop_and_stay_in_what_we_send() -> None:
     ours, other = loops(), loops(2)
-    tag = ours.tag_of(tagged(other.option))
-    assert tag
-    assert ours.passed_before_us(tag) is None
-    assert not ours.is_too_long(tag)
-    passed = other.tag_of(tagged(ours.option_after(tag)))
-    assert other.passed_before_us(passed) == b""
-    assert ours.passed_before_us(passed) == tag
+    others = mark_of(write_mark(b"", other.entry_of(QUESTION)))
+    assert not ours.has_passed_us(others, QUESTION)
+    passed = mark_of(write_mark(others, ours.entry_of(QUESTION)))
+    assert passed.startswith(others)
+    assert ours.has_passed_us(passed, QUESTION)
+    assert other.has_passed_us(passed, QUESTION)
 
 
-def test_a_long_way_is_a_loop() -> None:
-    ours = loops()
-    tag = bytes(range(64))
-    assert ours.is_too_long(tag)
-    assert ours.passed_before_us(tag) is None
-    assert not ours.is_too_long(tag[:56])
+def test_an_entry_is_found_where_it_begins_only() -> None:
+    entry = loops().entry_of(QUESTION)
+    assert not loops().has_passed_us(b"1234" + entry + b"1234", QUESTION)
+
+
+def test_seven_others_are_carried_on_and_no_more() -> None:
+    assert not is_too_long(bytes(56))
+    assert is_too_long(bytes(64))
 
 
 @pytest.mark.parametrize(
-    "option", [b"", b"\xff\x98\0\0", b"\xff\x98\0\5abcde", b"\xff\x99\0\x08abcdefgh"]
+    ("option", "mark"),
+    [
+        (b"", b""),
+        (b"\xff\x98\0\0", b""),
+        (b"\xff\x98\0\5abcde", b""),
+        (b"\xff\x99\0\x08abcdefgh", b""),
+        (b"\0\x0a\0\x0c\xff\x98\0\x08abcdefgh", b""),
+        (b"\0\x0a\0\x08cookie##\xff\x98\0\x08abcdefgh", b"abcdefgh"),
+        (b"\xff\x98\0\5abcde\xff\x98\0\x10abcdefghabcdefgh", b"abcdefghabcdefgh"),
+    ],
+    ids=["none", "empty", "odd", "other", "within another", "behind another", "second"],
 )
-def test_what_is_no_tag_is_none(option: bytes) -> None:
-    assert loops().tag_of(tagged(option)) == b""
-    assert loops().tag_of(tagged(b"\xff\x98\0\x08abcdefgh")[:-1]) == b""
+def test_a_mark_is_an_option_of_whole_entries(option: bytes, mark: bytes) -> None:
+    assert mark_of(options_of(option)) == mark
+
+
+def test_the_octets_of_a_mark_in_a_name_are_none() -> None:
+    world = Scripted()
+    name = b"\x0c\xff\x98\0\x08abcdefgh" + names.wire_from_text("www.example")
+    for options in (b"", b"\0\x0a\0\x08cookie##"):
+        world.ask(dns.write_query(1, name, 1, opt=dns.write_opt(1232, options=options)))
+    assert len(world.sent(ALL)) == 1
 
 
 def test_a_probe_is_known_by_its_name_for_a_few_seconds() -> None:
@@ -92,11 +119,29 @@ def test_a_probe_is_known_by_its_name_for_a_few_seconds() -> None:
     assert not ours.probes
 
 
+def test_a_name_that_leaves_no_room_is_not_probed() -> None:
+    long = names.from_text(".".join(["a" * 50] * 4))
+    assert loops().new_probe(long, "upstream", 0.0) is None
+
+
 def test_no_number_of_probes_takes_memory_without_end() -> None:
     ours = loops()
     for _ in range(2000):
         ours.new_probe(ZONE, "upstream", 0.0)
     assert len(ours.probes) == 64
+
+
+def marked(name: str, option: bytes) -> bytes:
+    return dns.write_query(
+        7, names.wire_from_text(name), 1, opt=dns.write_opt(1232, options=option)
+    )
+
+
+def options_in(message: bytes) -> bytes:
+    query = dns.read_query(message)
+    assert query is not None
+    assert query.edns is not None
+    return query.edns.options
 
 
 class Scripted:
@@ -111,6 +156,11 @@ class Scripted:
 
     def ask(self, message: bytes) -> Asker:
         return ask(self.forwarder, message, now_s=self.clock.now_s)
+
+    def pass_s(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.01)):
+            self.clock.now_s += 0.01
+            self.forwarder.expire(self.clock.now_s)
 
     def sent(self, upstream: Address) -> list[bytes]:
         return self.network.udp[upstream].requests
@@ -142,6 +192,89 @@ def test_a_loop_holds_for_its_zone_and_upstream_and_is_probed_again(
         "forwarding loop: what is sent to 192.0.2.2:53 for corp.example. comes back to us; take"
     )
     assert world.forwarder.statistics().looped == 5
+
+
+def test_whoever_changes_the_upstreams_has_them_probed_again() -> None:
+    world = Scripted()
+    world.forwarder.replace(ZONE, [ALL], world.clock.now_s)
+    assert not world.sent(ALL)  # the start does it
+    world.forwarder.start(world.clock.now_s)
+    world.forwarder.replace(ZONE, [ALL, CORP], world.clock.now_s)
+    (probe,) = world.sent(CORP)
+    assert b"loop-check" in probe
+    assert "forwarding loop" in error_text(world.ask(probe))
+
+
+def test_marks_of_clients_make_one_flight_whatever_stands_in_them() -> None:
+    world = Scripted()
+    askers = [world.ask(request("www.example"))]
+    for number in range(100):
+        option = write_mark(b"x" * 8 * (number % 7), number.to_bytes(8, "big"))
+        askers.append(world.ask(marked("www.example", option)))
+    assert len(world.sent(ALL)) == 2
+    assert world.forwarder.statistics().pending == 2
+    for at in (0, 1):
+        world.network.udp[ALL].answer(at)
+    assert {rcode(asker) for asker in askers} == {"NOERROR"}
+
+
+def test_what_fails_in_a_marked_flight_is_for_its_own_alone() -> None:
+    world = Scripted()
+    option = write_mark(b"", b"somebody")
+    theirs = world.ask(marked("www.example", option))
+    ours = world.ask(request("www.example"))
+    world.network.udp[ALL].answer(0, rdatas=(), rcode=SERVFAIL)
+    assert rcode(theirs) == "SERVFAIL"
+    assert not ours.replies
+    world.ask(marked("www.example", option))
+    assert len(world.sent(ALL)) == 3  # not from the cache
+    world.network.udp[ALL].answer(1)
+    assert rcode(ours) == "NOERROR"
+
+
+def test_what_is_stale_in_a_marked_flight_is_fresh_for_others() -> None:
+    world = Scripted()
+    world.ask(request("www.example"))
+    world.network.udp[ALL].answer(ttl=5)
+    world.clock.now_s += 10
+    theirs = world.ask(marked("www.example", write_mark(b"", b"somebody")))
+    world.network.udp[ALL].answer(rdatas=(), rcode=SERVFAIL)
+    assert addresses(theirs) == ["10.0.0.1"]
+    assert world.ask(request("www.example")).detached
+
+
+def test_a_flight_carries_the_longest_mark_of_those_who_wait() -> None:
+    world = Scripted()
+    for others in (b"first###", b"second##another#", b"third###"):
+        world.ask(marked("www.example", write_mark(others[:-8], others[-8:])))
+    world.clock.now_s += 0.25
+    world.forwarder.expire(world.clock.now_s)
+    marks = [mark_of(options_in(message)) for message in world.sent(ALL)]
+    assert [mark[:-8] for mark in marks] == [b"first###", b"second##another#"]
+
+
+def test_a_question_that_comes_back_without_its_mark_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = Scripted()
+    client = world.ask(request("www.example"))
+    world.pass_s(0.7)
+    (probe,) = [each for each in world.sent(ALL) if b"loop-check" in each]
+    assert names.from_text("www.example") in probe
+    world.ask(without_options(probe))
+    assert "forwarding loop" in error_text(client)
+    assert "forwarding loop" in error_text(world.ask(request("www.example")))  # from the cache
+    assert world.ask(request("other.example")).detached
+    (line,) = [each.message for each in caplog.records if "loop" in each.message]
+    assert "the question for www.example. was sent upstream and came back" in line
+
+
+def test_an_upstream_that_is_silent_is_probed_once_a_second() -> None:
+    world = Scripted()
+    for number in range(100):
+        world.ask(request(f"{number}.example"))
+    world.pass_s(1.7)
+    assert 1 <= sum(b"loop-check" in each for each in world.sent(ALL)) <= 3
 
 
 def test_an_upstream_that_stops_answering_is_probed_for_a_loop() -> None:
@@ -312,7 +445,7 @@ async def test_through_one_that_keeps_options(
     await replied(*askers)
     assert {rcode(asker) for asker in askers} == {"SERVFAIL"}
     assert all("forwarding loop" in error_text(asker) for asker in askers)
-    assert has_loop_tag(other.server.requests[0])
+    assert has_mark(other.server.requests[0])
     assert us.received == 20
     lines = [each.message for each in caplog.records if "loop" in each.message]
     assert len(lines) == 1

@@ -102,7 +102,7 @@ def test_loop_that_comes_later(back: Back, forward: Forward, servers: Servers) -
     numbers = itertools.count()
 
     def is_told() -> bool:
-        crowd(server.address, f"m{next(numbers)}.other.test")
+        Crowd(server.address, f"m{next(numbers)}.other.test").wait()
         return LINE in server.log
 
     wait_until(is_told, "a line of the loop")  # suspicion sends a probe every 10 s at most
@@ -111,17 +111,22 @@ def test_loop_that_comes_later(back: Back, forward: Forward, servers: Servers) -
     assert server.log.count(LINE) == 1
 
 
-def crowd(address: tuple[str, int], name: str) -> None:
-    """Ask the same from many sockets at once, and wait for all replies."""
-    wire = dnslib.DNSRecord.question(name).pack()
-    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(40)]
-    for sock in socks:
-        sock.settimeout(DEADLINE_S)
-        sock.connect(address)
-        sock.send(wire)
-    for sock in socks:
-        with sock:
-            assert dnslib.DNSRecord.parse(sock.recv(4096)).header.rcode == dnslib.RCODE.SERVFAIL
+class Crowd:
+    """Asks the same from many sockets at once."""
+
+    def __init__(self, address: tuple[str, int], name: str) -> None:
+        wire = dnslib.DNSRecord.question(name).pack()
+        self._socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(40)]
+        for sock in self._socks:
+            sock.settimeout(DEADLINE_S)
+            sock.connect(address)
+            sock.send(wire)
+
+    def wait(self) -> None:
+        """Wait until all are told SERVFAIL."""
+        for sock in self._socks:
+            with sock:
+                assert dnslib.DNSRecord.parse(sock.recv(4096)).header.rcode == dnslib.RCODE.SERVFAIL
 
 
 def test_loop_of_one_zone_leaves_the_others(
@@ -150,3 +155,26 @@ def serve_two(forward: Forward) -> tuple[ServeProcess, ServeProcess]:
         forward(f"127.0.0.1:{second}", flags=("--listen", f"127.0.0.1:{first}")),
         forward(f"127.0.0.1:{first}", flags=("--listen", f"127.0.0.1:{second}")),
     )
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["two", "three, one takes options off"])
+def test_a_circle_that_is_asked_at_both_ends_at_once(
+    between: bool, forward: Forward, request: pytest.FixtureRequest
+) -> None:
+    first, second = free_port(), free_port()
+    probes = free_port(), free_port()
+    upstream: Daemon | str = f"127.0.0.1:{second}"
+    if between:
+        upstream = request.getfixturevalue("unbound")(second)
+    ends = [
+        forward(upstream, flags=flags(first, probes[0])),
+        forward(f"127.0.0.1:{first}", flags=flags(second, probes[1])),
+    ]
+    for number in range(10):
+        crowds = [Crowd(end.address, f"n{number}.other.test") for end in ends]
+        for each in crowds:
+            each.wait()
+    for end, port in zip(ends, probes, strict=True):
+        assert_calm(end, port)
+        assert end.log.count(LINE) <= 1
+    assert sum(end.log.count(LINE) for end in ends) >= 1
