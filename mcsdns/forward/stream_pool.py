@@ -8,11 +8,23 @@ What always holds:
   connection that owes too many, or on which nothing comes, gets no further query and ends with the
   last one that waits there.
 - What breaks a connection fails all that wait there, with one exception: a server may close a
-  connection that it holds idle at the moment in which we ask. Where it has replied on it before,
-  such queries go on to another connection, once (RFC 7766, 6.2.4).
+  connection that it holds idle at the moment in which we ask, or after as many replies as it likes.
+  Where it has replied on it before, such queries go on to another connection (RFC 7766, 6.2.4), at
+  first together; the second time, or where that was its only reply, each on one of its own. So do
+  several that it closed without any reply: it may not know what to make of more than one. A query
+  alone on a connection goes no further, so each is sent three times at most.
+- Some servers (systemd-resolved before 240, small ones) take one question of a connection. That is
+  learned where two connections, of which the second was made after the first had ended, ended with
+  one reply and more questions on them, and none had a second reply between; a restart of a server
+  ends all connections at once, and mostly such that had more. Then for ten minutes each query has a
+  connection of its own, so many at once, and others wait their turn.
+
+Whether the end comes as FIN or as RST tells nothing: a server that closes a connection on which
+there is more to be read sends RST (RFC 1122, 4.2.2.13).
 """
 
 import asyncio
+import logging
 import random
 import socket
 import ssl
@@ -27,11 +39,15 @@ from mcsdns.forward.udp_pool import TransportStatistics
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _HEADER_BYTES: Final = 12
 _RANDOM_BYTES: Final = 4096
 _WRITE_BUFFER_BYTES: Final = 1 << 16
 _SWEEP_S: Final = 1.0
 _TLS_SHUTDOWN_S: Final = 1.0
+_ALONE_S: Final = 600.0
+"""For how long it is believed that a server takes one question of a connection."""
 _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -41,6 +57,8 @@ _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000),
 )
 """A peer that is gone is found out after 10 to 20 seconds, also where nothing is asked."""
+_PROVEN: Final = 2
+"""Replies on one connection after which a server is held to take many questions there."""
 _OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _WRONG_NAMES: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
@@ -50,7 +68,9 @@ class StreamPoolSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         connections: at most so many. most_awaited: replies that one connection may owe; past it
-            the next one is opened, and past all of them queries fail at once.
+            the next one is opened, and past all of them queries fail at once. alone: connections
+            with one query each, for a server that takes no more; as many queries as the others
+            could have may wait for one.
         idle_s: seconds without a query after which a connection is closed.
         connect_s: seconds that a connection may take to come about, TLS included.
         most_wrong: replies of one connection to what was never asked, before it is broken off.
@@ -60,6 +80,7 @@ class StreamPoolSettings(msgspec.Struct, frozen=True):
     """
 
     connections: int = 4
+    alone: int = 64
     most_awaited: int = 128
     idle_s: float = 30.0
     connect_s: float = 5.0
@@ -85,14 +106,14 @@ class Statistics(TransportStatistics, frozen=True):
 class StreamQuery(Generic[T]):
     """One query that waits for its reply; what `send` returns and `forget` takes."""
 
-    __slots__ = ("connection", "is_awaited", "is_retried", "message", "message_id", "token")
+    __slots__ = ("connection", "is_awaited", "message", "message_id", "retries", "token")
 
     def __init__(self, token: T, message: bytes) -> None:
         self.token = token
         self.message = message
         self.message_id = b""
         self.is_awaited = True
-        self.is_retried = False
+        self.retries = 0
         self.connection: _Connection[T] | None = None
 
 
@@ -123,6 +144,10 @@ class StreamPool(Generic[T]):
         self._random_at = 0
         self._tls = tls_context(settings.ca_file) if address.protocol is Protocol.TLS else None
         self._connections: list[_Connection[T]] = []
+        self._alone: set[_Connection[T]] = set()
+        self._waiting: dict[StreamQuery[T], None] = {}
+        self._alone_until_s = 0.0
+        self._suspected_s: float | None = None
         self._connecting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._sent = self._errors = self._retried = 0
@@ -138,6 +163,7 @@ class StreamPool(Generic[T]):
         """Await no reply to a query any longer."""
         if query.is_awaited:
             query.is_awaited = False
+            self._waiting.pop(query, None)
             if query.connection is not None:
                 query.connection.forget(query)
 
@@ -148,9 +174,11 @@ class StreamPool(Generic[T]):
             self._sweeper = None
         for task in self._connecting:
             task.cancel()
-        for connection in self._connections:
+        for connection in (*self._connections, *self._alone):
             connection.drop()
         self._connections = []
+        self._alone.clear()
+        self._waiting.clear()
 
     def close_idle(self, now: float) -> None:
         """Close connections that were not used for a while.
@@ -172,7 +200,7 @@ class StreamPool(Generic[T]):
             self._errors,
             self._retried,
             self.connected,
-            len(self._connections),
+            len(self._connections) + len(self._alone),
         )
 
     def random_id(self) -> bytes:
@@ -188,6 +216,12 @@ class StreamPool(Generic[T]):
         """Leave a connection that ended."""
         if connection in self._connections:
             self._connections.remove(connection)
+        elif connection in self._alone:
+            self._alone.discard(connection)
+            if self._waiting:
+                query = next(iter(self._waiting))
+                del self._waiting[query]
+                self._place_alone(query)
 
     def broken(self, queries: "list[StreamQuery[T]]", why: str) -> None:
         """Fail queries: their connection broke, or was not to be had."""
@@ -195,22 +229,73 @@ class StreamPool(Generic[T]):
         for query in queries:
             self._fail_query(query, why)
 
-    def again(self, queries: "list[StreamQuery[T]]") -> None:
-        """Send on another connection what a server left unanswered when it closed one."""
+    def again(self, queries: "list[StreamQuery[T]]", replies: int, made_s: float) -> None:
+        """Send once more what a server left unanswered when it closed a connection.
+
+        Args:
+            queries: what it left, as it was asked.
+            replies: how many it gave on that connection.
+            made_s: when that was made.
+        """
+        if replies == 1:
+            self._suspect(made_s)
         for query in queries:
             self._retried += 1
-            query.is_retried = True
-            self._place(query)
+            query.retries += 1
+            query.connection = None
+            if replies > 1 and query.retries == 1:
+                self._place(query)
+            else:
+                self._place_alone(query)
+
+    def trust(self) -> None:
+        """Learn that a server takes more than one question of a connection."""
+        self._alone_until_s, self._suspected_s = 0.0, None
+
+    def _suspect(self, made_s: float) -> None:
+        """Learn that a server ended a connection after one reply, with more questions on it."""
+        now = asyncio.get_running_loop().time()
+        suspected_s = self._suspected_s
+        if suspected_s is None or now >= suspected_s + _ALONE_S:
+            self._suspected_s = now
+        elif made_s > suspected_s and now >= self._alone_until_s:
+            self._alone_until_s = now + _ALONE_S
+            logger.info(
+                "upstream %s takes one question of each connection; it is asked so for %g s",
+                self._address.text,
+                _ALONE_S,
+            )
 
     def _place(self, query: StreamQuery[T]) -> None:
+        if self._alone_until_s:
+            if asyncio.get_running_loop().time() < self._alone_until_s:
+                self._place_alone(query)
+                return
+            self.trust()
         for connection in self._connections:
             if connection.has_room():
                 connection.ask(query)
                 return
         if len(self._connections) < self.settings.connections:
-            self._connect().ask(query)
+            made = self._connect()
+            self._connections.append(made)
+            made.ask(query)
             return
-        why = f"{len(self._connections)} connections are full of questions without a reply"
+        self._refuse(query, len(self._connections))
+
+    def _place_alone(self, query: StreamQuery[T]) -> None:
+        settings = self.settings
+        if len(self._alone) < settings.alone:
+            made = self._connect(is_alone=True)
+            self._alone.add(made)
+            made.ask(query)
+        elif len(self._waiting) < settings.connections * settings.most_awaited:
+            self._waiting[query] = None
+        else:
+            self._refuse(query, len(self._alone))
+
+    def _refuse(self, query: StreamQuery[T], connections: int) -> None:
+        why = f"{connections} connections are full of questions without a reply"
         asyncio.get_running_loop().call_soon(self._fail_query, query, why)
 
     def _fail_query(self, query: StreamQuery[T], why: str) -> None:
@@ -219,11 +304,10 @@ class StreamPool(Generic[T]):
             query.is_awaited = False
             self._fail(query.token, why, asyncio.get_running_loop().time())
 
-    def _connect(self) -> "_Connection[T]":
+    def _connect(self, *, is_alone: bool = False) -> "_Connection[T]":
         loop = asyncio.get_running_loop()
-        connection = _Connection(self, loop)
-        self._connections.append(connection)
-        task = loop.create_task(self._establish(connection, loop))
+        connection = _Connection(self, loop, is_alone=is_alone)
+        task = connection.connecting = loop.create_task(self._establish(connection, loop))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
         if self._sweeper is None:
@@ -267,9 +351,15 @@ class StreamPool(Generic[T]):
 
 
 class _Connection(asyncio.Protocol, Generic[T]):
-    """One connection, from the first attempt on; queries wait until it is there."""
+    """One connection, from the first attempt on; queries wait until it is there.
 
-    def __init__(self, pool: StreamPool[T], loop: asyncio.AbstractEventLoop) -> None:
+    One that is for a query `alone` ends with it.
+    """
+
+    def __init__(
+        self, pool: StreamPool[T], loop: asyncio.AbstractEventLoop, *, is_alone: bool
+    ) -> None:
+        self.connecting: asyncio.Task[None] | None = None
         self._pool = pool
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -277,10 +367,11 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._late: set[bytes] = set()
         self._unsent: list[StreamQuery[T]] = []
         self._buffer = b""
-        self._wrong = self._silent = 0
-        self._used_at = loop.time()
+        self._wrong = self._silent = self._replies = 0
+        self._made_s = self._used_at = loop.time()
         self._is_active = self._is_writable = True
-        self._is_scheduled = self._is_proven = self._is_retired = self._is_over = False
+        self._is_retired = is_alone
+        self._is_scheduled = self._is_over = False
 
     def has_room(self) -> bool:
         """Return whether one more query may be sent here; late replies are owed as well."""
@@ -312,6 +403,7 @@ class _Connection(asyncio.Protocol, Generic[T]):
             return
         del self._awaited[query.message_id]
         if self._transport is None:
+            self._end_if_retired()
             return
         self._late.add(query.message_id)
         self._silent += 1
@@ -334,6 +426,8 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._pool.left(self)
         if self._transport is not None:
             self._transport.close()
+        elif self.connecting is not None:
+            self.connecting.cancel()
 
     def drop(self) -> None:
         """Close at once."""
@@ -398,19 +492,25 @@ class _Connection(asyncio.Protocol, Generic[T]):
                 pool.received += 1
                 query.is_awaited = False
                 self._awaited.pop(message_id, None)
-                self._is_proven = True
+                self._count_reply()
                 self._end_if_retired()
                 return
             pool.refused += 1
         elif message_id in self._late:
             self._late.discard(message_id)
             pool.late += 1
+            self._count_reply()
             return
         else:
             pool.wrong += 1
         self._wrong += 1
         if self._wrong >= pool.settings.most_wrong:
             self.fail(f"it sent {self._wrong} replies to what it was not asked")
+
+    def _count_reply(self) -> None:
+        self._replies += 1
+        if self._replies == _PROVEN:
+            self._pool.trust()
 
     def _flush(self) -> None:
         self._is_scheduled = False
@@ -439,14 +539,11 @@ class _Connection(asyncio.Protocol, Generic[T]):
         self._pool.left(self)
         if not waiting:
             return
-        if is_cut or not self._is_proven:
+        if is_cut or not (self._replies or len(waiting) > 1):
             where = "in the middle of a message" if is_cut else "before any reply"
             self._pool.broken(waiting, why or f"it closed the connection {where}")
-            return
-        failed = [query for query in waiting if query.is_retried]
-        self._pool.again([query for query in waiting if not query.is_retried])
-        if failed:
-            self._pool.broken(failed, why or "it closed the connection twice without a reply")
+        else:
+            self._pool.again(waiting, self._replies, self._made_s)
 
 
 def error_text(error: OSError) -> str:

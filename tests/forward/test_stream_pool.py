@@ -1,7 +1,9 @@
 """Questions over TCP and TLS, to small peers on loopback."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -30,6 +32,11 @@ class Connection:
         size = int.from_bytes(await self._reader.readexactly(2), "big")
         return await self._reader.readexactly(size)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more came than was read."""
+        return bool(self._reader._buffer)  # type: ignore[attr-defined]
+
     async def read_end(self) -> bytes:
         return await self._reader.read()
 
@@ -44,7 +51,7 @@ class Peer:
         self.connections: list[Connection] = []
         self.questions: list[bytes] = []
         self.ended = 0
-        self._serve = serve
+        self.serve = serve
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -60,7 +67,7 @@ class Peer:
         connection = Connection(reader, writer)
         self.connections.append(connection)
         try:
-            await self._serve(connection)
+            await self.serve(connection)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -541,6 +548,196 @@ async def test_an_upstream_may_come_and_go_100_times(world: World) -> None:
         await peer.close()
         await until(lambda: stream.statistics().open == 0)
     assert world.caller.failed_tokens == list(range(100))
+
+
+class Narrow:
+    """Takes so many questions of each connection, and ends it as the test says."""
+
+    def __init__(self, end: Callable[[Connection], Awaitable[None]]) -> None:
+        self.questions = 1
+        self.now = self.most = 0
+        self._end = end
+
+    async def __call__(self, connection: Connection) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            for _ in range(self.questions):
+                connection.write(await connection.read())
+            await self._end(connection)
+        finally:
+            self.now -= 1
+
+
+async def finish(connection: Connection) -> None:
+    """Close in order: FIN, and what else comes is read away."""
+    connection.writer.write_eof()
+    await connection.read_end()
+
+
+async def finish_tls(connection: Connection) -> None:
+    connection.writer.close()
+    await connection.writer.wait_closed()
+
+
+async def reset(connection: Connection) -> None:
+    """Close with RST, as the kernel does for who closes without reading all."""
+    sock = connection.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def ask_at_once(world: World, stream: StreamPool[int], count: int) -> None:
+    """Ask so many questions at once, and wait until all are answered."""
+    before = len(world.caller.replies)
+    for token in range(count):
+        stream.send(before + token, QUESTION)
+    await until(lambda: len(world.caller.replies) + len(world.caller.failed) >= before + count)
+    assert world.caller.failed == []
+    assert world.caller.tokens == list(range(before + count))
+
+
+@pytest.mark.parametrize("end", [finish, reset])
+async def test_a_server_that_takes_one_question_of_a_connection_answers_all(
+    world: World, end: Callable[[Connection], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mcsdns")
+    narrow = Narrow(end)
+    peer = await world.peer(narrow)
+    stream = world.stream(peer)
+    await ask_at_once(world, stream, 100)
+    assert stream.statistics().retried == 99
+    assert narrow.most <= 65
+    await ask_at_once(world, stream, 100)
+    learnt = stream.statistics().retried
+    assert learnt == 2 * 99
+    for count in (1, 100, 300):
+        await ask_at_once(world, stream, count)
+    assert stream.statistics().retried == learnt, "each question had a connection of its own"
+    assert narrow.most <= 65
+    assert len(peer.connections) == 200 + 401
+    await until(lambda: stream.statistics().open == 0)
+    (line,) = caplog.messages
+    assert line == (
+        f"upstream tcp://127.0.0.1:{peer.port} takes one question of each connection; "
+        "it is asked so for 600 s"
+    )
+
+
+async def test_a_server_of_tls_that_takes_one_question_answers_all(
+    world: World, authority: Authority
+) -> None:
+    context = authority.server_context(authority.server("IP:127.0.0.1"))
+    peer = await world.peer(Narrow(finish_tls), context)
+    stream = world.stream_to(tls(peer), ca_file=str(authority.ca.cert))
+    for _ in range(3):
+        await ask_at_once(world, stream, 20)
+    assert stream.statistics().retried == 2 * 19
+
+
+async def test_what_was_learnt_of_a_server_is_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = Narrow(finish)
+    peer = await world.peer(narrow)
+    stream = world.stream(peer)
+    for _ in range(3):
+        await ask_at_once(world, stream, 5)
+    assert len(peer.connections) == 15
+    narrow.questions = 1000
+    await ask_at_once(world, stream, 5)
+    assert len(peer.connections) == 20
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 601)
+    await ask_at_once(world, stream, 5)
+    assert len(peer.connections) == 21
+
+
+@pytest.mark.parametrize("questions", [2, 3, 10])
+async def test_a_server_that_takes_a_few_questions_of_a_connection_answers_all(
+    world: World, questions: int
+) -> None:
+    narrow = Narrow(finish)
+    narrow.questions = questions
+    peer = await world.peer(narrow)
+    stream = world.stream(peer)
+    for _ in range(3):
+        await ask_at_once(world, stream, 40)
+    narrow.questions = 1000
+    before = len(peer.connections)
+    await ask_at_once(world, stream, 40)
+    assert len(peer.connections) <= before + 1, "they share one: nothing was learnt"
+
+
+async def test_a_restart_teaches_nothing(world: World) -> None:
+    """Connections that end at once, with one reply each, and then others with many."""
+    peer = await world.peer(echo)
+    stream = world.stream(peer, connections=4, most_awaited=2)
+    for _ in range(3):
+        for connection in peer.connections:
+            connection.writer.close()
+        narrow = Narrow(finish)
+        peer.serve = narrow
+        await ask_at_once(world, stream, 8)
+        peer.serve = echo
+        await until(lambda: stream.statistics().open == 0)
+        before = len(peer.connections)
+        await ask_at_once(world, stream, 2)
+        await ask_at_once(world, stream, 2)
+        assert len(peer.connections) == before + 1
+
+
+async def test_several_questions_that_are_closed_on_without_reply_go_on_alone(
+    world: World,
+) -> None:
+    """A server that reads all that came, and takes it for one question."""
+
+    async def one_or_none(connection: Connection) -> None:
+        message = await connection.read()
+        await asyncio.sleep(0)
+        if not connection.has_more:
+            connection.write(message)
+
+    stream = world.stream(await world.peer(one_or_none))
+    await ask_at_once(world, stream, 20)
+    assert stream.statistics().retried == 20
+
+
+async def test_queries_that_wait_for_a_connection_of_their_own_are_bounded(world: World) -> None:
+    narrow = Narrow(finish)
+    peer = await world.peer(narrow)
+    stream = world.stream(peer, alone=3, connections=2, most_awaited=5)
+    for _ in range(2):
+        await ask_at_once(world, stream, 4)
+    peer.serve = silence
+    before = len(peer.connections)
+    queries = [stream.send(100 + number, QUESTION) for number in range(15)]
+    await until(lambda: world.caller.failed)
+    assert world.caller.failed == [
+        (113, "3 connections are full of questions without a reply"),
+        (114, "3 connections are full of questions without a reply"),
+    ]
+    assert stream.statistics().open == 3
+    await until(lambda: len(peer.connections) == before + 3)
+    for query in queries[:2] + queries[5:]:
+        stream.forget(query)
+    await until(lambda: len(peer.connections) == before + 5)
+    assert stream.statistics().open == 3, "two gave way to two that waited"
+    for query in queries:
+        stream.forget(query)
+    assert stream.statistics().open == 0
+
+
+async def test_a_connection_of_a_query_that_was_forgotten_is_not_made(world: World) -> None:
+    """A plain server behind the name of one of TLS: connections hang while they are made."""
+    peer = await world.peer(silence)
+    stream = world.stream_to(Address(Protocol.TLS, "127.0.0.1", peer.port))
+    stream.again([query := stream.send(1, QUESTION)], 1, 0.0)
+    assert stream.statistics().open == 2
+    await until(lambda: len(peer.connections) == 2)
+    stream.forget(query)
+    assert stream.statistics().open == 1
+    await until(lambda: peer.ended == 1)
 
 
 def tls(peer: Peer, name: str = "") -> Address:
