@@ -13,7 +13,7 @@ from mcsdns.diagnostics.explain.present import counted, listed
 from mcsdns.objects import conditions
 from mcsdns.objects.model import EndpointSlice
 from mcsdns.objects.store import Service
-from mcsdns.zone.records import Node, ServiceNode, why_not_counted
+from mcsdns.zone.records import NameRecords, ServiceNode, why_not_counted
 
 _MOST_TEXT: Final = 300
 _MOST_SLICES: Final = 3
@@ -62,7 +62,7 @@ class EndpointCounter:
         ]
 
 
-def own_addresses(node: ServiceNode | None) -> Node | None:
+def own_addresses(node: ServiceNode | None) -> NameRecords | None:
     """Return the records of the service's own name, None where it has no address.
 
     `node` is the service in the zone.

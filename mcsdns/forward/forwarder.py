@@ -153,7 +153,9 @@ class LatencyStatistics:
 
     def add(self, waiter: Waiter, rcode: int, kind: ReplyKind, now_s: float) -> None:
         """Count one reply."""
-        self._counters[waiter.tcp].add(None, waiter.query.qtype, rcode, kind)
+        counters = self._counters[waiter.tcp]
+        response_class = counters.response_class(None, waiter.query.qtype, rcode, kind)
+        counters.by_class[response_class[0]] += 1
         self._seconds[waiter.tcp].observe(now_s - waiter.asked_s)
 
     def counts(self) -> list[ReplyCount]:

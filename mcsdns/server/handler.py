@@ -213,7 +213,7 @@ class Handler:
 
     def _store(self, owner: bytes, key: bytes, reply: CachedReply, outcome: Outcome | None) -> None:
         if isinstance(outcome, Answer | NoData):
-            service = self._authority.tree.service(owner)
+            service = self._authority.tree.services.get(owner)
             names = len(service.names) if service else 4
             self.cache.put(owner, key, reply, _KEYS_PER_NAME * names)
         else:

@@ -132,7 +132,7 @@ async def _troubled(
     found: list[ServiceKey] = []
     for key in keys:
         service = zone_state.store.get(key)
-        node = zone_state.tree.service(labels_of_key(key))
+        node = zone_state.tree.services.get(labels_of_key(key))
         if service and any(True for _ in troubles_of(service, node)):
             found.append(key)
         await timeslice.checkpoint()
@@ -151,7 +151,7 @@ async def _describe(
         await timeslice.checkpoint()
     clusters = [msgspec.structs.replace(each, id=cut(each.id)) for each in counter.clusters()]
     labels = labels_of_key(key)
-    node = zone_state.tree.service(labels)
+    node = zone_state.tree.services.get(labels)
     own = own_addresses(node)
     imported = service.imported
     ips = [cut(ip.to_text(each)) for each in _addresses(service, node)]

@@ -99,7 +99,7 @@ def lookup(tree: Tree, zone: Zone, shape: Shape, qtype: int) -> Outcome:
     if isinstance(shape, ServiceName):
         return _lookup_service(tree, zone, shape, qtype)
     if isinstance(shape, NamespaceName):
-        if tree.has_namespace(shape.namespace):
+        if shape.namespace in tree.namespaces:
             return NODATA
         return NO_NAMESPACE if tree.serves(shape.namespace) else NOT_SERVED
     return _lookup_fixed(tree, zone, shape, qtype)

@@ -84,7 +84,7 @@ class Publisher:
     def _rebuild(self, key: ServiceKey) -> tuple[bytes, ...]:
         labels = labels_of_key(key)
         service = self._store.get(key)
-        before, after = self._tree.service(labels), None
+        before, after = self._tree.services.get(labels), None
         if service is not None:
             from_slices = self._tree.settings.clusterset_ips is ClustersetIps.SLICES
             room = self._tree.name_room - len(labels)

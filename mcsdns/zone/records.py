@@ -18,7 +18,7 @@ SRV_WEIGHT: Final = 100
 _SRV_FIXED = SRV_PRIORITY.to_bytes(2, "big") + SRV_WEIGHT.to_bytes(2, "big")
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
+class NameRecords(msgspec.Struct, frozen=True, gc=False):
     """The records of one name; a name without any is an empty non-terminal, or has none yet.
 
     Attributes:
@@ -32,7 +32,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     srv: tuple[bytes, ...] = ()
 
 
-EMPTY: Final = Node()
+EMPTY: Final = NameRecords()
 
 
 class ServiceNode(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +50,7 @@ class ServiceNode(msgspec.Struct, frozen=True, gc=False):
     """
 
     headless: bool
-    names: dict[bytes, Node]
+    names: dict[bytes, NameRecords]
     dotted_clusters: frozenset[bytes]
     clusters: int
     long_names: int = 0
@@ -137,19 +137,19 @@ class _Records:
             self._srv.setdefault(b"", {})[rdata] = None
             self._srv.setdefault(srv_owner(port), {})[rdata] = None
 
-    def nodes(self, name_room: int) -> tuple[dict[bytes, Node], int]:
+    def nodes(self, name_room: int) -> tuple[dict[bytes, NameRecords], int]:
         """Return every name with its records, and how many names are too long.
 
         Among the names are those in between that have no records (empty non-terminals, RFC 8020).
         """
-        nodes: dict[bytes, Node] = {}
+        nodes: dict[bytes, NameRecords] = {}
         long_names = 0
         for owner in self._a.keys() | self._aaaa.keys() | self._srv.keys():
             if len(owner) > name_room:
                 long_names += 1
                 continue
             srv = self._srv.get(owner, ())
-            nodes[owner] = Node(
+            nodes[owner] = NameRecords(
                 tuple(self._a.get(owner, ())),
                 tuple(self._aaaa.get(owner, ())),
                 tuple(rdata for rdata in srv if len(rdata) - 6 <= name_room),

@@ -90,14 +90,6 @@ class Tree:
         self.services: dict[bytes, ServiceNode] = {}
         self.namespaces: dict[bytes, int] = {}
 
-    def service(self, labels: bytes) -> ServiceNode | None:
-        """Return a service by the wire labels `<svc>.<ns>`."""
-        return self.services.get(labels)
-
-    def has_namespace(self, label: bytes) -> bool:
-        """Return whether a namespace has a ServiceImport."""
-        return label in self.namespaces
-
     def serves(self, namespace: bytes) -> bool:
         """Return whether the settings let a namespace be served, whether or not it exists."""
         namespaces = self.settings.namespaces
@@ -122,10 +114,6 @@ class Tree:
         else:
             del self.namespaces[namespace]
         return count == (1 if before is None else 0)
-
-    def service_count(self) -> int:
-        """Return how many services there are."""
-        return len(self.services)
 
 
 def labels_of_key(key: ServiceKey) -> bytes:

@@ -83,7 +83,7 @@ async def test_records_have_the_new_ttl_and_the_zone_another_serial(settings: Se
         await until(lambda: ask(server, none, 1) == ["9 SOA"])
         assert ask(server, "ns.dns.clusterset.local", 1) == ["9 A"]
         await until(lambda: server.zone_state.publisher.serial > serial)
-        assert server.zone_state.tree.service_count() == 1
+        assert len(server.zone_state.tree.services) == 1
 
 
 async def test_what_needs_a_restart_waits_and_the_rest_takes_effect(

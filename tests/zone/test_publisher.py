@@ -76,11 +76,11 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[Object]]:
 
 def zone_of(world: ZoneState) -> dict[Any, Any]:
     keys = list(itertools.product(NAMESPACES, SERVICES))
-    services: dict[Any, Any] = {key: world.tree.service(labels_of_key(key)) for key in keys}
+    services: dict[Any, Any] = {key: world.tree.services.get(labels_of_key(key)) for key in keys}
     namespaces = {
-        name: world.tree.has_namespace(bytes((len(name),)) + name.encode()) for name in NAMESPACES
+        name: bytes((len(name),)) + name.encode() in world.tree.namespaces for name in NAMESPACES
     }
-    return services | namespaces | {"count": world.tree.service_count()}
+    return services | namespaces | {"count": len(world.tree.services)}
 
 
 def names_in(each: dict[Any, Any]) -> Iterable[Any]:
@@ -133,7 +133,7 @@ def test_the_last_service_takes_its_namespace_along() -> None:
     world = world_of([service_import("web", ips=["10.0.0.1"])])
     world.publisher.apply(Delete(Kind.SERVICE_IMPORT, ("shop", "web")))
     assert world.publish_all(2) == [b"\x03web\x04shop", b"\0\x04shop"]
-    assert not world.tree.has_namespace(b"\x04shop")
+    assert b"\x04shop" not in world.tree.namespaces
 
 
 def test_serial_is_the_time_but_never_goes_back_and_steps_once_a_second() -> None:

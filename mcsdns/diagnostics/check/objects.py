@@ -59,7 +59,7 @@ def check_objects(report: Report, state: ZoneState, *, all_imports: bool = True)
             _check_contradictions(report, service)
     if all_imports:
         _check_orphans(report, state)
-    report.checked.append(counted(state.tree.service_count(), "service"))
+    report.checked.append(counted(len(state.tree.services), "service"))
 
 
 def _check_problem(report: Report, located: Located) -> None:
@@ -73,7 +73,7 @@ def _check_problem(report: Report, located: Located) -> None:
 
 
 def _check_service(report: Report, state: ZoneState, key: ServiceKey, service: Service) -> None:
-    node, imported = state.tree.service(labels_of_key(key)), service.imported
+    node, imported = state.tree.services.get(labels_of_key(key)), service.imported
     name, where = f"{key[0]}/{key[1]}", _where(imported)
     if node is None or own_addresses(node) is None:
         _report_unresolved(report, state, key, service)

@@ -72,7 +72,7 @@ def expected_of(state: ZoneState) -> list[Expected]:
 def _services_to_ask_for(state: ZoneState) -> Iterator[tuple[bytes, RRType, tuple[bytes, ...]]]:
     """Yield services with few addresses: labels, type and addresses."""
     for labels in map(labels_of_key, sorted(state.store.imports)):
-        if node := own_addresses(state.tree.service(labels)):
+        if node := own_addresses(state.tree.services.get(labels)):
             rtype, packed = (RRType.A, node.a) if node.a else (RRType.AAAA, node.aaaa)
             if len(packed) <= _MOST_ADDRESSES:
                 yield labels, rtype, packed

@@ -209,7 +209,7 @@ def _no_import(walk: Walk) -> Said:
         text += f", though {pieces} of {where} {are} labelled for it"
         return VerdictReason.SLICES_WITHOUT_IMPORT, text
     name, tree = walk.name, walk.state.tree
-    if isinstance(name, ServiceName) and not tree.has_namespace(namespace_of(name.service)):
+    if isinstance(name, ServiceName) and namespace_of(name.service) not in tree.namespaces:
         text += ", nor any other there"
     return VerdictReason.NO_IMPORT, text
 

@@ -186,7 +186,7 @@ def _walk_service(
     # Objects are named in ASCII; a label with other octets is the key of none.
     key = namespace_label.decode("latin-1"), service_label.decode("latin-1")
     service = state.store.get(key)
-    node = state.tree.service(shape.service)
+    node = state.tree.services.get(shape.service)
     imported = _describe_import(service.imported, node) if service else None
     pieces = sorted(
         service.slices if service else state.store.orphans(key),

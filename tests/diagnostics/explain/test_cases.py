@@ -70,7 +70,7 @@ def test_addresses_of_endpoints_that_count_are_those_of_the_zone(
             for address in endpoint.addresses
             if endpoint.counts
         }
-        node = world.tree.service(labels_of_key((namespace, service)))
+        node = world.tree.services.get(labels_of_key((namespace, service)))
         assert node is not None
         here = node.names.get(b"")
         assert len(counting) == (len(here.a) + len(here.aaaa) if here else 0)
