@@ -172,6 +172,11 @@ def key_of(query: Query) -> bytes:
     return query.name + query.question[-4:] + _FLAGS[(not query.rd) << 2 | do << 1 | query.cd]
 
 
+def keys_of_question(question: bytes) -> list[bytes]:
+    """Return every key of a name in lower case, a type and a class."""
+    return [question + flags for flags in _FLAGS]
+
+
 class Cache:
     """Upstreams' replies by question."""
 

@@ -17,6 +17,8 @@ What always holds:
   as stub resolvers do it (res_send of glibc and musl). A truncated reply is asked for over TCP.
 - An upstream that rejects EDNS is asked once more without it. Only where that answer is better is
   EDNS left out for a while (RFC 6891, 6.2.2).
+- To a question that two wrong replies repeat no reply over UDP is taken: whoever forges has two
+  guesses, then it goes over TCP.
 - A failed try counts once against its upstream. An upstream that is down is probed with queries
   that no client waits for. While all are down all are tried, and what is stale is sent at once.
 
@@ -31,13 +33,13 @@ from typing import Final
 import msgspec
 
 from mcsdns.dns import HEADER_BYTES, Edns, Query, write_opt, write_query
-from mcsdns.dns.name import Name, to_text
-from mcsdns.dns.types import Rcode, RRType
+from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name, to_text
+from mcsdns.dns.types import QR, QUESTION, Rcode, RRType
 from mcsdns.errors import ReplyError
 from mcsdns.forward import cache as caching
 from mcsdns.forward import render as rendering
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.cache import Cache, CachedReply, key_of
+from mcsdns.forward.cache import Cache, CachedReply, key_of, keys_of_question
 from mcsdns.forward.health import Chooser, Policy
 from mcsdns.forward.loops import Loops, is_too_long, mark_of, write_mark
 from mcsdns.forward.pending import (
@@ -85,9 +87,11 @@ _NOERROR: Final = Rcode.NOERROR.value
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
 _FORWARDED: Final = ReplyKind.FORWARDED  # to find a member takes 0.18 us in CPython 3.11
+_QR: Final = QR >> 8
 _MARKED: Final = b"m"
 _BEHIND_NAME_BYTES: Final = 5
 """Of the key of a question: type, class and flags."""
+_WRONG_UNTIL_FORGED: Final = 2
 _PROBED_TRIES: Final = 2
 """Tries that found silence, after which it is looked whether the question is in a loop."""
 _PROBE_QUESTION_EVERY_S: Final = 1.0
@@ -129,6 +133,8 @@ class Statistics(msgspec.Struct, frozen=True):
     Attributes:
         asked: queries. joined: those that found the same one in flight. pending: in flight.
         gave_up: without an answer in time. refused: for too many in flight. looped: loops.
+        forged: those that went over TCP, for wrong replies to them came; forged_failed: those of
+            them that TCP had no answer for.
         replies: by class, of those that had to wait. seconds: how long, by transport.
     """
 
@@ -138,6 +144,8 @@ class Statistics(msgspec.Struct, frozen=True):
     gave_up: int
     refused: int
     looped: int
+    forged: int
+    forged_failed: int
     cache: caching.Statistics
     upstreams: list[UpstreamStatistics]
     replies: list[ReplyCount]
@@ -215,11 +223,13 @@ class Forwarder:
         self._latency = latency or LatencyStatistics()
         self._pending: dict[bytes, PendingQuery] = {}
         self._deadlines = Deadlines()
-        self._sweep_s = self._question_logged_s = self._chain_logged_s = float("-inf")
+        self._sweep_s = self._question_logged_s = float("-inf")
+        self._forged_lines, self._chain_lines = _Lines(_LOG_EVERY_S), _Lines(_LOG_LOOPS_EVERY_S)
         self._is_started = False
         self._wait_s = settings.total_s - TICK_S
         self._is_caching = settings.cache.max_entries > 0
         self._asked = self._joined = self._gave_up = self._refused = self._looped = 0
+        self._forged = self._forged_failed = 0
 
     def start(self, now_s: float) -> None:
         """Look for loops."""
@@ -358,6 +368,8 @@ class Forwarder:
             self._gave_up,
             self._refused,
             self._looped,
+            self._forged,
+            self._forged_failed,
             self.cache.statistics(),
             [upstream.statistics() for upstream in self._upstreams()],
             self._latency.counts(),
@@ -375,8 +387,15 @@ class Forwarder:
             stream = self._network.stream_pool(address, self._deliver, self._fail)
             udp: UdpPool[Attempt] | None = None
             if address.protocol is Protocol.UDP:
-                settings, network = self.settings.ports, self._network
-                udp = UdpPool(address, self._deliver, self._fail, settings, network, self._rng)
+                udp = UdpPool(
+                    address,
+                    self._deliver,
+                    self._fail,
+                    self._heed_wrong,
+                    self.settings.ports,
+                    self._network,
+                    self._rng,
+                )
             upstreams.append(Upstream(zone, address, stream, udp))
         return UpstreamGroup(zone, upstreams)
 
@@ -449,7 +468,7 @@ class Forwarder:
         EDNS is hop by hop (RFC 6891, 6.1.1), so the OPT record is ours: our size, the client's DO,
         our mark.
         """
-        udp = None if over_tcp else upstream.udp
+        udp = None if over_tcp or pending.is_forged else upstream.udp
         has_edns = has_edns and now_s >= upstream.no_edns_until_s
         attempt = Attempt(pending, upstream, now_s, udp is None, has_edns)
         pending.current = attempt
@@ -536,6 +555,21 @@ class Forwarder:
         else:  # at once, so that clients ask elsewhere
             self._give_up(pending, rendering.UNREACHABLE, now_s)
 
+    def _heed_wrong(self, datagram: bytes, now_s: float) -> None:
+        """Count a reply with an ID that was never sent against what it repeats."""
+        question = _question_of(datagram)
+        if not question:
+            return
+        for key in keys_of_question(question):
+            for pending in self._flights(key):
+                pending.wrong += 1
+                if pending.wrong >= _WRONG_UNTIL_FORGED and not pending.is_forged:
+                    self._forged += 1
+                    pending.leave_udp()
+                    attempt = pending.current
+                    if attempt is not None and not attempt.is_streamed:
+                        self._send(pending, attempt.upstream, now_s, has_edns=attempt.has_edns)
+
     def _finish(self, pending: PendingQuery, reply: UpstreamReply, now_s: float) -> None:
         """Cache a reply and send it; what is stale is better than a failure (RFC 8767, 4)."""
         key = pending.key
@@ -558,6 +592,15 @@ class Forwarder:
             pending.end()
             return
         self._gave_up += 1
+        if pending.is_forged:
+            self._forged_failed += 1
+            errors = rendering.FORGED
+            if self._forged_lines.may_pass(now_s):
+                logger.error(
+                    "%s: replies came that nobody asked for, as if someone forges them, and over "
+                    "TCP there is no answer; let the upstream answer on its TCP port",
+                    to_text(pending.query.name),
+                )
         fallback = pending.fallback
         if fallback is None:
             if pending.came_back:
@@ -659,8 +702,7 @@ class Forwarder:
         """Return whether a query with a mark is not to be forwarded again."""
         if not self._loops.has_passed_us(mark, query.name + query.question[-4:]):
             is_closed = is_too_long(mark)
-            if is_closed and now_s >= self._chain_logged_s + _LOG_LOOPS_EVERY_S:
-                self._chain_logged_s = now_s  # apart from others: any client can write such a mark
+            if is_closed and self._chain_lines.may_pass(now_s):  # any client can write such a mark
                 logger.error(
                     "the question for %s has passed more than seven mcsdns, which is a forwarding "
                     "loop or as bad; let fewer of them forward to each other",
@@ -727,6 +769,37 @@ class Forwarder:
         self._looped += 1
         octets = render(failed_reply(rendering.LOOP), query, limit, tcp=tcp)
         return ImmediateReply(octets, ReplyKind.FAILED)
+
+
+def _question_of(reply: bytes) -> bytes:
+    """Return the question that a reply repeats, its name in lower case; empty without one."""
+    at = HEADER_BYTES
+    if len(reply) < at or not reply[2] & _QR:
+        return b""
+    try:
+        while length := reply[at]:
+            at += length + 1
+            if length > MAX_LABEL_BYTES or at > HEADER_BYTES + MAX_NAME_BYTES:
+                return b""
+    except IndexError:
+        return b""
+    at += 1
+    return reply[HEADER_BYTES:at].lower() + reply[at : at + QUESTION.size]
+
+
+class _Lines:
+    """Lets a log line pass now and then."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last_s = float("-inf")
+
+    def may_pass(self, now_s: float) -> bool:
+        """Return whether it is time again, and note it."""
+        if now_s < self._last_s + self._every_s:
+            return False
+        self._last_s = now_s
+        return True
 
 
 def _without_options(query: Query, edns: Edns) -> Query:

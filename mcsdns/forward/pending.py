@@ -126,6 +126,8 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
         came_back: it came in again.
         order: upstreams by turn. step: how many turns were had.
         fallback: a poor reply, for when no better one comes.
+        wrong: replies that repeat it, with IDs that were never sent. is_forged: they are too many
+            to believe anything that comes over UDP.
     """
 
     key: bytes
@@ -142,6 +144,8 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
     fallback: UpstreamReply | None = None
     is_done: bool = False
     came_back: bool = False
+    wrong: int = 0
+    is_forged: bool = False
 
     @property
     def is_aside(self) -> bool:
@@ -163,6 +167,14 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
         """Return whether the next turn is one's that was not asked yet, and is not down."""
         order, step = self.order, self.step
         return step < len(order) and not self.group.healths[order[step]].is_down
+
+    def leave_udp(self) -> None:
+        """Take no reply over UDP, be it right, and none that came so."""
+        self.is_forged = True
+        self.fallback = None
+        for attempt in self.attempts:
+            if not (attempt.is_streamed or attempt.is_over):
+                attempt.forget()
 
     def end(self) -> list[Waiter]:
         """Await nothing more; returns the clients that wait, each once."""

@@ -37,6 +37,11 @@ NO_UPSTREAM: Final = write_error_option(EdeCode.NETWORK_ERROR, "no upstream is k
 NO_TCP: Final = write_error_option(
     EdeCode.NETWORK_ERROR, "the upstream's reply needs TCP, which it does not answer on"
 )
+FORGED: Final = write_error_option(
+    EdeCode.OTHER,
+    "replies to this question came that nobody asked for, as if someone forges them, and the "
+    "upstream does not answer over TCP",
+)
 LOOP: Final = write_error_option(
     EdeCode.OTHER,
     "forwarding loop: what mcsdns sends upstream comes back to it; take the zone out of the other "

@@ -11,8 +11,10 @@ the following attributes of the query": addresses, destination port, query ID, n
 - Its ID is random, and no other query of that socket has or had it: a late reply cannot meet
   another query, and a reply counts on the very socket that asked.
 - The caller compares the question (`deliver`). What is no reply to a query leaves it awaited.
-- A socket on which too much arrives that was not asked for is closed: an attacker who guesses IDs
-  has that many guesses, then port and IDs are new.
+- What answers an ID that was never sent from its socket is wrong, and the caller is told
+  (`wrong`): it bounds the guesses at one question. A socket on which too much arrives that was not
+  asked for is closed beside that, whatever it repeats: the kernel drops the rest of a flood, port
+  and IDs are new.
 - Sockets are renewed after some hundred queries or half a minute, whichever is first.
 """
 
@@ -145,6 +147,7 @@ class UdpPool(Generic[T]):
         address: Address,
         deliver: Callable[[T, bytes, float], bool],
         fail: Callable[[T, str, float], None],
+        wrong: Callable[[bytes, float], None],
         settings: UdpPoolSettings,
         sockets: Sockets,
         rng: random.Random,
@@ -152,14 +155,16 @@ class UdpPool(Generic[T]):
         """Take whom to call; nothing is opened before the first query.
 
         `deliver` returns whether a message is the reply to a query; if not, it stays awaited.
-        `fail` is called with what will not be answered, never from within `send`. `rng` must not
-        be predictable: `random.SystemRandom()`.
+        `fail` is called with what will not be answered, never from within `send`; `wrong` with a
+        datagram whose ID was never sent from its socket. `rng` must not be predictable:
+        `random.SystemRandom()`.
         """
         assert 0 < settings.sockets <= _MOST_SOCKETS
         assert 0 < settings.queries < _MOST_IDS
         self.address = address
         self._deliver = deliver
         self._fail = fail
+        self._tell_wrong = wrong
         self._settings = settings
         self._sockets = sockets
         self._rng = rng
@@ -221,6 +226,7 @@ class UdpPool(Generic[T]):
             return False
         else:
             self._wrong += 1
+            self._tell_wrong(datagram, now_s)
         socket.wrong += 1
         if socket.wrong < self._settings.most_wrong:
             return False

@@ -294,6 +294,11 @@ class ForwardingMetrics:
         coredns="coredns_forward_max_concurrent_rejects_total",
     )
     forward_loops_total = counter("Questions that came back to us.")
+    forward_forged_total = counter(
+        "Questions to which wrong replies came, so that no reply over UDP was taken, by whether "
+        "there was one over TCP.",
+        Label("result", ("answered", "failed")),
+    )
     cache_entries = gauge(
         "Replies and failures of upstreams that are kept.",
         Label("kind", ("reply", "failure")),

@@ -247,6 +247,9 @@ def _forwarding(snapshot: Snapshot) -> Values:
     yield ForwardingMetrics.forward_gave_up_total, (), forwarder.gave_up
     yield ForwardingMetrics.forward_refused_total, (), forwarder.refused
     yield ForwardingMetrics.forward_loops_total, (), forwarder.looped
+    forged, failed = forwarder.forged, forwarder.forged_failed
+    yield ForwardingMetrics.forward_forged_total, ("answered",), forged - failed
+    yield ForwardingMetrics.forward_forged_total, ("failed",), failed
     cache = forwarder.cache
     yield ForwardingMetrics.cache_entries, ("reply",), cache.replies
     yield ForwardingMetrics.cache_entries, ("failure",), cache.failures

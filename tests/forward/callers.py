@@ -13,6 +13,7 @@ class Caller:
     def __init__(self) -> None:
         self.replies: list[tuple[int, bytes]] = []
         self.failed: list[tuple[int, str]] = []
+        self.wrongs: list[bytes] = []
         self.then: Callable[[], object] = lambda: None
 
     def deliver(self, token: int, message: bytes, now_s: float) -> bool:
@@ -25,6 +26,9 @@ class Caller:
     def fail(self, token: int, why: str, now_s: float) -> None:
         self.failed.append((token, why))
         self.then()
+
+    def wrong(self, datagram: bytes, now_s: float) -> None:
+        self.wrongs.append(datagram)
 
     @property
     def tokens(self) -> list[int]:

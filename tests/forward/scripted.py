@@ -221,6 +221,13 @@ class ScriptedUdp(Transport):
         socket, message_id = self._sent_from[at], self.requests[at][:2]
         return socket.pool.receive(socket, message_id + message[2:], self._clock())
 
+    def say_wrong(self, message: bytes, at: int = -1) -> bool:
+        """Let a message arrive there with an ID that was never sent from this socket."""
+        socket = self._sent_from[at]
+        ids = (number.to_bytes(2, "big") for number in range(1 << 16))
+        message_id = next(each for each in ids if each not in socket.awaited)
+        return socket.pool.receive(socket, message_id + message[2:], self._clock())
+
     def fail(self, at: int = -1) -> None:
         socket, message_id = self._sent_from[at], self.requests[at][:2]
         socket.pool.fail_datagram(socket, message_id, "Connection refused", self._clock())

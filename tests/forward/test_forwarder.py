@@ -347,6 +347,88 @@ def test_failing_tcp_says_nothing_of_udp(make: Make) -> None:
     assert not world.health().is_down
 
 
+def forged(world: World, name: str = "www.example") -> None:
+    """A reply arrives with an ID that was never sent."""
+    world.udp().say_wrong(answer(request(name), [b"\x0a\6\6\6"]), 0)
+
+
+def test_after_two_wrong_replies_a_question_goes_over_tcp_alone(make: Make) -> None:
+    world = make(FIRST)
+    askers = [world.ask(), world.ask(request("www.example", cd=True))]
+    forged(world)
+    assert not world.tcp().sent
+    forged(world, "WWW.eXample")
+    assert len(world.tcp().sent) == 2
+    assert not world.udp().answer(0)  # right, but too late
+    world.pass_s(1)
+    assert asked(world) == 2
+    for at in (0, 1):
+        world.tcp().answer(at)
+    assert [addresses(asker) for asker in askers] == [["10.0.0.1"]] * 2
+    statistics = world.forwarder.statistics()
+    assert (statistics.forged, statistics.forged_failed) == (2, 0)
+
+
+def test_forged_replies_where_there_is_no_tcp_end_in_servfail(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make(FIRST, SECOND)
+    for name in ("www.example", "other.example"):
+        asker = world.ask(name)
+        for _ in range(2):
+            world.udp(0).say_wrong(answer(request(name)))
+        for at in (0, 1, 0, 1):
+            world.tcp(at).fail()
+        assert (rcode(asker), errors(asker)) == ("SERVFAIL", [0])
+        assert "forges" in error_text(asker)
+        assert errors(world.ask(name)) == [0, 13]
+    assert world.forwarder.statistics().forged_failed == 2
+    assert not world.udp(1).sent
+    (line,) = [each.message for each in caplog.records if "forges" in each.message]
+    assert line.startswith("www.example.: replies came")
+
+
+def test_no_reply_that_came_before_the_wrong_ones_is_taken(make: Make) -> None:
+    world = make(FIRST, SECOND)
+    asker = world.ask()
+    world.udp(0).answer(rdatas=(), tc=True)
+    for _ in range(2):
+        forged(world)
+    assert len(world.tcp(0).sent) == 1  # which is in flight already
+    for _ in range(3):
+        world.pass_s(0.6)
+    assert (rcode(asker), errors(asker)) == ("SERVFAIL", [0])
+
+
+def test_wrong_replies_count_for_what_they_repeat_alone(make: Make) -> None:
+    world = make(FIRST)
+    asker = world.ask()
+    for _ in range(5):
+        forged(world, "other.example")
+        world.udp().say_wrong(answer(request("www.example", TXT)))
+        world.udp().say_wrong(request("www.example"))  # no reply
+        world.udp().say_wrong(b"\0\0\x81\x80" + b"\xff" * 20)
+        world.udp().say_wrong(b"\0\0\x81\x80" + bytes(8) + b"\1a" * 200)
+    other = world.ask(request("www.example", TXT))
+    forged(world)
+    assert not world.tcp().sent
+    world.udp().answer(0)
+    assert addresses(asker) == ["10.0.0.1"]
+    assert not other.replies
+
+
+def test_replies_to_what_was_asked_before_are_not_wrong(make: Make) -> None:
+    world = make(FIRST, settings=NO_CACHE)
+    world.ask()
+    world.udp().answer()
+    asker = world.ask()
+    for _ in range(5):
+        world.udp().answer(0)
+    assert not world.tcp().sent
+    world.udp().answer(1)
+    assert asker.replies
+
+
 def test_edns_is_left_out_where_it_is_not_understood_and_comes_back(make: Make) -> None:
     world = make(FIRST)
     asker = world.ask()

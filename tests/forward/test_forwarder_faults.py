@@ -123,11 +123,11 @@ async def test_it_ends_in_servfail_in_time(
     askers = [ask(forwarder, request(f"{number}.example")) for number in range(20)]
     await replied(*askers)
     assert {rcode(asker) for asker in askers} == {"SERVFAIL"}
-    assert all(set(errors(asker)) <= {22, 23} for asker in askers)
+    assert all(set(errors(asker)) <= {0, 22, 23} for asker in askers)
     assert all(errors(asker) for asker in askers)
 
 
-@pytest.mark.parametrize("fault", [silent, someone_elses, garbage, circles, flood, late, twice])
+@pytest.mark.parametrize("fault", [silent, someone_elses, garbage, circles, late, twice])
 async def test_with_another_upstream_the_answer_is_right(
     start: Start, fault: Callable[[bytes, Send], None]
 ) -> None:
@@ -137,6 +137,16 @@ async def test_with_another_upstream_the_answer_is_right(
     await replied(*askers)
     assert [addresses(asker) for asker in askers] == [["10.0.0.1"]] * 20
     assert [len(asker.replies) for asker in askers] == [1] * 20
+
+
+async def test_what_is_forged_is_answered_over_tcp(start: Start) -> None:
+    forwarder, (server,) = await start(tcp=True)
+    server.on_udp = flood
+    server.on_tcp = lambda message, transport: transport.write(framed(answer(message)))
+    askers = [ask(forwarder, request(f"{number}.example")) for number in range(20)]
+    await replied(*askers)
+    assert [addresses(asker) for asker in askers] == [["10.0.0.1"]] * 20
+    assert forwarder.statistics().forged == 20
 
 
 async def test_a_flood_of_wrong_ids_does_not_hide_the_right_one(start: Start) -> None:

@@ -76,6 +76,7 @@ class World:
             address,
             self.caller.deliver,
             self.caller.fail,
+            self.caller.wrong,
             UdpPoolSettings(**settings),  # type: ignore[arg-type]
             AsyncioNetwork(Settings(), rng),
             rng,

@@ -47,6 +47,7 @@ class World:
             UPSTREAM,
             self.caller.deliver,
             self.caller.fail,
+            self.caller.wrong,
             UdpPoolSettings(**settings),  # type: ignore[arg-type]
             self.sockets,
             rng,
@@ -159,6 +160,7 @@ def test_a_reply_counts_on_the_socket_that_asked_only() -> None:
     assert not world.pool.receive(other[0], sent[1], world.now_s)
     assert world.caller.replies == []
     assert world.pool.statistics().wrong == 1
+    assert world.caller.wrongs == [sent[1]]
     assert world.arrive(sent)
     assert world.caller.tokens == [1]
 
@@ -178,6 +180,7 @@ def test_a_reply_after_the_query_was_forgotten_is_late() -> None:
     assert world.caller.replies == []
     assert world.pool.statistics().late == 1
     assert world.pool.statistics().dropped == 1
+    assert not world.caller.wrongs
 
 
 def test_a_second_reply_is_dropped() -> None:
