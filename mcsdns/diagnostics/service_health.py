@@ -108,8 +108,8 @@ def _about_unresolved(node: ServiceNode | None) -> str:
     if node.headless:
         return "no ready endpoint, so the name does not exist"
     if node.addresses_from_slices:
-        return "no address: spec.ips is empty, and no endpoint of its slices is ready"
-    return "no address: spec.ips is empty"
+        return "no address: spec.ips has none, and no endpoint of its slices is ready"
+    return "no address: spec.ips has none"
 
 
 def _about_malformed(slices: tuple[EndpointSlice, ...]) -> Iterator[str]:

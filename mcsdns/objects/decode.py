@@ -175,6 +175,9 @@ def decode(
 def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") -> Decoded:
     """Check a ServiceImport.
 
+    What stands in `spec.ips` of a headless one means nothing, and is no problem: Cilium before 1.17
+    writes `["None"]`.
+
     Raises:
         ObjectError: name, namespace or type make it unusable.
     """
@@ -195,11 +198,13 @@ def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") 
         ) from None
     problems = _Problems(Kind.SERVICE_IMPORT, namespace, name)
     status = raw.status or _RawStatus()
+    is_headless = import_type is ImportType.HEADLESS
+    ips_problems = _Problems(Kind.SERVICE_IMPORT, namespace, name) if is_headless else problems
     decoded = ServiceImport(
         namespace=namespace,
         name=name,
         type=import_type,
-        ips=tuple(dict.fromkeys(_packed(spec.ips or [], "$.spec.ips", 0, problems))),
+        ips=tuple(dict.fromkeys(_packed(spec.ips or [], "$.spec.ips", 0, ips_problems))),
         ports=_ports(spec.ports, "$.spec.ports", problems),
         clusters=tuple(c.cluster.lower() for c in status.clusters or [] if c.cluster),
         conditions=tuple(

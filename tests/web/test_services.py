@@ -167,7 +167,7 @@ def test_headless_service_counts_its_endpoints_by_cluster(shop: ZoneState) -> No
     [
         ("shop/db", "no EndpointSlice of cluster-z, though its status names it"),
         ("shop/db", "EndpointSlice db-lost is not served: label multicluster"),
-        ("shop/pending", "no address: spec.ips is empty"),
+        ("shop/pending", "no address: spec.ips has none"),
         ("shop/pending", "Ready is False (Pending: no derived Service yet)"),
         ("shop/cold", "no ready endpoint, so the name does not exist"),
         ("shop/lost", "EndpointSlice lost-a is not served: addressType FQDN"),

@@ -163,7 +163,7 @@ def _nodata(walk: Walk, outcome: lookup.NoData) -> Said:
 
 def _no_address(walk: Walk) -> str:
     shape = walk.shape
-    text = f"ServiceImport {shape.namespace}/{shape.service} has no address yet: spec.ips is empty"
+    text = f"ServiceImport {shape.namespace}/{shape.service} has no address yet: spec.ips has none"
     if walk.from_slices:
         text += ", its slices have no ready endpoint" if walk.slices else ", it has no slice"
     found = walk.imported.conditions if walk.imported else ()

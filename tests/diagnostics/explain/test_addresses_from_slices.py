@@ -97,11 +97,11 @@ def test_spec_ips_win_and_slices_are_said_not_to_count(world: Explained) -> None
 
 def test_service_without_a_ready_endpoint_or_a_slice_says_so(world: Explained) -> None:
     assert summary(world, f"down.shop.svc.{ZONE}") == (
-        "NODATA: ServiceImport shop/down has no address yet: spec.ips is empty, "
+        "NODATA: ServiceImport shop/down has no address yet: spec.ips has none, "
         "its slices have no ready endpoint"
     )
     assert summary(world, f"bare.shop.svc.{ZONE}") == (
-        "NODATA: ServiceImport shop/bare has no address yet: spec.ips is empty, it has no slice"
+        "NODATA: ServiceImport shop/bare has no address yet: spec.ips has none, it has no slice"
     )
 
 

@@ -83,7 +83,7 @@ VERDICTS = [
         f"pending.shop.svc.{ZONE}",
         "NODATA no_address",
         (
-            "ServiceImport shop/pending has no address yet: spec.ips is empty and Ready is False "
+            "ServiceImport shop/pending has no address yet: spec.ips has none and Ready is False "
             "(Pending: no derived Service yet)"
         ),
     ),

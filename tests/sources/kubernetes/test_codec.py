@@ -389,6 +389,15 @@ def test_problems_of_parts_leave_the_object() -> None:
     assert [problem.path for problem in reading.problems] == ["$.spec.ips[1]"]
 
 
+@pytest.mark.parametrize("ips", [["None"], [""], [], None, ["None", "10.0.0.999"], ["::g"]])
+def test_what_stands_in_the_addresses_of_a_headless_import_is_no_problem(
+    ips: list[str] | None,
+) -> None:
+    reading = IMPORTS.item(octets(an_import(spec__type="Headless", spec__ips=ips)))
+    assert object_of(reading) is not None
+    assert reading.problems == ()
+
+
 @pytest.mark.parametrize(("decoder", "thing"), [(IMPORTS, an_import()), (SLICES, a_slice())])
 def test_fields_that_are_not_ours_do_not_count(decoder: Decoder, thing: Plain) -> None:
     metadata = thing["metadata"] | {"managedFields": [{"x": 5}], "ownerReferences": "none"}
