@@ -41,8 +41,11 @@ _MAX_FILE_BYTES: Final = 1 << 20
 
 
 def reload(server: Server, reread: Callable[[], Settings]) -> None:
-    """Read the settings again and let those take effect that can, or log why not."""
-    counted = server.reloads
+    """Read the settings again and let those take effect that can, or log why not.
+
+    A file is often written and then told of by SIGHUP: what is wrong with it is logged once.
+    """
+    counted, known_problem = server.reloads, server.reload_problem
     try:
         wanted = reread()
         effects = _differing(server.settings, wanted)
@@ -51,8 +54,11 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
         old = {name: getattr(server.settings, name) for name in waiting}
         _apply(server, msgspec.structs.replace(wanted, **old), {effects[name] for name in changed})
     except McsdnsError as error:
-        logger.error("%s; the settings in force stay", error)
         server.reload_problem = f"the settings that were read last are not in force: {error}"
+        if server.reload_problem != known_problem:
+            logger.error("%s; the settings in force stay", error)
+        else:
+            logger.info("the settings were read again; why they are not in force was told")
         server.reloads = Reloads(counted.applied, counted.refused + 1, is_applied=False)
         return
     server.reloads = Reloads(counted.applied + 1, counted.refused, is_applied=True)
@@ -61,8 +67,9 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
         logger.info("settings changed: %s", ", ".join(changed))
     if waiting:
         server.reload_problem = f"needs a restart to take effect: {', '.join(waiting)}"
-        logger.warning("%s; what is in force stays", server.reload_problem)
-    if not changed and not waiting:
+        if server.reload_problem != known_problem:
+            logger.warning("%s; what is in force stays", server.reload_problem)
+    if not changed and (not waiting or server.reload_problem == known_problem):
         logger.info("the settings have not changed")
 
 

@@ -128,6 +128,30 @@ async def test_bad_settings_change_nothing(settings: Settings) -> None:
         assert server.forwarding is None
 
 
+async def test_what_is_wrong_is_logged_once_though_it_is_read_twice(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is written, and then told of by SIGHUP."""
+
+    def fail(why: str) -> Settings:
+        raise ConfigError(f"settings.yaml:2: {why}")
+
+    async with serving(settings) as server:
+        for why in ("ttl: no", "ttl: no", "zone: no", "ttl: no"):
+            reload(server, lambda why=why: fail(why))  # type: ignore[misc]
+        errors = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+        assert [each.partition(";")[0] for each in errors] == [
+            "settings.yaml:2: ttl: no",
+            "settings.yaml:2: zone: no",
+            "settings.yaml:2: ttl: no",
+        ]
+        assert server.reloads.refused == 4
+        for _ in range(2):
+            reload_with(server, guard_least=3)
+        warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        assert warnings == ["needs a restart to take effect: guard_least; what is in force stays"]
+
+
 async def test_ready_stays_ready(settings: Settings) -> None:
     server = Server(msgspec.structs.replace(settings, listen=["127.0.0.1:0"], ready_when="serving"))
     assert not server.is_ready()
