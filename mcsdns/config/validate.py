@@ -22,6 +22,7 @@ def split_address(text: str) -> tuple[str, int]:
     wrong = ConfigError(f"{text!r} is not ADDR:PORT, such as 127.0.0.1:1053 or [::1]:1053")
     try:
         host, port_text, is_bracketed = ip.split_port(text)
+        host = ip.drop_scope(host)
         packed = ip.pack(host)
     except ValueError:
         raise wrong from None

@@ -174,7 +174,7 @@ def server_from_text(text: str, flag: str = "--server") -> tuple[str, int]:
         ConfigError: the text is neither.
     """
     if text.count(":") > 1 and not text.startswith("["):
-        return text, DNS_PORT
+        return ip.drop_scope(text), DNS_PORT
     try:
         host, port_text, _ = ip.split_port(text)
     except ValueError:
@@ -182,7 +182,7 @@ def server_from_text(text: str, flag: str = "--server") -> tuple[str, int]:
     port = DNS_PORT if port_text is None else ip.port_number(port_text)
     if not (host and port):
         raise ConfigError(f"{flag}: {text!r} is not ADDR or ADDR:PORT, such as 127.0.0.1:1053")
-    return host, port
+    return ip.drop_scope(host), port
 
 
 def _answers(reply: bytes, request: bytes) -> bool:

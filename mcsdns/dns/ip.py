@@ -29,6 +29,21 @@ def pack(text: str) -> bytes:
     return ipaddress.ip_address(text).packed
 
 
+def drop_scope(host: str) -> str:
+    """Return an address without its scope (`%eth0`) where that means nothing.
+
+    Only a link-local address is one thing on one interface and another on the next; all interfaces
+    are in the one zone of the global scope (RFC 4007, 5).
+    """
+    address, percent, _ = host.partition("%")
+    if not percent:
+        return host
+    try:
+        return host if ipaddress.IPv6Address(address).is_link_local else address
+    except ValueError:
+        return host
+
+
 def to_text(packed: bytes) -> str:
     """Write an address; IPv6 as RFC 5952 says, mapped IPv4 in mixed notation (its section 5)."""
     if len(packed) == 4:  # noqa: PLR2004

@@ -101,7 +101,7 @@ def _protocol(text: str, protocol: str) -> Protocol:
 
 def _ip(text: str, host: str, *, brackets: bool = False) -> str:
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(ip.drop_scope(host))
     except ValueError:
         raise ConfigError(_why_no_ip(text, host)) from None
     if brackets and address.version == 4:  # noqa: PLR2004

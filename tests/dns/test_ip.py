@@ -37,6 +37,25 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ip.pack(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("2001:db8::53%en0", "2001:db8::53"),
+        ("fd00::1%7", "fd00::1"),
+        ("::1%lo", "::1"),
+        ("::ffff:10.0.0.1%eth0", "::ffff:10.0.0.1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("febf::1%eth0", "febf::1%eth0"),
+        ("fec0::1%eth0", "fec0::1"),
+        ("10.0.0.1%eth0", "10.0.0.1%eth0"),
+        ("g::%eth0", "g::%eth0"),
+        ("2001:db8::53", "2001:db8::53"),
+    ],
+)
+def test_a_scope_means_something_on_a_link_local_address_alone(text: str, left: str) -> None:
+    assert ip.drop_scope(text) == left
+
+
 @given(st.ip_addresses())
 def test_packing_agrees_with_the_standard_library(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,

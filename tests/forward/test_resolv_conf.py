@@ -25,6 +25,8 @@ options ndots:5
 nameserver 10.96.0.10
 nameserver 10.96.0.11
 nameserver 10.96.0.12
+nameserver 2001:db8::53%en0
+nameserver 2001:db8::54%en0
 #nameserver 10.96.0.13
 """
     assert texts(text) == [
@@ -33,6 +35,7 @@ nameserver 10.96.0.12
         "[fe80::1%eth0]:53",
         "10.96.0.11:53",
         "10.96.0.12:53",
+        "[2001:db8::54]:53",
     ]
 
 

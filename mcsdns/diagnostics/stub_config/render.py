@@ -175,7 +175,7 @@ def render(platform: Platform, target: StubTarget) -> str:
 
 def _address(text: str, *, on_host: bool) -> str:
     try:
-        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+        address = ipaddress.ip_address(ip.drop_scope(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise ConfigError(f"--ip {text!r}: {_why_no_address(text)}") from None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
@@ -211,7 +211,7 @@ def _why_no_server(
         return "this is an address of many, none of one server"
     if address.is_loopback and not on_host:
         return "for the pods that read this text it is the pod itself"
-    if isinstance(address, ipaddress.IPv6Address) and (address.is_link_local or address.scope_id):
+    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local:
         return "this address counts on one interface only"
     return None
 

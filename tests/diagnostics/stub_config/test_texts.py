@@ -110,7 +110,6 @@ def test_nearest_platform_is_suggested() -> None:
         ("255.255.255.255", "an address of many"),
         ("fe80::1", "on one interface only"),
         ("fe80::1%eth0", "on one interface only"),
-        ("fd00::1%eth0", "on one interface only"),
     ],
 )
 def test_address_that_is_none_of_a_service_is_refused(ip: str, why: str) -> None:
