@@ -72,6 +72,11 @@ def known_versions() -> Iterable[str]:
     return (f"{IMPORT_GROUP}/{version}" for version in IMPORT_VERSIONS)
 
 
+def newest(kind: Kind) -> str:
+    """Return the API version of a kind that is preferred to all others, with its group."""
+    return SLICE_API if kind is Kind.ENDPOINT_SLICE else next(iter(known_versions()))
+
+
 class ImportsDiscovery:
     """Finds out which API version serves ServiceImports.
 

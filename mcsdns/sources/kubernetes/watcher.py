@@ -36,7 +36,7 @@ from mcsdns.objects.events import Event, Init, InitDone
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.kubernetes.codec import ApiError, ApiStatus, Decoder, Reading, read_page
-from mcsdns.sources.kubernetes.discovery import path_of
+from mcsdns.sources.kubernetes.discovery import newest, path_of
 from mcsdns.sources.kubernetes.reflector import (
     Bookmark,
     Compare,
@@ -80,6 +80,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         watch_least_s, watch_most_s: `timeoutSeconds` of a watch is drawn between them.
+        settle_s: the same for the first watch of an older API version, to twice it.
         overdue_s: a watch that should have ended this long ago is dead.
         bookmark_s: usual time between bookmarks; three that are missed tell of a dead watch.
         answer_s: until the headers of an answer. page_s: until a whole page.
@@ -91,6 +92,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     watch_least_s: int = 300
     watch_most_s: int = 600
+    settle_s: int = 10
     overdue_s: float = 30.0
     bookmark_s: float = 60.0
     answer_s: float = 30.0
@@ -183,6 +185,7 @@ class Watcher:
         self._decoder = Decoder(scope.kind, "", scope.profile)
         self._silence = _Silence(timing, 0, 0.0)
         self._is_open = self._failed_within = False
+        self._is_settled = True
         self._timeslice = Timeslice(_SLICE_S)
         self._retry_after_s = 0.0
         self._logged = 0
@@ -248,6 +251,8 @@ class Watcher:
         return step.request
 
     async def _ask(self, request: Request) -> Step:
+        if isinstance(request, Watch) and await self._is_superseded():
+            request = Discover()
         match request:
             case Discover():
                 return await self._start()
@@ -272,7 +277,24 @@ class Watcher:
         self._api_version = api_version
         self._path = path_of(scope.kind, api_version, scope.namespace)
         self._decoder = Decoder(scope.kind, api_version, scope.profile)
+        self._is_settled = api_version == newest(scope.kind)
         return await self._send(self._reflector.start())
+
+    async def _is_superseded(self) -> bool:
+        """Returns whether another API version is preferred by now to the one that is followed.
+
+        The versions of a CRD that is made anew come one after the other, and the newest may have
+        been refused a moment before. So while an older one is followed, each watch asks again, and
+        the first one is short.
+        """
+        if self._api_version == newest(self.scope.kind):
+            return False
+        try:
+            return await self._discover(self) != self._api_version
+        except ApiError as error:
+            if error.trouble is Trouble.NOT_FOUND:
+                raise
+            return False  # the watch will say it
 
     async def _read_page(self, token: str) -> Step:
         """Read a page; without a token the first one, of the newest list there is."""
@@ -302,7 +324,11 @@ class Watcher:
 
     async def _read_watch(self, parameters: dict[str, str]) -> Step:
         """Read a watch until something else is to be asked."""
-        timeout_s = self._timing.rng.randint(self._timing.watch_least_s, self._timing.watch_most_s)
+        least_s, most_s = self._timing.watch_least_s, self._timing.watch_most_s
+        if not self._is_settled:
+            least_s, most_s = self._timing.settle_s, 2 * self._timing.settle_s
+            self._is_settled = True
+        timeout_s = self._timing.rng.randint(least_s, most_s)
         parameters |= {
             "watch": "true",
             "allowWatchBookmarks": "true",

@@ -425,7 +425,7 @@ class Soak:
         for request in self.api.requests:
             query = request.query
             assert query.get("resourceVersion") != "0", self
-            assert 300 <= int(query.get("timeoutSeconds", "300")) <= 600, self
+            assert 10 <= int(query.get("timeoutSeconds", "300")) <= 600, self
             if request.nature == PAGE:
                 assert wire.decode_token(query["continue"])[0] > 0, self
             if request.nature == LIST:

@@ -635,6 +635,53 @@ async def test_the_preferred_version_that_serves_imports_is_taken(
         assert followed.source.api_version == "multicluster.x-k8s.io/v1alpha1"
 
 
+@pytest.mark.parametrize("end_watches", [True, False])
+async def test_a_newer_version_is_taken_though_the_older_one_is_served(
+    end_watches: bool, api: FakeApi, tmp_path: Path
+) -> None:
+    """A CRD that is made anew announces its versions one after the other."""
+    api.serve("v1alpha1")
+    if not end_watches:
+        api.watch_timeout_s = 0.02
+    async with Followed(api, tmp_path) as followed:
+        await followed.synced()
+        assert followed.source.api_version == "multicluster.x-k8s.io/v1alpha1"
+        api.serve("v1alpha1", "v1beta1", end_watches=end_watches)
+        await followed.until(lambda: followed.asked(WATCH, STREAM)[-1].path.find("/v1beta1/") > 0)
+        assert followed.source.api_version == "multicluster.x-k8s.io/v1beta1"
+        await hear_again(followed)
+
+
+async def test_a_version_that_was_refused_is_taken_when_it_is_served_again(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    async with Followed(api, tmp_path) as followed:
+        await followed.synced()
+        api.plain_404 = True
+        api.serve("v1alpha1")
+        await followed.until(lambda: followed.source.api_version.endswith("v1alpha1"))
+        api.serve("v1alpha1", "v1beta1")
+        await followed.until(lambda: followed.source.api_version.endswith("v1beta1"))
+        await hear_again(followed)
+
+
+async def test_the_first_watch_of_an_older_version_is_short(api: FakeApi, tmp_path: Path) -> None:
+    api.serve("v1alpha1")
+    async with Followed(api, tmp_path) as followed:
+        await followed.synced()
+        api.end_watches(SERVICE_IMPORT)
+        await followed.until(lambda: len(imports_watched(followed)) > 1)
+        first, second = imports_watched(followed)[:2]
+        assert 10 <= first <= 20
+        assert 300 <= second <= 600
+
+
+def imports_watched(followed: Followed) -> list[int]:
+    """The `timeoutSeconds` of all watches of ServiceImports."""
+    asked = [each for each in followed.asked(WATCH, STREAM) if "serviceimports" in each.path]
+    return [int(each.query["timeoutSeconds"]) for each in asked]
+
+
 async def test_the_crd_appears_while_it_runs(api: FakeApi, tmp_path: Path) -> None:
     api.serve()
     async with Followed(api, tmp_path) as followed:
