@@ -301,6 +301,7 @@ class Server:
             kubernetes=kubernetes,
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
+            http=self._web.statistics() if self._web else None,
         )
 
 

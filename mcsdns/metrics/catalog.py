@@ -20,6 +20,7 @@ from mcsdns.sources.kubernetes.reflector import Trouble
 
 PREFIX: Final = "mcsdns_"
 ENDED: Final = "ended"
+HTTP_CLOSED: Final = ("room", "slow", "large", "memory")
 RESOURCES: Final = {
     ObjectKind.SERVICE_IMPORT: "serviceimports",
     ObjectKind.ENDPOINT_SLICE: "endpointslices",
@@ -118,6 +119,18 @@ class ServerMetrics:
     )
     config_last_reload_success = gauge(
         "0 where the settings were bad when they were last read; the old ones are in force."
+    )
+    http_connections = gauge("Connections to the probes and the status page that are open.")
+    http_closed_total = counter(
+        "Connections to the probes and the status page that we closed: to make room, since a head "
+        "or the reading of a response took too long, a head too large or a body, or all together "
+        "took too much memory.",
+        Label("reason", HTTP_CLOSED),
+    )
+    accept_pauses_total = counter(
+        "Times that accepting paused: no file descriptors, or too many connections.",
+        Label("listener", ("http", "tcp")),
+        Label("reason", ("files", "room")),
     )
 
 

@@ -134,6 +134,14 @@ def _server(snapshot: Snapshot) -> Values:
         yield ServerMetrics.config_reloads_total, ("applied",), reloads.applied
         yield ServerMetrics.config_reloads_total, ("refused",), reloads.refused
         yield ServerMetrics.config_last_reload_success, (), reloads.is_applied
+    http = snapshot.http
+    if http is not None:
+        yield ServerMetrics.http_connections, (), http.open
+        for reason, number in http.closed.items():
+            yield ServerMetrics.http_closed_total, (reason,), number
+        for acceptor in http.acceptors:
+            yield ServerMetrics.accept_pauses_total, ("http", "files"), acceptor.no_files
+            yield ServerMetrics.accept_pauses_total, ("http", "room"), acceptor.no_room
 
 
 def _requests(snapshot: Snapshot) -> Values:

@@ -6,6 +6,7 @@ import msgspec
 
 from mcsdns.forward.forwarder import Statistics as ForwarderStatistics
 from mcsdns.objects.store import Statistics as StoreStatistics
+from mcsdns.server.accept import Statistics as AcceptStatistics
 from mcsdns.server.forward_handler import Statistics as ForwardHandlerStatistics
 from mcsdns.server.handler import Statistics as HandlerStatistics
 from mcsdns.server.packet_cache import Statistics as PacketCacheStatistics
@@ -27,6 +28,18 @@ class Reloads(msgspec.Struct, frozen=True):
     applied: int = 0
     refused: int = 0
     is_applied: bool = True
+
+
+class HttpStatistics(msgspec.Struct, frozen=True):
+    """Connections to the probes and the status page.
+
+    Attributes:
+        open: now. closed: by us, by the reason. acceptors: of each socket.
+    """
+
+    open: int
+    closed: Mapping[str, int]
+    acceptors: Sequence[AcceptStatistics]
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +70,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     kubernetes: KubernetesStatistics | None = None
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
+    http: HttpStatistics | None = None
 
     def all_replies(self) -> Iterator[ReplyCount]:
         """Iterate over the replies of all classes, those that had to wait for an upstream too."""

@@ -8,11 +8,12 @@ from mcsdns import stats
 from mcsdns.dns import name as names
 from mcsdns.forward import cache, health, pending, stream_pool, udp_pool
 from mcsdns.forward import forwarder as forward
+from mcsdns.metrics.catalog import HTTP_CLOSED
 from mcsdns.metrics.collector import encoder_for, exposition
-from mcsdns.metrics.snapshot import Reloads, Snapshot
+from mcsdns.metrics.snapshot import HttpStatistics, Reloads, Snapshot
 from mcsdns.objects import store
 from mcsdns.objects.model import Kind
-from mcsdns.server import forward_handler, handler, packet_cache, tcp, udp, zone_state
+from mcsdns.server import accept, forward_handler, handler, packet_cache, tcp, udp, zone_state
 from mcsdns.sources import deletion_guard, snapshot
 from mcsdns.sources.kubernetes import source as kubernetes
 from mcsdns.sources.kubernetes import watcher
@@ -58,6 +59,7 @@ def full(**fields: Any) -> Snapshot:
         kubernetes=api_server(*(watch(kind) for kind in Kind)),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
+        http=HttpStatistics(3, dict.fromkeys(HTTP_CLOSED, 1), [accept.Statistics(4, 2, 1)]),
     )
     return msgspec.structs.replace(everything, **fields)
 

@@ -193,5 +193,5 @@ def test_a_line_without_end_is_refused(live: Live, manifest: Path) -> None:
     host, _, port = url.split("/")[2].rpartition(":")
     with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as sock:
         sock.sendall(b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n")
-        assert b" 400 " in sock.recv(4096).split(b"\r\n")[0]
+        assert b" 414 " in sock.recv(4096).split(b"\r\n")[0]
     assert get(url, "/healthz") == (200, "ok\n")
