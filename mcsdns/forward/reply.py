@@ -10,6 +10,7 @@ compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -64,6 +65,10 @@ _LAYOUTS: Final = {
 """RDATA that later names may point into, by type: octets, names, octets."""
 
 _ANY_LAYOUT: Final = (0, 0, 0)
+_NAPTR: Final = 35
+_MOST_BEHIND_OPT: Final = 128
+_NOT_BEHIND_OPT: Final = (24, 30, _OPT, RRType.TSIG.value)
+"""SIG and NXT, another OPT, TSIG."""
 
 _ADDRESSES: Final = re.compile(
     rb"(?:\x00\x01\x00\x01(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
@@ -197,12 +202,7 @@ def failed_reply(errors: bytes) -> UpstreamReply:
 def _read_records(
     message: bytes, begin: int, name_bytes: int, labels: tuple[int, ...], truncated: bool
 ) -> UpstreamReply:
-    """Read the records of all sections.
-
-    What stands behind an OPT record is left out: it is Additional, nobody writes so, and its names
-    may point behind the octets that are taken off with it. A TTL with its highest bit set is 0
-    (RFC 2181, 8).
-    """
+    """Read the records of all sections; a TTL with its highest bit set is 0 (RFC 2181, 8)."""
     lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}
     cursor = Cursor(message, begin, lengths)
     size, unpack = len(message), RECORD.unpack_from
@@ -212,6 +212,7 @@ def _read_records(
     rcode, errors = message[3] & RCODE, b""
     least_ttl = _MAX_TTL
     soas: list[tuple[int, int]] = []
+    moved: list[bytes] = []
     end = at = begin
     try:
         for section, count in enumerate(_COUNTS.unpack_from(message, 6)):
@@ -236,6 +237,15 @@ def _read_records(
                     rcode |= ttl >> 24 << 4
                     if rdlength:
                         errors = _read_errors(message, rdata, at)
+                    if behind := count - counts[_ADDITIONAL] - 1:
+                        cursor.at = at
+                        place = end - begin
+                        for octets, in_it, ttl in _records_behind(cursor, owner, behind):
+                            moved.append(octets)
+                            ttls.append(place + in_it)
+                            counts[_ADDITIONAL] += 1
+                            place += len(octets)
+                            least_ttl = min(least_ttl, ttl)
                     break
                 if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
                     ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
@@ -264,6 +274,7 @@ def _read_records(
         for ttl_at in too_long:
             _TTL.pack_into(changed, ttl_at, 0)
         records = bytes(changed)
+    records += b"".join(moved)
     # How long it is true (RFC 2308, 5; RFC 2181, 5.2); a denial without SOA is not to be cached.
     lifetime_s, negative = 0, rcode == _NXDOMAIN
     if rcode in (_NOERROR, _NXDOMAIN) and (counts[0] or soas):
@@ -288,6 +299,89 @@ def _read_records(
         negative,
         errors,
     )
+
+
+def _records_behind(cursor: Cursor, opt: int, count: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the records that follow an OPT record, where its TTL is in each, and the TTL.
+
+    "The OPT RR MAY be placed anywhere within the additional data section" (RFC 6891, 6.1.1). Its
+    octets, from `opt` on, are taken off, and these records move to their place: a pointer to what
+    stands before stays as it is, a name that another one leads to is written out. What is for one
+    hop is left out, and two types from before 2004 that may be compressed in ways of their own.
+
+    More than so many are left out: no server writes so, and the work has to have a bound.
+
+    Raises:
+        IndexError, struct.error, ValueError: a record is malformed.
+    """
+    message = cursor.message
+    if count > _MOST_BEHIND_OPT:
+        return
+    for _ in range(count):
+        owner = cursor.at
+        fixed = cursor.end_of_name(owner)
+        rtype, rclass, ttl, rdlength = RECORD.unpack_from(message, fixed)
+        at = rdata = fixed + _RECORD_BYTES
+        end = cursor.at = rdata + rdlength
+        if end > len(message):
+            raise ValueError("it ends behind the message")
+        if rtype in _NOT_BEHIND_OPT:
+            continue
+        octets = b""
+        if rclass == _IN and rtype not in _ADDRESS_BYTES:
+            ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+            if rtype == _NAPTR:
+                ahead, names, behind = _naptr_ahead(message, rdata), 1, 0
+            at += ahead
+            for _ in range(names):
+                end_of_name = cursor.end_of_name(at)
+                octets += _name_without(message, at, opt)
+                at = end_of_name
+            if at + behind != end and names:
+                raise ValueError("its RDATA is not of its type's length")
+            octets = message[rdata : rdata + ahead] + octets
+        elif rclass == _IN and rdlength != _ADDRESS_BYTES[rtype]:
+            raise ValueError("its RDATA is not of its type's length")
+        octets += message[at:end]
+        name = _name_without(message, owner, opt)
+        ttl = ttl if ttl <= _MAX_TTL else 0
+        head = name + RECORD.pack(rtype, rclass, ttl, len(octets))
+        yield head + octets, len(name) + _TTL_AT, ttl
+
+
+def _name_without(message: bytes, at: int, opt: int) -> bytes:
+    """Return a name as it stands, or written out from where it leads to `opt` or behind it."""
+    name = b""
+    while length := message[at]:
+        if length < POINTER:
+            name += message[at : at + length + 1]
+            at += length + 1
+            continue
+        target = (length & ~POINTER) << 8 | message[at + 1]
+        if _ends_before(message, target, opt):
+            return name + message[at : at + 2]
+        at = target
+    return name + b"\0"
+
+
+def _ends_before(message: bytes, at: int, opt: int) -> bool:
+    """Return whether a name stands before an offset with all its octets."""
+    while at < opt and (length := message[at]):
+        if length >= POINTER:
+            if at + 2 > opt:
+                return False
+            at = (length & ~POINTER) << 8 | message[at + 1]
+        else:
+            at += length + 1
+    return at < opt
+
+
+def _naptr_ahead(message: bytes, rdata: int) -> int:
+    """Return how many octets stand before the name of a NAPTR record: numbers and three texts."""
+    at = rdata + 4
+    for _ in range(3):
+        at += 1 + message[at]
+    return at - rdata
 
 
 def _read_errors(message: bytes, at: int, end: int) -> bytes:

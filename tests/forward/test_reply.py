@@ -127,12 +127,6 @@ def test_upper_bits_of_the_rcode_come_from_the_opt_record() -> None:
     assert read(upstream_message(rcode=23)).rcode == 23
 
 
-def test_records_behind_an_opt_record_are_left_out() -> None:
-    reply = read(message(A, OPT, A, counts=(1, 0, 2)))
-    assert (reply.answers, reply.additionals) == (1, 0)
-    assert reply.records == A
-
-
 @pytest.mark.parametrize("high", [0x80000000, 0xFFFFFFFF])
 def test_ttl_with_its_highest_bit_set_is_zero(high: int) -> None:
     reply = read(message(A, record(b"\1\2\3\5", ttl=high), record(b"\1\2\3\6", ttl=0x7FFFFFFF)))
