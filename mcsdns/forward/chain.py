@@ -14,6 +14,8 @@ What always holds:
   (RFC 6672, 2.2).
 - The work is in proportion to the reply: a chain whose names have to be written out has 64 links at
   most, and all of them together are no longer than a message. What is longer answers nothing.
+- Nearly all servers write a chain link by link, each owner a pointer to what led there: then
+  nothing has to be written out, and `reply` sees the answer by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +29,8 @@ _CNAME: Final = RRType.CNAME.to_bytes(2, "big")
 _DNAME: Final = (39).to_bytes(2, "big")
 _ANY: Final = RRType.ANY.to_bytes(2, "big")
 _ANY_CLASS: Final = RRClass.ANY.to_bytes(2, "big")
-_AT_THE_NAME: Final = (_CNAME, _DNAME, (46).to_bytes(2, "big"), (47).to_bytes(2, "big"), _ANY)
-"""Types that are asked of the name itself: with RRSIG and NSEC, which stand beside a CNAME."""
+TYPES_AT_THE_NAME: Final = (RRType.CNAME.value, 39, 46, 47, RRType.ANY.value)
+"""Types that are asked of the name itself, also where a CNAME stands beside them."""
 _MOST_LINKS: Final = 64
 _MOST_BYTES: Final = 0xFFFF
 _RDATA_BEHIND_TTL: Final = 6
@@ -38,79 +40,16 @@ _NOWHERE: Final = b""
 """The end of a chain that has none; it is in no zone."""
 
 
-def end_of_chain(message: bytes, begin: int, ttls: Sequence[int]) -> int | bytes | None:
-    """Return the name at which a chain ends, None where it ends in an answer.
-
-    The name is told by its place in the message, or written out in lower case.
+def end_of_chain(message: bytes, begin: int, ttls: Sequence[int]) -> bytes | None:
+    """Return the name at which a chain ends, in lower case; None where it ends in an answer.
 
     Args:
         message: a reply whose names were checked, with its question.
         begin: where its answer section begins.
         ttls: where the TTL of each record there is, counted from `begin`.
     """
-    if not ttls:
-        return HEADER_BYTES
-    # As nearly all servers write it, one behind the other, and owners point to what led there:
-    # then nothing has to be written out and compared.
     asked = message[begin - QUESTION.size : begin]
-    link = _CNAME + asked[2:]
-    is_followed = asked[:2] not in _AT_THE_NAME
-    is_plain = asked[:2] != _ANY and asked[2:] != _ANY_CLASS
-    wanted = HEADER_BYTES
-    owner = begin
-    for ttl_at in ttls:
-        rdata = begin + ttl_at + _RDATA_BEHIND_TTL
-        kind = message[rdata - _TYPE_BEFORE_RDATA : rdata - _CLASS_END_BEFORE_RDATA]
-        length = message[owner]
-        if ((length << 8 | message[owner + 1]) & 0x3FFF if length >= POINTER else owner) == wanted:
-            if kind == asked:
-                return None
-            if kind == link and is_followed:
-                wanted = _place_of_name(message, rdata)
-        elif kind in (asked, link) or kind[:2] == _DNAME:
-            is_plain = False
-        owner = rdata + (message[rdata - 2] << 8 | message[rdata - 1])
-    return wanted if is_plain else _search(message, begin, ttls, asked, is_followed=is_followed)
-
-
-def is_zone_of(message: bytes, zone: int, end: int | bytes) -> bool:
-    """Return whether the name at the place `zone` is the end of a chain, or above it."""
-    if isinstance(end, int):
-        zone = _place_of_name(message, zone)
-        at = end
-        while length := message[at]:
-            if at == zone:
-                return True
-            at = _place_of_name(message, at) if length >= POINTER else at + length + 1
-        end = Cursor(message, end).name().lower()
-    return is_at_or_below(Name(end), Name(Cursor(message, zone).name().lower()))
-
-
-class _Names:
-    """Names of a message in lower case, each written out once, up to a bound in octets."""
-
-    def __init__(self, message: bytes) -> None:
-        self._message = message
-        self._names: dict[int, bytes] = {}
-        self._room = _MOST_BYTES
-
-    def at(self, place: int) -> bytes:
-        """Return the name that begins at an offset; `_NOWHERE` past the bound."""
-        place = _place_of_name(self._message, place)
-        name = self._names.get(place)
-        if name is None:
-            if self._room < 0:
-                return _NOWHERE
-            name = Cursor(self._message, place).name().lower()
-            self._names[place] = name
-            self._room -= len(name)
-        return name
-
-
-def _search(
-    message: bytes, begin: int, ttls: Sequence[int], asked: bytes, *, is_followed: bool
-) -> bytes | None:
-    """Do the same for records in any order."""
+    is_followed = int.from_bytes(asked[:2], "big") not in TYPES_AT_THE_NAME
     names = _Names(message)
     answered: set[bytes] = set()
     cnames: dict[bytes, int] = {}
@@ -143,6 +82,40 @@ def _search(
     return _NOWHERE
 
 
+def is_zone_of(message: bytes, zone: int, end: int | bytes) -> bool:
+    """Return whether the name at the place `zone` is the end of a chain, or above it."""
+    if isinstance(end, int):
+        zone = place_of_name(message, zone)
+        at = end
+        while length := message[at]:
+            if at == zone:
+                return True
+            at = place_of_name(message, at) if length >= POINTER else at + length + 1
+        end = Cursor(message, end).name().lower()
+    return is_at_or_below(Name(end), Name(Cursor(message, zone).name().lower()))
+
+
+class _Names:
+    """Names of a message in lower case, each written out once, up to a bound in octets."""
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+        self._names: dict[int, bytes] = {}
+        self._room = _MOST_BYTES
+
+    def at(self, place: int) -> bytes:
+        """Return the name that begins at an offset; `_NOWHERE` past the bound."""
+        place = place_of_name(self._message, place)
+        name = self._names.get(place)
+        if name is None:
+            if self._room < 0:
+                return _NOWHERE
+            name = Cursor(self._message, place).name().lower()
+            self._names[place] = name
+            self._room -= len(name)
+        return name
+
+
 def _substituted(name: bytes, dnames: Mapping[bytes, int], names: _Names) -> bytes | None:
     """Return a name below a DNAME with its end replaced; None where there is none.
 
@@ -158,7 +131,7 @@ def _substituted(name: bytes, dnames: Mapping[bytes, int], names: _Names) -> byt
     return None
 
 
-def _place_of_name(message: bytes, at: int) -> int:
+def place_of_name(message: bytes, at: int) -> int:
     """Return where a name's octets begin: where a pointer leads, where nothing stands before it."""
     length = message[at]
     return (length << 8 | message[at + 1]) & 0x3FFF if length >= POINTER else at

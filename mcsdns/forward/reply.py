@@ -33,7 +33,7 @@ from mcsdns.dns.types import (
     RRType,
 )
 from mcsdns.errors import ReplyError
-from mcsdns.forward.chain import end_of_chain, is_zone_of
+from mcsdns.forward.chain import TYPES_AT_THE_NAME, end_of_chain, is_zone_of, place_of_name
 
 _COUNTS: Final = struct.Struct("!HHH")
 _TTL: Final = struct.Struct("!I")
@@ -50,7 +50,10 @@ _MAX_TTL: Final = 0x7FFFFFFF
 _ONE_QUESTION: Final = b"\0\1"
 _NO_QUESTION: Final = bytes(8)
 _AUTHORITY, _ADDITIONAL = 1, 2
-_IN, _SOA, _OPT = RRClass.IN.value, RRType.SOA.value, RRType.OPT.value  # enums are slow
+_IN = RRClass.IN.value  # enums are slow
+_CNAME, _SOA, _OPT = RRType.CNAME.value, RRType.SOA.value, RRType.OPT.value
+_RRSIG: Final = 46
+_NOWHERE: Final = -1
 _NOERROR, _NXDOMAIN = Rcode.NOERROR.value, Rcode.NXDOMAIN.value
 _ADDRESS_BYTES: Final = {RRType.A.value: 4, RRType.AAAA.value: 16}
 
@@ -213,15 +216,23 @@ def _read_records(
     least_ttl = _MAX_TTL
     soas: list[tuple[int, int]] = []
     moved: list[bytes] = []
+    # Where the chain has come to, as far as records stand in its order and point to it; behind an
+    # answer nowhere. Where this does not explain all records, `end_of_chain` looks at them again.
+    qtype, qclass = QUESTION.unpack_from(message, begin - QUESTION.size)
+    is_followed = qtype not in TYPES_AT_THE_NAME
+    wanted, explained = HEADER_BYTES, 0
     end = at = begin
     try:
         for section, count in enumerate(_COUNTS.unpack_from(message, 6)):
             for _ in range(count):
-                owner = at
+                owner = place = at
                 length = message[at]
                 if not length:
                     at += 1  # the owner of OPT
-                elif length >= POINTER and (length << 8 | message[at + 1]) & 0x3FFF in lengths:
+                elif (
+                    length >= POINTER
+                    and (place := (length << 8 | message[at + 1]) & 0x3FFF) in lengths
+                ):
                     at += 2  # as most owners are: a pointer to a name that was checked
                 else:
                     at = cursor.end_of_name(at)
@@ -259,8 +270,17 @@ def _read_records(
                     ttl = 0
                 if ttl < least_ttl:
                     least_ttl = ttl
-                if rtype == _SOA and section == _AUTHORITY and rclass == _IN:
-                    soas.append((owner, min(ttl, *_TTL.unpack_from(message, at - _TTL.size))))
+                if not section:
+                    if place == wanted and rclass == qclass:
+                        if rtype == qtype:
+                            wanted = _NOWHERE
+                        elif rtype == _CNAME and is_followed:
+                            wanted = place_of_name(message, rdata)
+                            explained += 1
+                    elif rtype == _RRSIG and is_followed:
+                        explained += 1
+                elif rtype == _SOA and section == _AUTHORITY and rclass == _IN:
+                    soas.append((place, min(ttl, *_TTL.unpack_from(message, at - _TTL.size))))
                 ttls.append(ttl_at)
                 counts[section] += 1
                 end = at
@@ -274,16 +294,22 @@ def _read_records(
         for ttl_at in too_long:
             _TTL.pack_into(changed, ttl_at, 0)
         records = bytes(changed)
-    records += b"".join(moved)
+    if moved:
+        records += b"".join(moved)
     # How long it is true (RFC 2308, 5; RFC 2181, 5.2); a denial without SOA is not to be cached.
     lifetime_s, negative = 0, rcode == _NXDOMAIN
-    if rcode in (_NOERROR, _NXDOMAIN) and (counts[0] or soas):
-        end_name = end_of_chain(message, begin, ttls[: counts[0]])
+    if wanted == _NOWHERE:
+        lifetime_s = least_ttl if rcode == _NOERROR else 0
+    elif rcode in (_NOERROR, _NXDOMAIN) and (counts[0] or soas):
+        end_name: int | bytes | None = wanted
+        if explained < counts[0]:
+            end_name = end_of_chain(message, begin, ttls[: counts[0]])
         if end_name is None:
-            lifetime_s = 0 if negative else least_ttl
+            lifetime_s = least_ttl if rcode == _NOERROR else 0
         else:
             for zone, soa_ttl in soas:
-                if is_zone_of(message, zone, end_name):
+                is_above = end_name == HEADER_BYTES and zone - HEADER_BYTES in labels
+                if is_above or is_zone_of(message, zone, end_name):
                     lifetime_s, negative = min(soa_ttl, least_ttl), True
     answers, authorities, additionals = counts
     return UpstreamReply(
