@@ -94,7 +94,8 @@ class Server:
         forwarding: the way to the upstreams; None where the settings name none.
         handlers: what answers over UDP and over TCP.
         reloads: how often settings were read again.
-        reload_problem: why what was read last is not in force, or not all of it, for people.
+        reload_problem: why what was read last is not in force, or not all of it, for people;
+            reload_fault: the same in fixed words.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -108,7 +109,7 @@ class Server:
         self.settings = settings
         self.started_s = time.time()
         self.reloads = Reloads()
-        self.reload_problem = ""
+        self.reload_problem = self.reload_fault = ""
         self.zone_state = ZoneState(settings.zone_settings(), settings.namespace)
         self._caches = PacketCache(settings.kept_bytes), PacketCache(settings.kept_bytes)
         self.updates = UpdateQueue(self.zone_state, self._caches)
@@ -268,6 +269,22 @@ class Server:
             reasons.append("answers say that they are stale: the API server is away")
         reasons += self._down_upstreams()
         return [*reasons, self.reload_problem] if self.reload_problem else reasons
+
+    def faults(self) -> list[str]:
+        """Return the same in fixed words, without addresses, paths and what others wrote."""
+        faults = [self._stopping] if self._stopping else []
+        states = self.sources()
+        told = [each for state in states for each in state.faults]
+        if not self.updates.synced.is_set() and not told:
+            faults.append(self.zone_state.tree.reason)
+        faults += told
+        if self.zone_state.tree.stale:
+            faults.append("answers say that they are stale: the API server is away")
+        if any(self._down_upstreams()):
+            faults.append("an upstream does not answer")
+        if self.reload_fault:
+            faults.append(self.reload_fault)
+        return list(dict.fromkeys(faults))
 
     def _down_upstreams(self) -> Iterator[str]:
         for each in self.forwarding.forwarder.statistics().upstreams if self.forwarding else ():

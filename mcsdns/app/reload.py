@@ -54,7 +54,8 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
         old = {name: getattr(server.settings, name) for name in waiting}
         _apply(server, msgspec.structs.replace(wanted, **old), {effects[name] for name in changed})
     except McsdnsError as error:
-        server.reload_problem = f"the settings that were read last are not in force: {error}"
+        server.reload_fault = "the settings that were read last are not in force"
+        server.reload_problem = f"{server.reload_fault}: {error}"
         if server.reload_problem != known_problem:
             logger.error("%s; the settings in force stay", error)
         else:
@@ -62,11 +63,12 @@ def reload(server: Server, reread: Callable[[], Settings]) -> None:
         server.reloads = Reloads(counted.applied, counted.refused + 1, is_applied=False)
         return
     server.reloads = Reloads(counted.applied + 1, counted.refused, is_applied=True)
-    server.reload_problem = ""
+    server.reload_problem = server.reload_fault = ""
     if changed:
         logger.info("settings changed: %s", ", ".join(changed))
     if waiting:
-        server.reload_problem = f"needs a restart to take effect: {', '.join(waiting)}"
+        server.reload_fault = f"needs a restart to take effect: {', '.join(waiting)}"
+        server.reload_problem = server.reload_fault
         if server.reload_problem != known_problem:
             logger.warning("%s; what is in force stays", server.reload_problem)
     if not changed and (not waiting or server.reload_problem == known_problem):

@@ -22,6 +22,8 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
         synced: everything was read once. connected: changes are seen as they happen.
         fresh_s: seconds since the source last sent anything; None where it cannot be said.
         reasons: what is not as it should be, for people, a line each.
+        faults: the same in fixed words of ours, without addresses, paths and what others wrote:
+            anybody may read them.
     """
 
     name: str
@@ -30,6 +32,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
     fresh_s: float | None = None
     reasons: Sequence[str] = ()
+    faults: Sequence[str] = ()
 
 
 class Sink(Protocol):

@@ -102,7 +102,7 @@ class WebListener:
         from mcsdns.web.connections import handler_maker  # noqa: PLC0415
 
         app = web.Application(client_max_size=1)
-        probes.add_routes(app, operator)
+        probes.add_routes(app, operator, is_public=not has_page)
         if has_page:
             from mcsdns.web.html import page  # noqa: PLC0415
 

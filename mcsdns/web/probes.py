@@ -12,17 +12,22 @@ _MOST_SCRAPES: Final = 8
 """That wait: one scrape at a time leaves the loop to queries."""
 
 
-def add_routes(application: web.Application, operator: Operator) -> None:
-    """Serve the probes of one server; GET and HEAD."""
-    probes = _Probes(operator)
+def add_routes(application: web.Application, operator: Operator, *, is_public: bool = True) -> None:
+    """Serve the probes of one server; GET and HEAD.
+
+    Where they are public `/readyz` says what is wrong in fixed words: whoever reaches the port of
+    the probes, every pod by default, is not told addresses, paths and the API server's own words.
+    """
+    probes = _Probes(operator, is_public=is_public)
     application.router.add_get("/healthz", probes.health)
     application.router.add_get("/readyz", probes.readiness)
     application.router.add_get("/metrics", probes.metrics)
 
 
 class _Probes:
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, *, is_public: bool) -> None:
         self._operator = operator
+        self._reasons = operator.faults if is_public else operator.reasons
         self._gate = Gate(most_waiting=_MOST_SCRAPES)
 
     async def health(self, _: web.Request) -> web.Response:
@@ -32,7 +37,7 @@ class _Probes:
     async def readiness(self, _: web.Request) -> web.Response:
         """Answer whether to send queries here, and always what is not as it should be."""
         is_ready = self._operator.is_ready()
-        lines = ["ready" if is_ready else "not ready", *self._operator.reasons()]
+        lines = ["ready" if is_ready else "not ready", *self._reasons()]
         return _text("".join(f"{line}\n" for line in lines), 200 if is_ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -46,6 +46,10 @@ class Operator(Protocol):
         """Return what is not as it should be, a line each, whether ready or not."""
         ...
 
+    def faults(self) -> list[str]:
+        """Return the same in fixed words, without addresses, paths and what others wrote."""
+        ...
+
     def sources(self) -> list[SourceState]:
         """Return where the objects come from."""
         ...

@@ -51,6 +51,9 @@ class StandIn:
     def reasons(self) -> list[str]:
         return self.said
 
+    def faults(self) -> list[str]:
+        return ["something is wrong"] if self.said else []
+
     def sources(self) -> list[SourceState]:
         return self.states
 

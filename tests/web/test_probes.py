@@ -53,6 +53,13 @@ def test_not_ready_before_everything_is_read(live: Live, manifest: Path) -> None
 def test_problems_of_manifests_are_told_and_change_nothing(live: Live, manifest: Path) -> None:
     (manifest.parent / "bad.yaml").write_text("a: b: c\n")
     status, text = get(url_of(live("--manifests", manifest.parent)), "/readyz")
+    assert (status, text) == (200, "ready\nmanifests have problems\n")
+
+
+def test_the_page_says_in_words_what_is_wrong(live: Live, manifest: Path) -> None:
+    (manifest.parent / "bad.yaml").write_text("a: b: c\n")
+    server = live("--manifests", manifest.parent, "--admin", "127.0.0.1:0")
+    status, text = get(url_of(server, "status page"), "/readyz")
     assert status == 200
     assert text.startswith(f"ready\n{manifest.parent / 'bad.yaml'}:1: document: $: not YAML: ")
 
@@ -76,10 +83,11 @@ def kubeconfig_to_nowhere(folder: Path) -> Path:
 def test_api_server_that_is_away_from_the_start(live: Live, tmp_path: Path) -> None:
     given = ("--kubeconfig", kubeconfig_to_nowhere(tmp_path))
     url = url_of(live(*given, ready=False))
-    wait_until(lambda: "127.0.0.1" in get(url, "/readyz")[1], "a reason")
+    wait_until(lambda: "no connection" in get(url, "/readyz")[1], "a reason")
     status, text = get(url, "/readyz")
     assert status == 503
     assert text.startswith("not ready\n")
+    assert "127.0.0.1" not in text
     assert get(url, "/healthz") == (200, "ok\n")
 
 
@@ -97,7 +105,7 @@ def test_ready_when_serving_waits_for_no_source(live: Live, tmp_path: Path) -> N
     url = url_of(live(*given, "--ready-when", "serving", ready=False))
     status, text = get(url, "/readyz")
     assert status == 200
-    assert "have not been read yet" in text or "127.0.0.1" in text
+    assert "have not been read yet" in text or "no connection" in text
 
 
 def test_a_snapshot_makes_ready_while_the_api_server_is_away(
@@ -114,7 +122,8 @@ def test_a_snapshot_makes_ready_while_the_api_server_is_away(
     url = url_of(live(*given))
     status, text = get(url, "/readyz")
     assert status == 200
-    assert "is served until the API server answers\n" in text
+    assert "a snapshot is served until the API server answers\n" in text
+    assert str(tmp_path) not in text
     assert "answers say that they are stale" in text
     api.come_back()
     wait_until(lambda: get(url, "/readyz") == (200, "ready\n"), "fresh")
@@ -125,17 +134,23 @@ def test_once_ready_an_outage_changes_the_reasons_alone(live: Live, api: Api) ->
     url = url_of(live("--kubeconfig", api.kubeconfig))
     assert get(url, "/readyz") == (200, "ready\n")
     api.go_away()
-    wait_until(lambda: api.fake.url in get(url, "/readyz")[1], "a reason")
+    wait_until(lambda: "no connection" in get(url, "/readyz")[1], "a reason")
     assert get(url, "/readyz")[0] == 200
+    assert api.fake.url not in get(url, "/readyz")[1]
     api.come_back()
     wait_until(lambda: get(url, "/readyz") == (200, "ready\n"), "no reason")
 
 
-def test_broken_permissions_stay_not_ready_and_name_the_rule(live: Live, api: Api) -> None:
+def test_broken_permissions_stay_not_ready_and_the_page_names_the_rule(
+    live: Live, api: Api
+) -> None:
     api.revoke("endpointslices")
-    url = url_of(live("--kubeconfig", api.kubeconfig, ready=False))
-    wait_until(lambda: "discovery.k8s.io" in get(url, "/readyz")[1], "a reason")
+    server = live("--kubeconfig", api.kubeconfig, "--admin", "127.0.0.1:0", ready=False)
+    url = url_of(server)
+    wait_until(lambda: "not permitted" in get(url, "/readyz")[1], "a reason")
     status, text = get(url, "/readyz")
+    assert (status, text) == (503, "not ready\nendpointslices: not permitted (403)\n")
+    status, text = get(url_of(server, "status page"), "/readyz")
     assert status == 503
     assert "discovery.k8s.io" in text
 

@@ -163,7 +163,7 @@ def test_bad_settings_change_nothing(
     assert line.endswith("; the settings in force stay")
     status, text = get(url_of(server), "/readyz")
     assert status == 200
-    assert "the settings that were read last are not in force: " in text
+    assert "the settings that were read last are not in force\n" in text
     metrics = get(url_of(server), "/metrics")[1]
     assert 'mcsdns_config_reloads_total{result="refused"} 1.0' in metrics
     assert "mcsdns_config_last_reload_success 0.0" in metrics

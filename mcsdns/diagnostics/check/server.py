@@ -125,7 +125,7 @@ def _report_wrong(
             Reason.SERVER_NOT_READY,
             f"mcsdns runs, but is not ready: {reply}",
             where,
-            "its log says the same, and what to do; /readyz has all reasons",
+            "its log says the same, and what to do; its status page has all reasons",
         )
     elif is_served:
         report.warning(

@@ -18,6 +18,7 @@ from mcsdns.sources.kubernetes.auth import Access, Identity, IdentityError
 from mcsdns.sources.kubernetes.codec import ApiError, clamp_retry_after, read_status
 from mcsdns.sources.kubernetes.proxy import proxy_for
 from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.sources.kubernetes.secrets import Secrets
 
 _SPARE_CONNECTIONS: Final = 4
 """Connections for discovery, besides one for each watch."""
@@ -25,14 +26,21 @@ CONNECT_S: Final = 10.0
 _TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
+_MAX_SAID: Final = 500
+"""Characters of the API server's own words."""
 _DONE: Final = (200, 201)
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
 
 
 class ApiResponse:
-    """An answer that is being read."""
+    """An answer that is being read.
 
-    def __init__(self, response: Any, url: str) -> None:  # noqa: ANN401 - of aiohttp
+    Attributes:
+        secrets: what is to be hidden in each line that `read_some` makes whole.
+    """
+
+    def __init__(self, response: Any, url: str, secrets: Secrets) -> None:  # noqa: ANN401 - of aiohttp
+        self.secrets = secrets
         self._response = response
         self._url = url
 
@@ -44,7 +52,7 @@ class ApiResponse:
         """
         with _failures(self._url):
             octets: bytes = await self._response.read()
-            return octets
+            return self.secrets.hide_octets(octets)
 
     async def read_some(self) -> bytes:
         """Read what has arrived, at least one octet; empty at the end.
@@ -74,7 +82,13 @@ class _Session:
     lead anywhere, without ~/.netrc, and with NO_PROXY as client-go reads it.
     """
 
-    def __init__(self, configuration: Any, connections: int, url: str) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        configuration: Any,  # noqa: ANN401
+        connections: int,
+        url: str,
+        secrets: Secrets,
+    ) -> None:
         from kubernetes_asyncio.client.rest import RESTClientObject  # noqa: PLC0415
 
         self._configuration = configuration
@@ -87,6 +101,9 @@ class _Session:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
         self._proxy: str | None = configuration.proxy or proxy_for(url, os.environ)
+        self._secrets = secrets
+        if self._proxy:
+            secrets.know_proxy(self._proxy)
         self.readers = 0
         self.is_outdated = False
 
@@ -104,6 +121,7 @@ class _Session:
         token: str | None = await self._configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token.strip()
+            self._secrets.know(token)
         return await self._session.request(
             "POST" if document else "GET",
             url,
@@ -138,6 +156,7 @@ class ApiServer:
         self._identity = Identity(access)
         self.place = self._identity.place
         self._connections = watches + _SPARE_CONNECTIONS
+        self._secrets = Secrets()
         self._session: _Session | None = None
         self._lock = anyio.Lock()
 
@@ -176,8 +195,8 @@ class ApiServer:
                     response = await session.request(url + path, parameters or {}, document)
             try:
                 if response.status not in _DONE:
-                    raise await _refusal(response, url, path)
-                yield ApiResponse(response, url)
+                    raise await _refusal(response, url, path, self._secrets)
+                yield ApiResponse(response, url, self._secrets)
             finally:
                 if response.content.at_eof():
                     response.release()
@@ -185,6 +204,7 @@ class ApiServer:
                     response.close()
         except ApiError as error:
             session.is_outdated |= error.of_identity
+            error.args = (self._secrets.hide(str(error)),)
             raise
         finally:
             session.readers -= 1
@@ -212,7 +232,7 @@ class ApiServer:
     async def _make_session(self) -> _Session:
         try:
             configuration = await self._identity.configuration()
-            return _Session(configuration, self._connections, self.place.url)
+            return _Session(configuration, self._connections, self.place.url, self._secrets)
         except IdentityError as error:
             raise ApiError(Trouble.UNAUTHORIZED, str(error)) from None
         except (OSError, ValueError) as error:  # of the ssl module, which names no file
@@ -224,7 +244,12 @@ class ApiServer:
             ) from None
 
 
-async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN401 - of aiohttp
+async def _refusal(
+    response: Any,  # noqa: ANN401 - of aiohttp
+    url: str,
+    path: str,
+    secrets: Secrets,
+) -> ApiError:
     """Say why the API server did not do it."""
     octets = b""
     with _failures(url):
@@ -238,7 +263,9 @@ async def _refusal(response: Any, url: str, path: str) -> ApiError:  # noqa: ANN
         after_s = clamp_retry_after(float(header))
     if status.trouble is not Trouble.THROTTLED:
         after_s = 0.0  # a server that starts says 5 s with its 503, and is there before
-    said = " ".join((status.message or response.reason or "").split())
+    said = " ".join(secrets.hide(status.message or response.reason or "").split())
+    if len(said) > _MAX_SAID:
+        said = f"{said[:_MAX_SAID]} ... ({len(said)} characters)"
     why = f"{url}{path}: {response.status} {said}".rstrip()
     if status.trouble is Trouble.UNAUTHORIZED:
         why += "; the API server does not know the token or certificate that we show"

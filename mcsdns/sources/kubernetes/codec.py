@@ -25,6 +25,8 @@ from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
 
 MAX_RETRY_AFTER_S: Final = 60.0
+_MOST_WORDS: Final = 2000
+"""Characters of what went wrong, of which an API server may have said most."""
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """Whatever msgspec raises for octets that are not the JSON that is wanted."""
@@ -58,7 +60,7 @@ class ApiError(SourceError):
         *,
         of_identity: bool = False,
     ) -> None:
-        super().__init__(why)
+        super().__init__(why if len(why) <= _MOST_WORDS else f"{why[:_MOST_WORDS]} ...")
         self.trouble = trouble
         self.retry_after_s = retry_after_s
         self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED

@@ -222,6 +222,7 @@ class KubernetesSource:
             connected=all(each.connected for each in watchers),
             fresh_s=max(each.heard_age_s for each in watchers),
             reasons=self._reasons(),
+            faults=self._faults(),
         )
         if self.synced or not self._restored:
             return [state]
@@ -232,6 +233,7 @@ class KubernetesSource:
             connected=False,
             fresh_s=time.time() - self._restored_as_of_s,
             reasons=[f"{self._restored} is served until the API server answers"],
+            faults=["a snapshot is served until the API server answers"],
         )
         return [state, restored]
 
@@ -365,6 +367,15 @@ class KubernetesSource:
             *self.standing.reasons,
             *([f"deletion is held: {held}"] if held else []),
             *([problem] if problem else []),
+        ]
+
+    def _faults(self) -> list[str]:
+        """Return the same in fixed words."""
+        writer = self._writer
+        return [
+            *([self.standing.why] if self.standing.reasons else []),
+            *(["a mass deletion is held"] if self._guard.statistics().why else []),
+            *(["the snapshot cannot be written"] if writer and writer.statistics().problem else []),
         ]
 
     async def _watch_age(self) -> None:

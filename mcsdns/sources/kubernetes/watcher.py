@@ -355,7 +355,7 @@ class Watcher:
             rest = lines.pop()
             for line in filter(None, lines):
                 self._lines += 1
-                step = await self._take(self._decoder.line(line))
+                step = await self._take(self._decoder.line(response.secrets.hide_octets(line)))
                 if step.request is not None:
                     return step
                 await self._timeslice.checkpoint()

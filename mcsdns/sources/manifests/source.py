@@ -200,6 +200,7 @@ class ManifestSource:
                 synced=self._is_loaded,
                 connected=True,
                 reasons=_lines_of(self.problems()),
+                faults=["manifests have problems"] if any(True for _ in self.problems()) else [],
             )
         ]
 

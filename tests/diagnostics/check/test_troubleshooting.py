@@ -60,7 +60,7 @@ def wait_readiness(port: int, wanted: Callable[[int, str], bool]) -> str:
 def test_no_permission(guarded: Guarded, check: Check, serve: Serve) -> None:
     guarded.permit(account=[])
     account, port = guarded.kubeconfig("account-token"), free_port()
-    serve("--kubeconfig", account, "--probes", f"127.0.0.1:{port}", ready=False)
+    serve("--kubeconfig", account, "--admin", f"127.0.0.1:{port}", ready=False)
     body = wait_readiness(port, lambda status, body: body.count("is forbidden") == 2)
     assert_shown("\n".join(body.splitlines()[:3]), {guarded.server.url: API})
     found = check("--kubeconfig", guarded.admin, "--service-account", "mcsdns:mcsdns")
@@ -71,7 +71,7 @@ def test_no_permission(guarded: Guarded, check: Check, serve: Serve) -> None:
 
 def test_missing_crd(apiservers: ApiServers, check: Check, serve: Serve) -> None:
     apiserver, port = apiservers(crds=False, builtin_slices=True), free_port()
-    serve("--kubeconfig", apiserver.kubeconfig, "--probes", f"127.0.0.1:{port}", ready=False)
+    serve("--kubeconfig", apiserver.kubeconfig, "--admin", f"127.0.0.1:{port}", ready=False)
     body = wait_readiness(port, lambda status, body: "install the CRDs" in body)
     assert_shown(body.rstrip("\n"), {apiserver.url: API})
     assert_shown(lines(check("--kubeconfig", apiserver.kubeconfig), 2), {apiserver.url: API})
