@@ -143,8 +143,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=1),
         Setting(
             "SHARE",
-            "share of services that may lose their last answer within 10 seconds; more are kept "
-            "for the grace time; 0 switches the guard off",
+            "share of services that may lose their last answer within the guard's window; more are "
+            "kept for the grace time; 0 switches the guard off",
         ),
     ] = 0.5
     guard_least: Annotated[
@@ -157,6 +157,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=86400),
         Setting("SECONDS", "seconds for which the guard keeps services; 0 switches it off"),
     ] = 60.0
+    guard_window: Annotated[
+        float,
+        Meta(ge=10, le=86400),
+        Setting(
+            "SECONDS",
+            "seconds within which the guard counts lost services together, and remembers them; a "
+            "controller that deletes 5 a second needs 1000 for half of 10,000",
+        ),
+    ] = 1200.0
     listen: Annotated[
         list[str],
         Setting(
@@ -397,6 +406,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 share=self.guard_share,
                 least=self.guard_least,
                 grace_s=self.guard_grace,
+                window_s=self.guard_window,
                 slices_matter=self.clusterset_ips is ClustersetIps.SLICES,
             ),
             snapshot=self.snapshot,

@@ -263,6 +263,9 @@ class WatchMetrics:
         "Services that were lost a moment ago and are answered for still."
     )
     guard_interventions_total = counter("Times that a mass deletion was held.")
+    guard_shed_objects_total = counter(
+        "Lost objects that a hold would not put back any more, since there was no room for them."
+    )
     snapshot_age_seconds = gauge("How old what the snapshot holds is.")
     snapshot_writes_total = counter(
         "Times that the snapshot was written.", Label("result", ("written", "failed"))

@@ -237,6 +237,7 @@ def _kubernetes(snapshot: Snapshot) -> Values:
     yield WatchMetrics.guard_held_services, (), source.guard.held
     yield WatchMetrics.guard_lingering_services, (), source.guard.lingering
     yield WatchMetrics.guard_interventions_total, (), source.guard.trips
+    yield WatchMetrics.guard_shed_objects_total, (), source.guard.shed
     writer = source.snapshot
     if writer is not None:
         yield WatchMetrics.snapshot_writes_total, ("written",), writer.writes

@@ -35,7 +35,9 @@ class World:
         self.store, self.plain = Store(), Store()
         self.log: list[str] = []
         self.guard = DeletionGuard(
-            self.store, DeletionGuardSettings(**({"linger_s": 1.0} | options)), self._report
+            self.store,
+            DeletionGuardSettings(**({"linger_s": 1.0, "window_s": 10.0} | options)),
+            self._report,
         )
         for each in objects:
             self.feed(Apply(each))
@@ -389,6 +391,165 @@ def test_due_takes_short_turns() -> None:
         turns += 1
     assert turns == 10
     assert world.answering() == set()
+
+
+MANY = [f"m{number}" for number in range(10_000)]
+
+
+class Paced(World):
+    """10,000 services behind a guard as it is by default, and what takes or brings them, at a pace.
+
+    Attributes:
+        longest: events of the longest turn.
+    """
+
+    longest = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(map(web, MANY), window_s=1200.0, linger_s=2.0, **options)
+
+    def give(self, events: Iterable[Event]) -> None:
+        events = list(events)
+        self.longest = max(self.longest, len(events))
+        super().give(events)
+
+    def take_away(self, names: Iterable[str], per_second: float) -> None:
+        for name in names:
+            self.delete(name)
+            self.wait(1 / per_second)
+
+    def bring_back(self, names: Iterable[str], per_second: float) -> int:
+        """Returns how few services answered in the meantime."""
+        fewest = len(self.store.imports)
+        for name in names:
+            self.feed(Apply(web(name)))
+            self.wait(1 / per_second)
+            fewest = min(fewest, len(self.store.imports))
+        return fewest
+
+
+@pytest.mark.parametrize("per_second", [5, 20, 100])
+def test_a_deletion_at_any_pace_is_held_and_then_followed(per_second: float) -> None:
+    world = Paced()
+    world.take_away(MANY, per_second)
+    assert world.held == len(MANY)
+    assert len(world.answering()) == len(MANY)
+    assert world.longest <= 102
+    assert len(world.log) == 1
+    world.wait(1200)
+    assert not world.answering()
+    assert world.guard.next_due_s is None
+    assert len(world.log) == 2
+
+
+@pytest.mark.parametrize("per_second", [5, 20, 100])
+def test_half_at_any_pace_is_followed_one_by_one_after_lingering(per_second: float) -> None:
+    world = Paced()
+    world.take_away(MANY[:5000], per_second)
+    assert len(world.answering()) <= 5000 + 2 * per_second + 1
+    world.wait(2)
+    assert len(world.answering()) == 5000
+    assert world.log == []
+
+
+@pytest.mark.parametrize("per_second", [5, 20, 100])
+@pytest.mark.parametrize("number", [5100, 10_000])
+def test_a_controller_that_comes_back_after_a_minute_finds_everything_there(
+    per_second: float, number: int
+) -> None:
+    world = Paced()
+    world.take_away(MANY[:number], per_second)
+    assert len(world.answering()) == len(MANY)
+    world.wait(60)
+    assert world.bring_back(MANY[:number], per_second) == len(MANY)
+    world.wait(2000)
+    assert len(world.answering()) == len(MANY)
+    assert world.log[-1] == "mass deletion no longer held: all that was lost is back"
+    assert len(world.log) == 2
+
+
+def test_a_deleter_that_pauses_for_a_minute_is_counted_on() -> None:
+    world = Paced()
+    world.take_away(MANY[:4000], 20)
+    world.wait(60)
+    assert len(world.answering()) == 6000
+    world.take_away(MANY[4000:5001], 20)
+    assert len(world.answering()) == len(MANY)
+
+
+def test_a_deletion_without_end_is_followed_in_the_end() -> None:
+    world = World(map(web, NAMES), window_s=100.0, least=2)
+    world.replace(IMPORT, map(web, NAMES[15:]))
+    assert world.held == 15
+    for _ in range(29):
+        world.feed(Apply(web("s19")))
+        world.delete("s19")
+        world.wait(10)
+    assert world.held == 16
+    world.wait(10)
+    assert world.answering() == set(NAMES[15:19])
+
+
+def test_services_that_come_and_go_do_not_count_as_lost() -> None:
+    world = World(map(web, NAMES), window_s=1200.0)
+    world.delete("s0")
+    for number in range(500):
+        world.feed(Apply(web(f"job-{number}")))
+        world.wait(5)
+        world.delete(f"job-{number}")
+        world.wait(5)
+        assert len(world.answering()) <= 21
+    assert world.log == []
+    world.delete(*NAMES[1:12])
+    assert world.held >= 11
+    assert set(NAMES[1:]) <= world.answering()
+
+
+def test_services_that_are_new_do_not_hide_that_the_old_ones_are_gone() -> None:
+    world = Paced()
+    for old, new in zip(MANY[:6000], range(6000), strict=True):
+        world.feed(Apply(web(f"new-{new}")))
+        world.take_away([old], 20)
+    assert set(MANY) <= world.answering()
+
+
+def test_one_that_is_deleted_and_made_anew_all_the_time_is_one_loss() -> None:
+    world = World(map(web, NAMES), window_s=1200.0)
+    for _ in range(100):
+        world.delete("s0")
+        world.wait(3)
+        assert len(world.answering()) == 19
+        world.feed(Apply(web("s0")))
+        world.wait(3)
+    assert world.log == []
+
+
+def test_what_is_remembered_of_lost_objects_is_bounded_and_they_count_all_the_same() -> None:
+    world = Paced(most_bytes=1 << 20)
+    world.take_away(MANY[:5001], 20)
+    found = world.guard.statistics()
+    assert found.shed > 0
+    assert found.held + found.shed == 5001
+    assert found.held * 1000 < 1 << 20
+    assert len(world.answering()) == 10_000 - found.shed
+    assert "more was deleted within 1200 s" in world.log[0]
+    assert "(1 MiB)" in world.log[0]
+    assert len(world.log) == 2
+    world.wait(500)
+    assert len(world.answering()) == 4999
+
+
+def test_slices_that_were_replaced_long_ago_are_not_put_back() -> None:
+    old = [endpoint_slice(name, "a", ["10.1.0.1"], name=f"{name}-old") for name in NAMES]
+    new = [endpoint_slice(name, "a", ["10.1.0.2"], name=f"{name}-new") for name in NAMES]
+    world = World([*map(service_import, NAMES), *old, *new], window_s=1200.0)
+    world.delete(*[each.name for each in old], kind=SLICE)
+    world.wait(60)
+    for each in new:
+        world.delete(each.name, kind=SLICE)
+        world.wait(3)
+    assert len(world.answering()) == 20
+    assert {each.key for each in world.store.objects(SLICE)} == {each.key for each in new}
 
 
 SERVICES = [f"s{number}" for number in range(6)]
