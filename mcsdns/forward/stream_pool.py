@@ -295,6 +295,7 @@ class StreamPool(Generic[T]):
             self._refuse(query, len(self._alone))
 
     def _refuse(self, query: StreamQuery[T], connections: int) -> None:
+        self._errors += 1
         why = f"{connections} connections are full of questions without a reply"
         asyncio.get_running_loop().call_soon(self._fail_query, query, why)
 
