@@ -80,37 +80,47 @@ def _why_not_bound(flag: str, host: str, port: int, error: OSError) -> str:
     return what + (error.strerror or str(error))
 
 
-class Listener:
-    """One address, over UDP and TCP."""
+class Listeners:
+    """Every address that is served, over UDP and TCP.
+
+    Attributes:
+        addresses: where. udp: one for each address. tcp: for all of them.
+    """
 
     def __init__(
         self,
-        sockets: tuple[socket.socket, socket.socket],
+        sockets: list[tuple[socket.socket, socket.socket]],
         handlers: tuple[Handler, Handler],
         limits: tcp.TcpSettings,
     ) -> None:
-        """Take two bound sockets, and what handles requests over UDP and over TCP.
+        """Take pairs of bound sockets, and what handles requests over UDP and over TCP.
 
         Nothing is read before `start`.
         """
-        host, port = sockets[0].getsockname()[:2]
-        self.address = ip.with_port(host, port)
         over_udp, over_tcp = handlers
-        self.udp = udp.UdpListener(sockets[0], over_udp, wildcard=udp.is_wildcard(host))
-        self.tcp = tcp.TcpListener(sockets[1], over_tcp, limits, time.monotonic)
+        names = [for_udp.getsockname()[:2] for for_udp, _ in sockets]
+        self.addresses = [ip.with_port(host, port) for host, port in names]
+        self.udp = [
+            udp.UdpListener(for_udp, over_udp, wildcard=udp.is_wildcard(host))
+            for (host, _), (for_udp, _) in zip(names, sockets, strict=True)
+        ]
+        for_tcp = [each for _, each in sockets]
+        self.tcp = tcp.TcpListener(for_tcp, over_tcp, limits, time.monotonic)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to answer."""
-        self.udp.start()
-        await self.tcp.start()
+        for each in self.udp:
+            each.start()
+        self.tcp.start()
 
     def close(self) -> None:
-        """Answer what has arrived and close both sockets."""
-        self.udp.close()
+        """Answer what has arrived and close all sockets."""
+        for each in self.udp:
+            each.close()
         self.tcp.close()
 
 
-def bind_dns(settings: Settings, handlers: tuple[Handler, Handler]) -> list[Listener]:
+def bind_dns(settings: Settings, handlers: tuple[Handler, Handler]) -> Listeners:
     """Bind every address that the settings name.
 
     Raises:
@@ -118,13 +128,13 @@ def bind_dns(settings: Settings, handlers: tuple[Handler, Handler]) -> list[List
     """
     addresses = settings.listen_addresses()
     with contextlib.ExitStack() as undo:
-        listeners: list[Listener] = []
-        is_last = len(addresses) == 1
-        for sockets in bind_each("--listen", addresses, _bind_pair, is_last=is_last):
-            listeners.append(Listener(sockets, handlers, settings.tcp_settings()))
-            undo.callback(listeners[-1].close)
+        pairs: list[tuple[socket.socket, socket.socket]] = []
+        for pair in bind_each("--listen", addresses, _bind_pair, is_last=len(addresses) == 1):
+            pairs.append(pair)
+            for each in pair:
+                undo.callback(each.close)
         undo.pop_all()
-    return listeners
+    return Listeners(pairs, handlers, settings.tcp_settings())
 
 
 def bind_web(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:

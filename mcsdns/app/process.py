@@ -88,7 +88,7 @@ class Server:
     Attributes:
         settings: in force.
         started_s: Unix time.
-        listeners: one for each address that is served, over UDP and TCP.
+        listeners: on every address that is served, over UDP and TCP.
         zone_state, updates: what answers come from, and the one way to change it.
         source: where the objects come from.
         forwarding: the way to the upstreams; None where the settings name none.
@@ -151,8 +151,7 @@ class Server:
     async def start(self) -> None:
         """Begin to answer."""
         self.apply_to_sockets()
-        for listener in self.listeners:
-            await listener.start()
+        self.listeners.start()
         if self.forwarding:
             self.forwarding.start(self._own_addresses())
         self._is_open = True
@@ -184,8 +183,7 @@ class Server:
         """Answer what has arrived and close all sockets for DNS; once is enough."""
         if not self._is_closed:
             self._is_closed = True
-            for listener in self.listeners:
-                listener.close()
+            self.listeners.close()
             if self.forwarding:
                 self.forwarding.close()
 
@@ -205,10 +203,10 @@ class Server:
 
             query_log = QueryLog(self.settings.query_log)
         is_counting = self.settings.request_metrics == "on"
-        for each in self.listeners:
-            each.udp.query_log = each.tcp.query_log = query_log
-            each.udp.is_counting = each.tcp.is_counting = is_counting
-            each.tcp.settings = limits
+        for each in (*self.listeners.udp, self.listeners.tcp):
+            each.query_log = query_log
+            each.is_counting = is_counting
+        self.listeners.tcp.settings = limits
 
     def make_forwarding(self, settings: Settings) -> Forwarding | None:
         """Make what forwards by other settings; None where they name no upstream.
@@ -249,7 +247,7 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         """Where it listens."""
-        return [each.address for each in self.listeners]
+        return self.listeners.addresses
 
     def is_ready(self) -> bool:
         """Return whether queries are to be sent here (see above)."""
@@ -304,8 +302,8 @@ class Server:
             time_s=time.time(),
             ready=self.is_ready(),
             stale=self.zone_state.tree.stale,
-            udp=[each.udp.statistics() for each in self.listeners],
-            tcp=[each.tcp.statistics() for each in self.listeners],
+            udp=[each.statistics() for each in self.listeners.udp],
+            tcp=[self.listeners.tcp.statistics()],
             replies=[count for each in self.counters for count in each.counts()],
             handlers=_by_transport(each.statistics() for each in self.handlers),
             packet_caches=_by_transport(each.statistics() for each in self._caches),

@@ -125,7 +125,7 @@ async def _close(server: Server) -> None:
     await anyio.sleep(_DRAIN_S)
     server.close()
     with anyio.move_on_after(_FLUSH_S):
-        while any(each.tcp.statistics().open for each in server.listeners):  # noqa: ASYNC110 - at exit
+        while server.listeners.tcp.statistics().open:  # noqa: ASYNC110 - at exit
             await anyio.sleep(_DRAIN_S / 10)
 
 
@@ -157,7 +157,7 @@ async def _watch_drops(server: Server) -> None:
     known = 0
     while True:
         await anyio.sleep(_DROPS_EVERY_S)
-        drops = sum(each.udp.statistics().kernel_drops for each in server.listeners)
+        drops = sum(each.statistics().kernel_drops for each in server.listeners.udp)
         if drops > known:
             logger.warning(
                 "%d datagrams dropped by the kernel, %d in all: requests come faster than they "

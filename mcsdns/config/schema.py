@@ -229,13 +229,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tcp_idle: Annotated[
         float,
         Meta(gt=0, le=3600),
-        _live("SECONDS", "seconds after which a silent TCP connection is closed"),
+        _live(
+            "SECONDS",
+            "seconds after which a TCP connection that is silent, or takes no reply, is closed",
+        ),
     ] = 10.0
     tcp_connections: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
         _live("N", "TCP connections held at once; past it the one idle longest is closed"),
     ] = 2000
+    tcp_bytes: Annotated[
+        int,
+        Meta(ge=1 << 20),
+        _live(
+            "BYTES",
+            "memory for requests and replies of all TCP connections; past it the one that holds "
+            "most is cut",
+        ),
+    ] = 64 << 20
     kept_bytes: Annotated[
         int, Meta(ge=0), Setting("BYTES", "memory for replies kept ready, for UDP and TCP each")
     ] = 64 << 20
@@ -448,7 +460,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def tcp_settings(self) -> TcpSettings:
         """Build what the TCP listeners need."""
-        return TcpSettings(idle_s=self.tcp_idle, max_connections=self.tcp_connections)
+        return TcpSettings(self.tcp_idle, self.tcp_connections, self.tcp_bytes)
 
     def admin_address(self) -> tuple[str, int] | None:
         """Return where the status page is; None for nowhere."""

@@ -192,8 +192,13 @@ class RequestMetrics:
     tcp_connections = gauge("TCP connections that are open.")
     tcp_accepted_total = counter("TCP connections that were accepted.")
     tcp_closed_total = counter(
-        "TCP connections that we closed: silent for too long, to make room, bad framing.",
-        Label("reason", ("idle", "shed", "aborted")),
+        "TCP connections that we closed: silent for too long, the client took no reply for as "
+        "long, to make room for another one, the one that held most when all held too much, bad "
+        "framing.",
+        Label("reason", ("idle", "stalled", "shed", "held_most", "aborted")),
+    )
+    tcp_held_bytes = gauge(
+        "Octets of requests that were not answered yet, and of replies that clients did not take."
     )
 
 

@@ -181,8 +181,12 @@ def _sockets(snapshot: Snapshot) -> Values:
         yield RequestMetrics.tcp_connections, (), tcp.open
         yield RequestMetrics.tcp_accepted_total, (), tcp.accepted
         yield RequestMetrics.tcp_closed_total, ("idle",), tcp.idle_closed
+        yield RequestMetrics.tcp_closed_total, ("stalled",), tcp.stalled
         yield RequestMetrics.tcp_closed_total, ("shed",), tcp.shed
+        yield RequestMetrics.tcp_closed_total, ("held_most",), tcp.held_most
         yield RequestMetrics.tcp_closed_total, ("aborted",), tcp.aborted
+        yield RequestMetrics.tcp_held_bytes, (), tcp.held_bytes
+        yield ServerMetrics.accept_pauses_total, ("tcp", "files"), tcp.no_files
 
 
 def _objects(snapshot: Snapshot) -> Values:

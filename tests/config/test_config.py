@@ -92,6 +92,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("ns_address", "fd00::1", ["fd00::1"]),
     ("tcp_idle", "0.5", 0.5),
     ("tcp_connections", "1", 1),
+    ("tcp_bytes", "1048576", 1 << 20),
     ("kept_bytes", "0", 0),
     ("manifest_max_bytes", "1000", 1000),
     ("upstream", "10.0.0.1", ["10.0.0.1"]),

@@ -48,7 +48,7 @@ def full(**fields: Any) -> Snapshot:
             udp.Statistics(1, 2, 3, 4, seen(0.001, 0.2)),
             udp.Statistics(10, 20, 30, 40, seen(0.02)),
         ],
-        tcp=[tcp.Statistics(1, 2, 3, 4, 5, 6, seen(9))],
+        tcp=[tcp.Statistics(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, seen(9))],
         replies=[count for each in counters for count in each.counts()],
         store=store.Statistics(3, 4, 50, 45, {"eu": 2, "us": 1, "": 1}),
         handlers={name: handler.Statistics(1, 2, 3, 4, 5) for name in ("udp", "tcp")},

@@ -292,7 +292,7 @@ async def test_a_client_may_go_away_before_its_replies_come(start: Start) -> Non
     writer.write(b"".join(framed(request(f"{number}.example")) for number in range(5)))
     await until(lambda: len(held) > 5)
     writer.transport.abort()
-    await until(lambda: not server.listeners[0].tcp.statistics().open)
+    await until(lambda: not server.listeners.tcp.statistics().open)
     for message, send in held:
         send(answer(message))
     assert server.forwarding

@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.server import tcp
+from mcsdns.server.forward_handler import Client
+from mcsdns.server.handler import Handler
+from mcsdns.server.packet_cache import PacketCache
 from tests.waiting import until
 from tests.worlds import handler_of, service_import, world_of
 
@@ -28,18 +34,23 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def listener(
-    max_connections: int = 100, clock: Clock | None = None
+    max_connections: int = 100,
+    clock: Clock | None = None,
+    *,
+    handler: Handler | None = None,
+    max_held_bytes: int = 64 << 20,
+    sock: socket.socket | None = None,
 ) -> AsyncIterator[tuple[tcp.TcpListener, int]]:
     world = world_of([service_import("web", ips=["10.0.0.1"])])
-    sock = tcp.bind("127.0.0.1", 0)
+    sock = sock or tcp.bind("127.0.0.1", 0)
     port = sock.getsockname()[1]
     serving = tcp.TcpListener(
-        sock,
-        handler_of(world, tcp=True),
-        tcp.TcpSettings(idle_s=10, max_connections=max_connections),
+        [sock],
+        handler or handler_of(world, tcp=True),
+        tcp.TcpSettings(10, max_connections, max_held_bytes),
         clock or Clock(),
     )
-    await serving.start()
+    serving.start()
     try:
         yield serving, port
     finally:
@@ -199,3 +210,230 @@ async def test_close_flushes_what_was_answered() -> None:
         serving.close()
         assert await reply_id(reader) == 1
         assert await reader.read() == b""
+
+
+class Scripted(Handler):
+    """A handler whose replies a test makes: `reply` has the request, and its client."""
+
+    def __init__(self, reply: Callable[[bytes, Client], bytes | None]) -> None:
+        world = world_of([])
+        super().__init__(world.authority, PacketCache(0), tcp=True, clock=Clock())
+        self._reply = reply
+
+    def handle(self, message: bytes, client: Client | None = None) -> bytes | None:
+        assert client is not None
+        message_after_id = self._reply(message, client)
+        return None if message_after_id is None else b"\0" + message_after_id
+
+
+def always(size: int) -> Scripted:
+    """Replies of so many octets, with the ID."""
+    return Scripted(lambda message, _: bytes(size - 2))
+
+
+def connect(port: int) -> socket.socket:
+    """A client that takes little, and reads when it is told to."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
+
+
+async def read_all(sock: socket.socket) -> int:
+    """Read to the end; returns how many octets came."""
+    loop, size = asyncio.get_running_loop(), 0
+    while octets := await loop.sock_recv(sock, 1 << 16):
+        size += len(octets)
+    return size
+
+
+async def test_one_client_that_does_not_read_is_held_a_few_replies() -> None:
+    async with listener(handler=always(60_000)) as (serving, port):
+        with connect(port) as sock:
+            sock.send(b"".join(framed(number) for number in range(500)))
+            await until(lambda: serving.statistics().held_bytes > tcp.TURN_BYTES)
+            for _ in range(50):
+                await asyncio.sleep(0)
+                most = 2 * tcp.TURN_BYTES + 60_000 + tcp.READ_BYTES
+                assert serving.statistics().held_bytes < most
+            sock.shutdown(socket.SHUT_WR)
+            assert await read_all(sock) == 500 * 60_002
+        await until(lambda: serving.statistics().held_bytes == 0)
+
+
+async def test_all_together_hold_no_more_than_is_allowed_and_the_one_with_most_goes() -> None:
+    async with listener(handler=always(60_000), max_held_bytes=1 << 20, max_connections=1000) as (
+        serving,
+        port,
+    ):
+        with contextlib.ExitStack() as stack:
+            socks = [stack.enter_context(connect(port)) for _ in range(60)]
+            for number, sock in enumerate(socks):
+                sock.send(b"".join(framed(number) for _ in range(number + 1)))
+                await asyncio.sleep(0)
+                assert serving.statistics().held_bytes <= 1 << 20
+            await until(lambda: serving.statistics().held_most)
+            async with client(port) as (reader, writer):
+                for number in range(20):
+                    writer.write(framed(number))
+                    assert await reply_id(reader) == number
+                    assert serving.statistics().held_bytes <= 1 << 20
+            statistics = serving.statistics()
+            assert statistics.held_most > 0
+            assert statistics.open >= (1 << 20) // (3 * tcp.TURN_BYTES)
+
+
+async def test_requests_that_are_never_whole_count_as_held() -> None:
+    part = (60_000).to_bytes(2, "big") + bytes(50_000)
+    async with (
+        listener(max_held_bytes=1 << 20) as (serving, port),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(40):
+            _, writer = await stack.enter_async_context(client(port))
+            with contextlib.suppress(ConnectionError):
+                writer.write(part)
+                await writer.drain()
+            assert serving.statistics().held_bytes <= 1 << 20
+        await until(lambda: serving.statistics().held_most)
+
+
+async def test_replies_that_come_later_count_as_held() -> None:
+    sends: list[Callable[[bytes], None]] = []
+    handler = Scripted(lambda _, client: sends.append(client.detach()))
+    async with listener(handler=handler, max_held_bytes=1 << 20) as (serving, port):
+        with connect(port) as sock:
+            sock.send(b"".join(framed(number) for number in range(100)))
+            await until(lambda: len(sends) == 100)
+            for send in sends:
+                send(bytes(60_000))
+                assert serving.statistics().held_bytes <= 1 << 20
+            assert serving.statistics().held_most == 1
+
+
+async def test_a_connection_that_awaits_replies_is_not_idle() -> None:
+    clock, sends = Clock(), list[Callable[[bytes], None]]()
+    handler = Scripted(lambda _, client: sends.append(client.detach()))
+    async with (
+        listener(handler=handler, clock=clock) as (serving, port),
+        client(port) as (reader, writer),
+        client(port) as (idle, _),
+    ):
+        writer.write(framed(1))
+        await until(lambda: sends)
+        clock.now += 11
+        assert await idle.read() == b""
+        assert serving.statistics().open == 1
+        clock.now += 9
+        sends.pop()(bytes(20))
+        assert await reply_id(reader) == 0
+        clock.now += 9  # idle since the reply, not since the question
+        async with client(port) as (other, _):
+            await until(lambda: serving.statistics().open == 2)
+            clock.now += 2
+            assert await reader.read() == b""
+            assert serving.statistics().idle_closed == 2
+            clock.now += 9
+            assert await other.read() == b""
+
+
+async def test_a_client_that_takes_nothing_is_cut_whatever_it_asks() -> None:
+    clock = Clock()
+    async with listener(handler=always(50_000), clock=clock) as (serving, port):
+        with connect(port) as sock:
+            sock.send(framed(1) * 2)
+            await until(lambda: serving.statistics().held_bytes)
+            while serving.statistics().open:
+                with contextlib.suppress(ConnectionError):
+                    sock.send(framed(1))
+                clock.now += 0.01
+                await asyncio.sleep(0.001)
+        assert serving.statistics().stalled == 1
+
+
+async def test_a_client_that_takes_a_little_now_and_then_is_not_cut() -> None:
+    clock = Clock()
+    async with listener(handler=always(50_000), clock=clock) as (serving, port):
+        with connect(port) as sock:
+            sock.send(framed(1) * 20)
+            sock.shutdown(socket.SHUT_WR)
+            await until(lambda: serving.statistics().held_bytes)
+            size, loop = 0, asyncio.get_running_loop()
+            while octets := await loop.sock_recv(sock, 2048):
+                size += len(octets)
+                clock.now += 0.05
+                await asyncio.sleep(0)
+            assert size == 20 * 50_002
+        assert serving.statistics().stalled == 0
+
+
+async def test_who_says_no_more_and_reads_nothing_still_counts_as_a_connection() -> None:
+    async with listener(handler=always(20_000)) as (serving, port):
+        with connect(port) as sock:
+            sock.send(framed(1))
+            sock.shutdown(socket.SHUT_WR)
+            await until(lambda: serving.statistics().received)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert (serving.statistics().open, serving.statistics().held_bytes) == (1, 0)
+            assert await read_all(sock) == 20_002
+            await until(lambda: not serving.statistics().open)
+
+
+async def test_others_are_served_between_requests_that_take_long() -> None:
+    def slow(message: bytes, _: Client) -> bytes:
+        time.sleep(2 * tcp.SLICE_S)
+        return message[2:]
+
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        loop.call_soon(tick)
+
+    loop = asyncio.get_running_loop()
+    async with (
+        listener(handler=Scripted(slow)) as (serving, port),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        clients = [await stack.enter_async_context(client(port)) for _ in range(10)]
+        tick()
+        for _, writer in clients:
+            writer.write(b"".join(framed(number) for number in range(20)))
+        await until(lambda: serving.statistics().received >= 10)
+        before = ticks
+        async with client(port) as (reader, writer):
+            writer.write(framed(99))
+            assert await reply_id(reader) == 99
+            asked = serving.statistics().received
+            assert asked < 200  # it did not wait for all that came before it
+            assert ticks - before >= (asked - 20) // 2
+        for reader, _ in clients:
+            assert [await reply_id(reader) for _ in range(20)] == list(range(20))
+
+
+class NoFiles(socket.socket):
+    """Accepts nothing, for want of file descriptors, for a while."""
+
+    tries = 5
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.tries:
+            self.tries -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_without_file_descriptors_clients_wait_and_it_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bound = tcp.bind("127.0.0.1", 0)
+    sock = NoFiles(bound.family, bound.type, 0, bound.detach())
+    sock.setblocking(False)
+    async with listener(sock=sock) as (serving, port), client(port) as (reader, writer):
+        writer.write(framed(1))
+        assert await reply_id(reader) == 1
+        assert serving.statistics().no_files == 5
+    assert len(caplog.records) == 1
