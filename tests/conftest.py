@@ -1,5 +1,6 @@
 """What tests of several rooms share: servers as processes, questions over the wire, permissions."""
 
+import datetime
 import os
 import re
 import select
@@ -129,6 +130,11 @@ class ServeProcess:
     def wait_log(self, text: str) -> None:
         """Wait until something is logged."""
         wait_until(lambda: text in self.log, f"log {text!r}")
+
+    def logged_at(self, text: str) -> datetime.datetime:
+        """When something was logged first."""
+        line = next(line for line in self.log.splitlines() if text in line)
+        return datetime.datetime.fromisoformat(line.split()[0])
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

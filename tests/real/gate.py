@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.apiserver.process import ApiServer
@@ -43,6 +44,13 @@ class Gate:
     def hold_after(self, octets: int) -> None:
         """Hold back what comes from there on a connection after so many octets."""
         self._hold_after = octets
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold back all that comes from there meanwhile: what happens in it is told at once."""
+        self.hold_after(0)
+        yield
+        self.release()
 
     def release(self) -> None:
         """Let go what was held back, and hold no more."""
