@@ -24,8 +24,12 @@ logger = logging.getLogger(__name__)
 
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _SPARE_FILES: Final = 64
-"""File descriptors kept free for everything but TCP connections."""
-
+"""For the loop, signals, the log, manifests and their child process, the API server, a snapshot."""
+_FILES_OF_UPSTREAM: Final = 128
+"""64 sockets for UDP, and as many connections to one that takes a question of each."""
+_MOST_OF_RESOLV_CONF: Final = 3
+_HTTP_CONNECTIONS: Final = 2048
+_LEAST_CONNECTIONS: Final = 16
 
 T = TypeVar("T")
 
@@ -161,13 +165,55 @@ def bind_web(settings: Settings) -> tuple[list[socket.socket], list[socket.socke
     return page, probes
 
 
-def within_file_limit(settings: tcp.TcpSettings) -> tcp.TcpSettings:
-    """Raise the limit of open files as far as allowed, and stay below it with connections."""
+class FilePlan(msgspec.Struct, frozen=True):
+    """Who may have how many file descriptors.
+
+    Attributes:
+        kept: for sockets that listen, for upstreams, the source and files; never given away, so
+            that UDP and forwarding go on whatever connects.
+        tcp, http: connections of clients, for DNS and for the probes and the status page.
+        wanted: for all that is configured.
+    """
+
+    kept: int
+    tcp: int
+    http: int
+    wanted: int
+
+
+def plan_files(settings: Settings, limit: int) -> FilePlan:
+    """Divide so many file descriptors by what is configured."""
+    upstreams = sum(map(len, settings.upstreams().values()))
+    upstreams += _MOST_OF_RESOLV_CONF if settings.upstream_from else 0
+    kept = (
+        _SPARE_FILES
+        + 2 * len(settings.listen_addresses())
+        + len(settings.probe_addresses())
+        + upstreams * _FILES_OF_UPSTREAM
+        + 2 * len(settings.namespace)
+    )
+    rest = max(2 * _LEAST_CONNECTIONS, limit - kept)
+    http = min(_HTTP_CONNECTIONS, max(_LEAST_CONNECTIONS, rest // 4))
+    wanted = kept + settings.tcp_connections + _HTTP_CONNECTIONS
+    return FilePlan(kept, min(settings.tcp_connections, rest - http), http, wanted)
+
+
+def within_file_limit(settings: Settings) -> FilePlan:
+    """Raise the limit of open files as far as allowed, and plan to stay below it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = max(1, hard - _SPARE_FILES)
-    if settings.max_connections <= most:
-        return settings
-    logger.warning("%d TCP connections at most, the limit of open files is %d", most, hard)
-    return msgspec.structs.replace(settings, max_connections=most)
+    limit = hard if hard != resource.RLIM_INFINITY else 1 << 30
+    plan = plan_files(settings, limit)
+    if plan.tcp < settings.tcp_connections:
+        logger.warning(
+            "the limit of open files is %d, of which %d are kept for upstreams, the source and "
+            "files: %d TCP connections at most instead of %d; raise it to %d (ulimit -Hn, "
+            "LimitNOFILE=)",
+            limit,
+            plan.kept,
+            plan.tcp,
+            settings.tcp_connections,
+            plan.wanted,
+        )
+    return plan

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.abc
+import msgspec
 
 from mcsdns.app import listeners
 from mcsdns.app.upstreams import Forwarding
@@ -125,6 +126,7 @@ class Server:
         self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
         self.listeners = listeners.bind_dns(settings, self.handlers)
         self._web: WebListener | None = None
+        self._http_connections = 0
         self._group: anyio.abc.TaskGroup | None = None
         self._is_open = self._is_closed = self._was_ready = False
         self._stopping = ""
@@ -167,7 +169,7 @@ class Server:
     async def start_web(self) -> None:
         """Serve the status page and the probes."""
         if self._web:
-            await self._web.start(self)
+            await self._web.start(self, self._http_connections)
 
     def leave(self, why: str) -> None:
         """Be not ready any more, for good; answers go on."""
@@ -196,7 +198,9 @@ class Server:
 
     def apply_to_sockets(self) -> None:
         """Limit connections, log requests and count them as the settings in force want it."""
-        limits = listeners.within_file_limit(self.settings.tcp_settings())
+        plan = listeners.within_file_limit(self.settings)
+        limits = msgspec.structs.replace(self.settings.tcp_settings(), max_connections=plan.tcp)
+        self._http_connections = plan.http
         query_log = None
         if self.settings.query_log:
             from mcsdns.server.query_log import QueryLog  # noqa: PLC0415 - few want it

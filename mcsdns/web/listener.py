@@ -50,7 +50,7 @@ class WebListener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
 
-    async def start(self, operator: Operator, most_connections: int = 2048) -> None:
+    async def start(self, operator: Operator, most_connections: int) -> None:
         """Begin to answer everywhere, with so many connections at once at most."""
         if not self._page and not self._probes:
             return
