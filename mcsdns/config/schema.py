@@ -166,6 +166,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "controller that deletes 5 a second needs 1000 for half of 10,000",
         ),
     ] = 1200.0
+    recheck: Annotated[
+        float,
+        Meta(ge=0, le=604800),
+        Setting(
+            "SECONDS",
+            "seconds, more or less, between lists that find what a watch of the API server missed; "
+            "0 for none",
+        ),
+    ] = 21600.0
     listen: Annotated[
         list[str],
         Setting(
@@ -424,6 +433,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             snapshot=self.snapshot,
             snapshot_max_age_s=self.snapshot_max_age,
             stale_after_s=self.stale_after,
+            recheck_s=self.recheck,
             zones=tuple(map(names.to_text, self.zone_settings().zones)),
         )
 

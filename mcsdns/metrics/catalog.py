@@ -261,6 +261,8 @@ class WatchMetrics:
         _RESTART,
         coredns="coredns_kubernetes_rest_client_requests_total",
     )
+    watch_rechecks_total = counter("Lists that were compared with what a watch told.", _RESOURCE)
+    watch_missed_total = counter("Changes that a watch missed and a list showed.", _RESOURCE)
     guard_held_services = gauge(
         "Services whose last known answers are kept, since too many were lost at once."
     )

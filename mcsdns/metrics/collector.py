@@ -232,6 +232,8 @@ def _kubernetes(snapshot: Snapshot) -> Values:
         yield WatchMetrics.watch_starts_total, (resource,), watch.watches
         yield WatchMetrics.watch_events_total, (resource,), watch.lines
         yield WatchMetrics.watch_bookmarks_total, (resource,), watch.bookmarks
+        yield WatchMetrics.watch_rechecks_total, (resource,), watch.rechecks.done
+        yield WatchMetrics.watch_missed_total, (resource,), watch.rechecks.found
         yield WatchMetrics.watch_restarts_total, (resource, ENDED), watch.ended
         for trouble in Trouble:
             labels = (resource, trouble.name.lower())

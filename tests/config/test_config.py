@@ -82,6 +82,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("guard_least", "3", 3),
     ("guard_grace", "5", 5.0),
     ("guard_window", "300", 300.0),
+    ("recheck", "0", 0.0),
     ("listen", "[::1]:53", ["[::1]:53"]),
     ("zone", "clusterset.local.", ["clusterset.local."]),
     ("ttl", "0", 0),

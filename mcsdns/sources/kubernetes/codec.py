@@ -86,6 +86,7 @@ class _Thing(msgspec.Struct, gc=False):
 class _PageMetadata(msgspec.Struct, gc=False):
     continue_token: str | None = msgspec.field(default=None, name="continue")
     resource_version: str | None = msgspec.field(default=None, name="resourceVersion")
+    remaining: int | None = msgspec.field(default=None, name="remainingItemCount")
 
 
 class Page(msgspec.Struct, gc=False):

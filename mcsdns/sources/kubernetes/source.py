@@ -82,6 +82,7 @@ class KubernetesSettings(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: path of the file, empty for none. snapshot_max_age_s: an older one is ignored.
         stale_after_s: seconds without the API server after which answers are stale; 0 for never.
         zones: what is served, as text; a snapshot of other zones is ignored.
+        recheck_s: between lists that find what a watch missed; 0 for none.
     """
 
     namespaces: Sequence[str] = ()
@@ -93,6 +94,7 @@ class KubernetesSettings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_max_age_s: float = 0.0
     stale_after_s: float = 0.0
     zones: tuple[str, ...] = ()
+    recheck_s: float = 0.0
 
     def scopes(self) -> Iterator[Scope]:
         """Return what is followed, by kind and namespace."""
@@ -154,7 +156,7 @@ class KubernetesSource:
         self._api = api
         self._sink = sink
         self._settings = settings
-        self._timing = timing or Timing()
+        self._timing = timing or Timing(recheck_s=settings.recheck_s)
         self._watchers = [
             Watcher(
                 scope,
@@ -289,6 +291,8 @@ class KubernetesSource:
             async with anyio.create_task_group() as group:
                 for watcher in self._watchers:
                     group.start_soon(watcher.run)
+                    if self._timing.recheck_s:
+                        group.start_soon(watcher.recheck)
         finally:
             if self._timer:
                 self._timer.cancel()

@@ -15,6 +15,12 @@ how long to wait for it:
 - A streaming list that says nothing for ten seconds is given up for pages: an API server without
   the feature ignores `sendInitialEvents` and would never send the bookmark that ends the list.
 
+- Beside the watch, a list now and then finds what the watch missed (`recheck` has the theory). It
+  begins after `recheck_s`, spread over as long again so that watchers which began together do not
+  list together; only while the watch is open, and later where the API server is busy. `Compare`
+  also tells the number of objects, where there is no selector: a number that is not ours, twice,
+  some seconds apart, starts a list at once. It is a hint: an equal one proves nothing.
+
 A failure is logged when it begins and when it is over. What happens to every watch now and then
 (410, a silent connection that is opened anew) is none.
 """
@@ -32,11 +38,20 @@ import msgspec
 
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import SliceProfile
-from mcsdns.objects.events import Event, Init, InitDone
+from mcsdns.objects.events import Delete, Event, Init, InitDone
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes.codec import ApiError, ApiStatus, Decoder, Reading, read_page
+from mcsdns.sources.kubernetes import recheck
+from mcsdns.sources.kubernetes.codec import (
+    ApiError,
+    ApiStatus,
+    Decoder,
+    Page,
+    Reading,
+    read_page,
+)
 from mcsdns.sources.kubernetes.discovery import newest, path_of
+from mcsdns.sources.kubernetes.recheck import Recheck
 from mcsdns.sources.kubernetes.reflector import (
     Bookmark,
     Compare,
@@ -87,6 +102,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         quiet_list_s: silence after which a streaming list is given up for pages.
         first_pause_s, longest_pause_s: between attempts.
         healthy_s: a request that lived as long was no failure; pauses begin anew.
+        recheck_s: between lists that find what a watch missed; 0 for none.
+        doubt_s: until an odd number of objects is counted again, or a list put off is tried again.
         clock: monotonic seconds. rng: where jitter comes from.
     """
 
@@ -101,6 +118,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     first_pause_s: float = 0.1
     longest_pause_s: float = 10.0
     healthy_s: float = 10.0
+    recheck_s: float = 0.0
+    doubt_s: float = 5.0
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = msgspec.field(default_factory=random.Random)
 
@@ -139,6 +158,7 @@ class Statistics(msgspec.Struct, frozen=True):
     heard_age_s: float = 0.0
     known_age_s: float = 0.0
     skipped: Mapping[str, int] = {}
+    rechecks: recheck.Statistics = recheck.Statistics()
 
 
 class Watcher:
@@ -193,6 +213,10 @@ class Watcher:
         self._troubles: dict[Trouble, int] = {}
         self._skipped: Counter[str] = Counter()
         self._confirmed: set[ObjectKey] = set()
+        self._known: dict[ObjectKey, str] = {}
+        self._recheck: Recheck | None = None
+        self._doubt = asyncio.Event()
+        self._rechecked = self._put_off = self._found = 0
 
     @property
     def connected(self) -> bool:
@@ -222,6 +246,7 @@ class Watcher:
             now_s - self._received_s,
             0.0 if self.connected else now_s - self._fresh_s,
             dict(self._skipped),
+            recheck.Statistics(self._rechecked, self._put_off, self._found),
         )
 
     async def run(self) -> NoReturn:
@@ -315,7 +340,80 @@ class Watcher:
     async def _compare(self) -> Step:
         """Read the newest resource version, with no more objects than need be."""
         page = read_page(await self._read_whole({"limit": "1"}))
+        if self._is_odd(page):
+            self._doubt.set()
         return await self._receive(Newest(page.metadata.resource_version or ""))
+
+    def _is_odd(self, page: Page) -> bool:
+        """Returns whether the API server counts other objects than we do, where it counts."""
+        meta, number = page.metadata, len(page.items or [])
+        if meta.continue_token and meta.remaining is None:
+            return False  # with a selector it does not say
+        return number + (meta.remaining or 0) != len(self._known)
+
+    async def recheck(self) -> NoReturn:
+        """Find what the watch missed, now and then, until cancelled."""
+        timing = self._timing
+        wait_s = timing.recheck_s * timing.rng.uniform(0.5, 1.5)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._doubt.wait()
+            wait_s = timing.recheck_s * timing.rng.uniform(0.5, 1.5)
+            try:
+                if not self._doubt.is_set() or await self._is_still_odd():
+                    await self._compare_all()
+            except (ApiError, ObjectError) as error:
+                self._put_off += 1
+                after_s = error.retry_after_s if isinstance(error, ApiError) else 0.0
+                wait_s = max(timing.doubt_s, after_s, wait_s / 10) * timing.rng.uniform(1, 2)
+                logger.debug("%s: the list beside the watch is put off: %s", self._path, error)
+
+    async def _is_still_odd(self) -> bool:
+        """Count again a little later, when what was on its way has come."""
+        await asyncio.sleep(self._timing.doubt_s * self._timing.rng.uniform(0.5, 1.5))
+        self._doubt.clear()
+        return self._is_odd(read_page(await self._read_whole({"limit": "1"})))
+
+    async def _compare_all(self) -> None:
+        """Read a list beside the watch, and send what the watch missed.
+
+        Raises:
+            ApiError, ObjectError: it cannot be read whole; nothing was sent.
+        """
+        if not self.connected:
+            raise ApiError(Trouble.LOST, "no watch is open")
+        known, timeslice = self._known, Timeslice(_SLICE_S)
+        run = Recheck(self.scope.kind, known, self._reflector.resource_version)
+        self._recheck = run
+        parameters, version = {"limit": str(PAGE_OBJECTS)}, ""
+        while parameters:
+            page = read_page(await self._read_whole(dict(parameters)))
+            for item in page.items or []:
+                message = self._decoder.item(item).message
+                if isinstance(message, Shown):
+                    run.see(message)
+                await timeslice.checkpoint()
+            token, version = page.metadata.continue_token, page.metadata.resource_version or ""
+            parameters = parameters | {"continue": token} if token else {}
+        if self._recheck is not run or self._reflector.state is not Phase.WATCHING:
+            raise ApiError(Trouble.LOST, "a new list began meanwhile")
+        events = run.settle(version)
+        self._rechecked += 1
+        self._found += len(events)
+        if events:
+            logger.warning(
+                "%s: the watch had missed %d changes, which a list shows; they are taken from it "
+                "(an API server or etcd that was formed anew can leave events out)",
+                self._path,
+                len(events),
+            )
+        for event in events:
+            key = event.key if isinstance(event, Delete) else event.object.key
+            if self._recheck is run and not run.is_told(key):
+                await self._apply(event)
+            await timeslice.checkpoint()
+        run.is_sent = True
 
     async def _read_whole(self, parameters: dict[str, str]) -> bytes:
         limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
@@ -390,6 +488,14 @@ class Watcher:
             text = f"{self._path}: {message.code} {message.message or ''}".strip()
             return await self._fail(ApiError(message.trouble, text, message.retry_after_s))
         if isinstance(message, Shown | Gone):
+            if self._recheck is not None and self._recheck.tell(message):
+                return await self._receive(Bookmark(message.resource_version))
+            if self._recheck is not None and self._recheck.is_over(message.resource_version):
+                self._recheck = None
+            if isinstance(message, Shown):
+                self._known[message.key] = message.resource_version
+            else:
+                self._known.pop(message.key, None)
             self._note_problems(message.key, reading.problems)
         elif isinstance(message, Bookmark):
             self._bookmarks += 1
@@ -408,6 +514,8 @@ class Watcher:
         for event in step.events:
             if isinstance(event, Init):
                 self._confirmed.clear()
+                self._known = {}
+                self._recheck = None
             await self._apply(event)
             if isinstance(event, InitDone):
                 self._note_list()
