@@ -13,6 +13,7 @@ McsdnsError                 root: whatever we raise on purpose
 ├── CasesError              a file of test cases that cannot be understood
 ├── NoReplyError            a server that was asked and did not answer
 └── ReplyError              a server's reply that is no DNS message
+    └── MalformedReplyError  it answers the question, and its records cannot be read
 """
 
 
@@ -77,3 +78,7 @@ class NoReplyError(McsdnsError):
 
 class ReplyError(McsdnsError):
     """What a server sent is no well-formed DNS message; says where it breaks."""
+
+
+class MalformedReplyError(ReplyError):
+    """A server's reply to what it was asked cannot be read; says where it breaks."""

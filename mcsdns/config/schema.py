@@ -302,6 +302,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             check=validate.check_allow,
         ),
     ] = []
+    loop_mark: Annotated[
+        Literal["on", "off"],
+        _forwarder(
+            "SWITCH",
+            "on or off: mark what is forwarded with an EDNS option (65432), by which forwarding "
+            "loops are told at once",
+        ),
+    ] = "on"
     forward_limit: Annotated[
         int, Meta(ge=1, le=65536), _forwarder("N", "questions waiting for upstreams at once")
     ] = 4096
@@ -458,6 +466,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return forwarder.Settings(
             policy=self.upstream_policy,
             max_pending=self.forward_limit,
+            has_mark=self.loop_mark == "on",
             streams=StreamPoolSettings(ca_file=self.upstream_ca or None),
             cache=cache.Settings(
                 max_entries=self.cache_entries,

@@ -99,6 +99,7 @@ class EdeCode(enum.IntEnum):
     NOT_SUPPORTED = 21
     NO_REACHABLE_AUTHORITY = 22
     NETWORK_ERROR = 23
+    INVALID_DATA = 24
 
 
 EDE_NAMES: Final = (

@@ -15,12 +15,14 @@ What always holds:
   in a loop.
 - SERVFAIL and REFUSED of one upstream are believed when no other upstream that is up knows better,
   as stub resolvers do it (res_send of glibc and musl). A truncated reply is asked for over TCP.
-- An upstream that rejects EDNS is asked once more without it. Only where that answer is better is
-  EDNS left out for a while (RFC 6891, 6.2.2).
+- An upstream that rejects EDNS is asked once more without it (RFC 6891, 6.2.2). A try after one
+  that found silence leaves out our option, the next one EDNS (see `quirks`).
+- A reply that cannot be read is none, and no silence: it is asked for once more over TCP.
 - To a question that two wrong replies repeat no reply over UDP is taken: whoever forges has two
   guesses, then it goes over TCP.
-- A failed try counts once against its upstream. An upstream that is down is probed with queries
-  that no client waits for. While all are down all are tried, and what is stale is sent at once.
+- A failed try counts once against its upstream; silence to EDNS alone brings none down. An upstream
+  that is down is probed with queries that no client waits for. While all are down all are tried,
+  and what is stale is sent at once.
 
 Spec: RFC 5625 (proxies), RFC 8767 (stale), RFC 9520 (failures), RFC 8914 (errors); spec.md 3.
 """
@@ -34,8 +36,8 @@ import msgspec
 
 from mcsdns.dns import HEADER_BYTES, Edns, Query, write_opt, write_query
 from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name, to_text
-from mcsdns.dns.types import QR, QUESTION, Rcode, RRType
-from mcsdns.errors import ReplyError
+from mcsdns.dns.types import QR, QUESTION, RCODE, Rcode, RRType
+from mcsdns.errors import MalformedReplyError, ReplyError
 from mcsdns.forward import cache as caching
 from mcsdns.forward import render as rendering
 from mcsdns.forward.address import Address, Protocol
@@ -53,6 +55,7 @@ from mcsdns.forward.pending import (
     UpstreamStatistics,
     Waiter,
 )
+from mcsdns.forward.quirks import MARK, NO_OPT, OPT
 from mcsdns.forward.render import render
 from mcsdns.forward.reply import UpstreamReply, failed_reply, read_upstream_reply
 from mcsdns.forward.router import Router
@@ -78,16 +81,20 @@ _SWEEP_S: Final = 1.0
 _LOG_EVERY_S: Final = 60.0
 _LOG_LOOPS_EVERY_S: Final = 600.0
 _LOOPS_S: Final = 30.0
+_PLAIN_EVERY_S: Final = 1.0
+_LEAST_KNOWN_S: Final = 30
+"""How long it is cached at most what was answered without EDNS to who wants DNSSEC."""
 _ROUNDS_WHEN_UNREACHABLE: Final = 2
 _REFUSED_S: Final = 1.0
 """How long it is cached that upstreams refuse connections: one that restarts is back soon."""
-_NO_EDNS_S: Final = 600.0
-_NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value)
+_NO_EDNS_RCODES: Final = (Rcode.FORMERR.value, Rcode.NOTIMP.value, Rcode.SERVFAIL.value)
+"""What an upstream may say to an OPT record (RFC 2671, 5.3; RFC 6891, 7)."""
 _NOERROR: Final = Rcode.NOERROR.value
 _SERVFAIL: Final = Rcode.SERVFAIL.value
 _POOR_RCODES: Final = (Rcode.SERVFAIL.value, Rcode.REFUSED.value)
 _FORWARDED: Final = ReplyKind.FORWARDED  # to find a member takes 0.18 us in CPython 3.11
 _QR: Final = QR >> 8
+_ARCOUNT_AT: Final = 10
 _MARKED: Final = b"m"
 _BEHIND_NAME_BYTES: Final = 5
 """Of the key of a question: type, class and flags."""
@@ -98,6 +105,7 @@ _PROBE_QUESTION_EVERY_S: Final = 1.0
 _BITS: Final = (False, True)
 _OPTS: Final = [write_opt(do=do, options=write_mark(b"", b"12345678"))[:-8] for do in _BITS]
 """OPT records, by DO, up to our entry in the mark of a question that passed no other mcsdns."""
+_BARE_OPTS: Final = [write_opt(do=do) for do in _BITS]
 _HEADS: Final = [
     write_query(0, b"", 0, rd=rd, cd=cd, ad=True, opt=b"\0" if edns else b"")[2:HEADER_BYTES]
     for cd in _BITS
@@ -116,12 +124,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_pending: queries in flight; past it SERVFAIL at once.
         max_waiters: clients that share one of them.
         policy: which of several upstreams is asked first.
+        has_mark: whether loops are marked (see `loops`).
     """
 
     total_s: float = 1.8
     max_pending: int = 4096
     max_waiters: int = 1024
     policy: Policy = Policy.FASTEST
+    has_mark: bool = True
     ports: UdpPoolSettings = UdpPoolSettings()
     streams: StreamPoolSettings = StreamPoolSettings()
     cache: caching.Settings = caching.Settings()
@@ -225,6 +235,8 @@ class Forwarder:
         self._deadlines = Deadlines()
         self._sweep_s = self._question_logged_s = float("-inf")
         self._forged_lines, self._chain_lines = _Lines(_LOG_EVERY_S), _Lines(_LOG_LOOPS_EVERY_S)
+        self._malformed_lines = _Lines(_LOG_EVERY_S)
+        self._edns = MARK if settings.has_mark else OPT
         self._is_started = False
         self._wait_s = settings.total_s - TICK_S
         self._is_caching = settings.cache.max_entries > 0
@@ -298,7 +310,8 @@ class Forwarder:
         mark = b""
         edns = query.edns
         if edns is not None and edns.options:
-            mark = mark_of(edns.options)
+            if self._edns == MARK:
+                mark = mark_of(edns.options)
             query = _without_options(query, edns)
             if mark:
                 pending_key = key + _MARKED
@@ -318,6 +331,9 @@ class Forwarder:
             errors = b""
             if len(mark) > len(pending.mark):
                 pending.mark = mark
+            if pending.is_cut and pending.fallback is not None and not tcp:
+                octets = render(pending.fallback, query, limit, rendering.NO_TCP, tcp=False)
+                return ImmediateReply(octets, _FORWARDED)
         else:
             pending, errors = self._begin(group, key, pending_key, query, mark, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
@@ -345,17 +361,14 @@ class Forwarder:
             if attempt.error:
                 self._fail(attempt, attempt.error, now_s)
             elif not pending.is_done and pending.current is attempt:
-                self._count_failure(attempt, "no reply in time", now_s)
-                if len(pending.attempts) == _PROBED_TRIES:
-                    self._probe_question(pending, attempt.upstream, now_s)
-                self._try_next(pending, now_s)
+                self._hear_nothing(attempt, now_s)
         is_sweep = now_s >= self._sweep_s + _SWEEP_S
         if is_sweep:
             self._sweep_s = now_s
         for upstream in self._upstreams():
             if upstream.health.is_down and upstream.health.probe_due_s <= now_s:
                 upstream.health.probe(now_s)
-                self._ask_aside(upstream, upstream.zone, RRType.NS, now_s)
+                self._ask_aside(upstream, upstream.zone, RRType.NS, now_s, edns=NO_OPT)
             if is_sweep and upstream.udp is not None:
                 upstream.udp.renew(now_s)
 
@@ -423,6 +436,7 @@ class Forwarder:
         if len(self._pending) >= self.settings.max_pending:
             return None, self._too_many()
         pending = PendingQuery(key, pending_key, query, mark, group, now_s + self._wait_s)
+        pending.edns = self._edns
         self._pending[pending_key] = pending
         self._try_next(pending, now_s)
         if pending.is_done:
@@ -461,28 +475,44 @@ class Forwarder:
         now_s: float,
         *,
         over_tcp: bool = False,
-        has_edns: bool = True,
+        edns: int | None = None,
     ) -> None:
         """Send the client's question in a request of our own.
 
         EDNS is hop by hop (RFC 6891, 6.1.1), so the OPT record is ours: our size, the client's DO,
         our mark.
+
+        Args:
+            pending: what is asked.
+            upstream: who is asked.
+            now_s: monotonic seconds.
+            over_tcp: where UDP would do else.
+            edns: what it has at most; None for what the question has come to.
         """
         udp = None if over_tcp or pending.is_forged else upstream.udp
-        has_edns = has_edns and now_s >= upstream.no_edns_until_s
-        attempt = Attempt(pending, upstream, now_s, udp is None, has_edns)
+        if edns is None:
+            edns = pending.edns
+        if upstream.quirks.is_odd:
+            edns = upstream.quirks.most(edns, now_s)
+        attempt = Attempt(pending, upstream, now_s, udp is None, edns)
         pending.current = attempt
         pending.attempts.append(attempt)
         health = upstream.health
         health.asked += 1
         query = pending.query
         opt = b""
-        if has_edns:
+        if edns:
             do = query.edns is not None and query.edns.do
-            entry = self._loops.entry_of(query.name + query.question[-4:])
-            mark = pending.mark
-            opt = write_opt(do=do, options=write_mark(mark, entry)) if mark else _OPTS[do] + entry
-        body = b"".join((_HEADS[query.cd << 2 | query.rd << 1 | has_edns], query.question, opt))
+            if edns == OPT:
+                opt = _BARE_OPTS[do]
+            else:
+                entry = self._loops.entry_of(query.name + query.question[-4:])
+                opt = _OPTS[do] + entry
+                if pending.mark:
+                    opt = write_opt(do=do, options=write_mark(pending.mark, entry))
+        body = b"".join(
+            (_HEADS[query.cd << 2 | query.rd << 1 | (edns > NO_OPT)], query.question, opt)
+        )
         deadline_s = now_s + health.try_s
         if deadline_s > pending.until_s:
             deadline_s = pending.until_s
@@ -505,6 +535,9 @@ class Forwarder:
         query = pending.query
         try:
             reply = read_upstream_reply(message, query.question, query.labels)
+        except MalformedReplyError as error:
+            self._take_malformed(attempt, error, now_s)
+            return True
         except ReplyError:
             return False
         attempt.is_over = True
@@ -515,14 +548,21 @@ class Forwarder:
         if pending.is_done:
             return True
         rcode = reply.rcode
+        if (attempt.edns < self._edns or upstream.quirks.is_odd) and rcode not in _NO_EDNS_RCODES:
+            self._learn_edns(attempt, now_s)
+        if attempt.is_streamed:
+            upstream.quirks.answers_tcp(now_s)
         if pending.is_aside:
             pending.end()
         elif reply.truncated and not attempt.is_streamed:
             pending.fallback = reply
-            self._send(pending, upstream, now_s, over_tcp=True, has_edns=attempt.has_edns)
-        elif attempt.has_edns and rcode in _NO_EDNS_RCODES:
-            over_tcp = attempt.is_streamed
-            self._send(pending, upstream, now_s, over_tcp=over_tcp, has_edns=False)
+            if upstream.quirks.has_tcp(now_s) or self._leave_those_on_tcp(pending, reply, now_s):
+                self._send(pending, upstream, now_s, over_tcp=True, edns=attempt.edns)
+        elif attempt.edns and rcode in _NO_EDNS_RCODES and _may_be_of_edns(message, query):
+            attempt.has_failed = True
+            if rcode == _SERVFAIL:
+                pending.fallback = pending.fallback or reply
+            self._send(pending, upstream, now_s, over_tcp=attempt.is_streamed, edns=NO_OPT)
         elif rcode in _POOR_RCODES and len(pending.order) > 1:
             pending.fallback = pending.fallback or reply
             if pending.has_another_up():
@@ -531,12 +571,76 @@ class Forwarder:
             elif not pending.awaits_another(upstream):
                 self._finish(pending, reply, now_s)
         else:
-            if not attempt.has_edns and rcode not in _NO_EDNS_RCODES:
-                was_left_out = attempt.sent_s < upstream.no_edns_until_s
-                if not was_left_out:
-                    upstream.no_edns_until_s = now_s + _NO_EDNS_S
+            if not attempt.edns and query.edns is not None and query.edns.do:
+                reply = _without_dnssec(reply)
             self._finish(pending, reply, now_s)
         return True
+
+    def _hear_nothing(self, attempt: Attempt, now_s: float) -> None:
+        """Go on where a try found silence."""
+        pending, upstream = attempt.pending, attempt.upstream
+        self._count_failure(attempt, "no reply in time", now_s, is_silent=True)
+        if attempt.tells_health:
+            pending.ask_with_less(attempt)
+            if len(pending.attempts) == _PROBED_TRIES:
+                self._probe_question(pending, upstream, now_s)
+        elif pending.fallback is not None and len(pending.order) == 1 and now_s < pending.until_s:
+            self._deadlines.add(pending.until_s, attempt)  # TCP loses nothing: it may be slow
+            return
+        self._try_next(pending, now_s)
+
+    def _leave_those_on_tcp(
+        self, pending: PendingQuery, reply: UpstreamReply, now_s: float
+    ) -> bool:
+        """Send a truncated reply to clients on UDP; returns whether some on TCP wait on."""
+        waiters = pending.waiters
+        pending.waiters = [each for each in waiters if each.tcp]
+        over_udp = [each for each in waiters if not each.tcp]
+        self._reply(over_udp, reply, rendering.NO_TCP, _FORWARDED, now_s)
+        pending.is_cut = bool(pending.waiters)
+        if not pending.is_cut:
+            self._end(pending, reply, rendering.NO_TCP, _FORWARDED, now_s)
+        return pending.is_cut
+
+    def _take_malformed(self, attempt: Attempt, error: ReplyError, now_s: float) -> None:
+        """Ask over TCP for what could not be read, once, then another upstream."""
+        pending, upstream = attempt.pending, attempt.upstream
+        attempt.is_over = True
+        attempt.socket = attempt.stream_query = None
+        upstream.malformed += 1
+        if attempt.tells_health and upstream.health.answer(now_s - attempt.sent_s, now_s):
+            _log_up(upstream)
+        if self._malformed_lines.may_pass(now_s):
+            logger.warning(
+                "upstream %s: in its reply to the question for %s %s; such a question is asked "
+                "over TCP, then elsewhere, and else ends in SERVFAIL",
+                upstream.address.text,
+                to_text(pending.query.name),
+                error,
+            )
+        if pending.is_done:
+            return
+        if pending.is_aside:
+            pending.end()
+        elif not (attempt.is_streamed or pending.is_malformed):
+            pending.is_malformed = True
+            self._send(pending, upstream, now_s, over_tcp=True, edns=attempt.edns)
+        elif pending.has_another_up():
+            pending.is_malformed = True
+            if pending.current is attempt:
+                self._try_next(pending, now_s)
+        elif not pending.awaits_another(upstream):
+            reply = pending.fallback or failed_reply(rendering.MALFORMED)
+            self._finish(pending, reply, now_s)
+
+    def _learn_edns(self, attempt: Attempt, now_s: float) -> None:
+        """Note what an upstream answered to, and what it failed on for the same question."""
+        pending, upstream = attempt.pending, attempt.upstream
+        upstream.quirks.answers(attempt.edns)
+        if attempt.edns < self._edns and pending.failed_with_more(attempt):
+            upstream.quirks.answers_without(pending.query, upstream.zone, attempt.edns, now_s)
+            if attempt.tells_health:
+                upstream.health.forgive(now_s - attempt.sent_s)
 
     def _fail(self, attempt: Attempt, why: str, now_s: float) -> None:
         """Learn that a try will not be answered."""
@@ -568,7 +672,7 @@ class Forwarder:
                     pending.leave_udp()
                     attempt = pending.current
                     if attempt is not None and not attempt.is_streamed:
-                        self._send(pending, attempt.upstream, now_s, has_edns=attempt.has_edns)
+                        self._send(pending, attempt.upstream, now_s, edns=attempt.edns)
 
     def _finish(self, pending: PendingQuery, reply: UpstreamReply, now_s: float) -> None:
         """Cache a reply and send it; what is stale is better than a failure (RFC 8767, 4)."""
@@ -592,6 +696,8 @@ class Forwarder:
             pending.end()
             return
         self._gave_up += 1
+        if pending.is_malformed:
+            errors = rendering.MALFORMED
         if pending.is_forged:
             self._forged_failed += 1
             errors = rendering.FORGED
@@ -609,6 +715,9 @@ class Forwarder:
             reply, errors, kind = self._last_resort(pending.key, errors, now_s, is_over=is_over)
             self._end(pending, reply, errors, kind, now_s)
         elif fallback.truncated:  # all that is to be had; clients on TCP cannot be sent it
+            for each in pending.attempts:
+                if each.is_streamed and not each.is_over:
+                    each.upstream.quirks.finds_silence_over_tcp(each.sent_s, now_s)
             self._end(pending, fallback, rendering.NO_TCP, ReplyKind.FORWARDED, now_s)
         else:
             self._finish(pending, fallback, now_s)
@@ -635,8 +744,18 @@ class Forwarder:
     ) -> None:
         """Send the reply to all clients that wait, and await nothing more."""
         self._pending.pop(pending.pending_key, None)
+        self._reply(pending.end(), reply, errors, kind, now_s)
+
+    def _reply(
+        self,
+        waiters: list[Waiter],
+        reply: UpstreamReply,
+        errors: bytes,
+        kind: ReplyKind,
+        now_s: float,
+    ) -> None:
         add, rcode = self._latency.add, reply.rcode
-        for waiter in pending.end():
+        for waiter in waiters:
             waiter.send(render(reply, waiter.query, waiter.limit, errors, tcp=waiter.tcp))
             add(waiter, rcode, kind, now_s)
 
@@ -646,19 +765,33 @@ class Forwarder:
 
     # What no client waits for.
 
-    def _count_failure(self, attempt: Attempt, why: str, now_s: float) -> None:
-        """Count once for each try that it failed; a late reply still counts."""
+    def _count_failure(
+        self, attempt: Attempt, why: str, now_s: float, *, is_silent: bool = False
+    ) -> None:
+        """Count once for each try that it failed; a late reply still counts.
+
+        An upstream that is silent to tries with an OPT record alone is asked the same without.
+        """
         upstream = attempt.upstream
         if attempt.has_failed or attempt.is_over or not attempt.tells_health:
             return
         attempt.has_failed = True
-        if upstream.health.fail(now_s):
+        is_sure = not (is_silent and attempt.edns)
+        if upstream.health.fail(now_s, is_sure=is_sure):
             if now_s >= upstream.logged_s + _LOG_EVERY_S:
                 upstream.logged_s = now_s
                 upstream.is_logged = True
                 text = upstream.address.text
                 logger.warning("upstream %s is left alone until it answers: %s", text, why)
             self._probe_for_loop(upstream, now_s)
+            return
+        is_due = now_s >= upstream.asked_plain_s + _PLAIN_EVERY_S
+        if upstream.health.is_suspect and not is_sure and is_due:
+            upstream.asked_plain_s = now_s
+            query = attempt.pending.query
+            self._ask_aside(
+                upstream, query.name, query.qtype, now_s, query, edns=NO_OPT, had_failed=True
+            )
 
     def _ask_aside(
         self,
@@ -667,12 +800,17 @@ class Forwarder:
         qtype: int,
         now_s: float,
         query: Query | None = None,
+        *,
+        edns: int = MARK,
+        had_failed: bool = False,
     ) -> None:
         """Ask something that no client waits for."""
         question = name + qtype.to_bytes(2, "big") + b"\0\1"
         query = query or Query(b"\0\0", True, False, question, name, (), qtype, 1, None)
         group = self._groups[upstream.zone]
-        self._send(PendingQuery(b"", b"", query, b"", group, now_s + self._wait_s), upstream, now_s)
+        pending = PendingQuery(b"", b"", query, b"", group, now_s + self._wait_s)
+        pending.edns, pending.had_failed = min(edns, self._edns), had_failed
+        self._send(pending, upstream, now_s)
 
     # Loops (see `loops`).
 
@@ -769,6 +907,23 @@ class Forwarder:
         self._looped += 1
         octets = render(failed_reply(rendering.LOOP), query, limit, tcp=tcp)
         return ImmediateReply(octets, ReplyKind.FAILED)
+
+
+def _may_be_of_edns(message: bytes, query: Query) -> bool:
+    """Return whether a failure may be for our OPT record alone, not for the question.
+
+    Who answers SERVFAIL with an OPT record understands it; for DO and CD validation fails so.
+    """
+    if message[3] & RCODE != _SERVFAIL:
+        return True
+    is_dnssec = query.cd or (query.edns is not None and query.edns.do)
+    return not is_dnssec and message[_ARCOUNT_AT:HEADER_BYTES] == b"\0\0"
+
+
+def _without_dnssec(reply: UpstreamReply) -> UpstreamReply:
+    """Return what was answered without EDNS for who wants DNSSEC: unproven, and not for long."""
+    lifetime_s = min(reply.lifetime_s, _LEAST_KNOWN_S)
+    return msgspec.structs.replace(reply, authentic=False, lifetime_s=lifetime_s)
 
 
 def _question_of(reply: bytes) -> bytes:

@@ -16,7 +16,8 @@ from mcsdns.forward.address import Address
 _FAILURES_UNTIL_DOWN: Final = 3
 _GAIN: Final = 0.125
 _LEAST_TRY_S: Final = 0.2
-_MOST_TRY_S: Final = 0.8
+_MOST_TRY_S: Final = 0.56
+"""Three tries fit into the time of a question, so that it can be asked in three ways."""
 _UNKNOWN_RTT_S: Final = 0.05
 """Assumed of an upstream that was never asked: soon it is."""
 _EXPLORE_EVERY: Final = 50
@@ -83,21 +84,33 @@ class Health:
         known_s = self.rtt_s
         if known_s is not None and not self.is_down:
             rtt_s = known_s + _GAIN * (rtt_s - known_s)
-        self.rtt_s = rtt_s
-        self.try_s = min(max(3 * rtt_s, _LEAST_TRY_S), _MOST_TRY_S)
+        self.forgive(rtt_s)
         was_down, self.is_down = self.is_down, False
         if was_down:
             self._probe_pause_s = _FIRST_PROBE_S
         return was_down
 
-    def fail(self, now_s: float) -> bool:
-        """Count a try without an answer; returns whether it is down from now on."""
+    def forgive(self, rtt_s: float) -> None:
+        """Take a round trip as it is: what failed before it failed of something else."""
+        self.rtt_s = rtt_s
+        self.try_s = min(max(3 * rtt_s, _LEAST_TRY_S), _MOST_TRY_S)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it would be down if it were sure that tries failed of it."""
+        return not self.is_down and self._failures >= _FAILURES_UNTIL_DOWN
+
+    def fail(self, now_s: float, *, is_sure: bool = True) -> bool:
+        """Count a try without an answer; returns whether it is down from now on.
+
+        What `is_sure` not to have failed of something in the try alone brings it down.
+        """
         self._failed += 1
         self._failures += 1
         known_s = _UNKNOWN_RTT_S if self.rtt_s is None else self.rtt_s
         self.rtt_s = min(2 * known_s + 0.001, _MOST_TRY_S)
         self.try_s = min(max(3 * self.rtt_s, _LEAST_TRY_S), _MOST_TRY_S)
-        if self.is_down or self._failures < _FAILURES_UNTIL_DOWN:
+        if not is_sure or not self.is_suspect:
             return False
         if now_s < self._answered_s + _QUIET_S:
             return False

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from mcsdns.dns.types import TC
 from mcsdns.forward.address import Address
 from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.pending import Attempt, Deliver, Fail
@@ -32,7 +33,8 @@ from mcsdns.forward.udp_pool import UdpSocket
 _MOST_EVENTS: Final = 64
 """Sockets that are read in one turn of the loop."""
 _DATAGRAM_BYTES: Final = 4096
-"""More than we offer; what is longer is cut and then read as malformed."""
+"""More than we offer; what is longer counts as truncated, whatever its TC bit says."""
+_TC: Final = TC >> 8
 _BATCH: Final = 16
 """Datagrams of one socket per turn of the loop, and that many only where they are unwanted."""
 _BIND_TRIES: Final = 16
@@ -177,12 +179,14 @@ class AsyncioNetwork:
         pool = udp_socket.pool
         for _ in range(_BATCH):
             try:
-                datagram = receive(_DATAGRAM_BYTES)
+                datagram = receive(_DATAGRAM_BYTES + 1)
             except BlockingIOError:
                 return
             except OSError as error:
                 pool.fail_socket(udp_socket, error_text(error), now_s)
                 return
+            if len(datagram) > _DATAGRAM_BYTES:
+                datagram = datagram[:2] + bytes((datagram[2] | _TC,)) + datagram[3:]
             if pool.receive(udp_socket, datagram, now_s):
                 return
 

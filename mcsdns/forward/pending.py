@@ -15,6 +15,7 @@ from mcsdns.dns.name import Name
 from mcsdns.forward import health, stream_pool, udp_pool
 from mcsdns.forward.address import Address
 from mcsdns.forward.health import Health
+from mcsdns.forward.quirks import MARK, OPT, Quirks
 from mcsdns.forward.reply import UpstreamReply
 from mcsdns.forward.stream_pool import StreamPool, StreamQuery
 from mcsdns.forward.udp_pool import Sockets, UdpPool, UdpSocket
@@ -43,9 +44,15 @@ class Network(Sockets, Protocol):
 
 
 class UpstreamStatistics(msgspec.Struct, frozen=True):
-    """An immutable snapshot of one upstream; `udp` is None where it is not asked over UDP."""
+    """An immutable snapshot of one upstream.
+
+    Attributes:
+        malformed: replies to what was asked that could not be read.
+        udp: None where it is not asked over UDP.
+    """
 
     health: health.Statistics
+    malformed: int
     stream: stream_pool.Statistics
     udp: udp_pool.Statistics | None
 
@@ -55,7 +62,8 @@ class Upstream:
 
     Attributes:
         udp: None where it is asked over TCP or TLS alone.
-        no_edns_until_s: until when it is asked without EDNS.
+        quirks: what it cannot take. asked_plain_s: when it was last found out whether it answers
+            at all. malformed: replies to what was asked that could not be read.
         loops_until_s: until when what is sent to it for its zone is held to come back,
             0 where it is not. loop_logged_s: when that was last logged.
         probed_s: when a question that it did not answer was last looked for in a loop.
@@ -74,7 +82,9 @@ class Upstream:
         self.health = Health(address)
         self.stream = stream
         self.udp = udp
-        self.no_edns_until_s = self.logged_s = self.loop_logged_s = self.probed_s = float("-inf")
+        self.quirks = Quirks()
+        self.malformed = 0
+        self.logged_s = self.loop_logged_s = self.probed_s = self.asked_plain_s = float("-inf")
         self.loops_until_s = 0.0
         self.is_logged = False
 
@@ -87,7 +97,9 @@ class Upstream:
     def statistics(self) -> UpstreamStatistics:
         """Return the counters."""
         udp = self.udp.statistics() if self.udp else None
-        return UpstreamStatistics(self.health.statistics(), self.stream.statistics(), udp)
+        return UpstreamStatistics(
+            self.health.statistics(), self.malformed, self.stream.statistics(), udp
+        )
 
 
 class UpstreamGroup:
@@ -127,7 +139,10 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
         order: upstreams by turn. step: how many turns were had.
         fallback: a poor reply, for when no better one comes.
         wrong: replies that repeat it, with IDs that were never sent. is_forged: they are too many
-            to believe anything that comes over UDP.
+            to believe anything that comes over UDP. is_malformed: so was a reply.
+        edns: what the next try has; less with each that finds silence. had_failed: what is asked
+            aside failed with an OPT record before.
+        is_cut: clients on UDP are sent a truncated reply at once; those on TCP wait on.
     """
 
     key: bytes
@@ -146,6 +161,10 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
     came_back: bool = False
     wrong: int = 0
     is_forged: bool = False
+    is_malformed: bool = False
+    edns: int = MARK
+    had_failed: bool = False
+    is_cut: bool = False
 
     @property
     def is_aside(self) -> bool:
@@ -167,6 +186,23 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
         """Return whether the next turn is one's that was not asked yet, and is not down."""
         order, step = self.order, self.step
         return step < len(order) and not self.group.healths[order[step]].is_down
+
+    def ask_with_less(self, attempt: "Attempt") -> None:
+        """Leave something out of the next try, after one that found silence.
+
+        Never the mark of another mcsdns: in a loop all find silence (see `loops`). Not the OPT
+        record of who wants DNSSEC, while nothing says that it is the OPT record.
+        """
+        edns = self.query.edns
+        if not self.mark and attempt.edns > (OPT if edns is not None and edns.do else 0):
+            self.edns = min(self.edns, attempt.edns - 1)
+
+    def failed_with_more(self, answered: "Attempt") -> bool:
+        """Return whether the upstream of a try failed on one that had more."""
+        return self.had_failed or any(
+            each.has_failed and each.edns > answered.edns and each.upstream is answered.upstream
+            for each in self.attempts
+        )
 
     def leave_udp(self) -> None:
         """Take no reply over UDP, be it right, and none that came so."""
@@ -190,8 +226,9 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     """A query as it was sent to one upstream: one try.
 
     Attributes:
-        is_streamed: over TCP or TLS. has_edns: with an OPT record.
-        has_failed: counted as a failure of the upstream, though a late reply may come.
+        is_streamed: over TCP or TLS. edns: what it had, `quirks.NO_OPT`, `OPT` or `MARK`.
+        has_failed: counted as a failure of the upstream, though a late reply may come; or the reply
+            rejects EDNS.
         is_over: answered or failed, so that nothing more is to be learned from it.
         error: why it could not even be sent.
         socket, message_id: what awaits its reply over UDP. stream_query: the same over a stream.
@@ -201,7 +238,7 @@ class Attempt(msgspec.Struct, gc=False, eq=False):
     upstream: Upstream
     sent_s: float
     is_streamed: bool
-    has_edns: bool
+    edns: int
     has_failed: bool = False
     is_over: bool = False
     error: str = ""

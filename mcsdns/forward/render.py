@@ -37,6 +37,9 @@ NO_UPSTREAM: Final = write_error_option(EdeCode.NETWORK_ERROR, "no upstream is k
 NO_TCP: Final = write_error_option(
     EdeCode.NETWORK_ERROR, "the upstream's reply needs TCP, which it does not answer on"
 )
+MALFORMED: Final = write_error_option(
+    EdeCode.INVALID_DATA, "the upstream's reply to this question is malformed"
+)
 FORGED: Final = write_error_option(
     EdeCode.OTHER,
     "replies to this question came that nobody asked for, as if someone forges them, and the "

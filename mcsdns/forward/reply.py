@@ -32,7 +32,7 @@ from mcsdns.dns.types import (
     RRClass,
     RRType,
 )
-from mcsdns.errors import ReplyError
+from mcsdns.errors import MalformedReplyError, ReplyError
 from mcsdns.forward.chain import TYPES_AT_THE_NAME, end_of_chain, is_zone_of, place_of_name
 
 _COUNTS: Final = struct.Struct("!HHH")
@@ -134,7 +134,7 @@ def read_upstream_reply(
     the question, which begin there, are followed without a look.
 
     Raises:
-        ReplyError: it is no reply to this question, or malformed.
+        MalformedReplyError: it cannot be read. ReplyError: it is no reply to this question.
 
     Spec: RFC 1035, 4.1; RFC 4343 (names); RFC 5452, 9.1 (what a reply must match).
     """
@@ -287,7 +287,7 @@ def _read_records(
     except (IndexError, struct.error, ValueError) as error:
         why = error if isinstance(error, ValueError) else "the message ends within it"
         if not truncated:
-            raise ReplyError(f"record {len(ttls) + 1} is malformed: {why}") from None
+            raise MalformedReplyError(f"record {len(ttls) + 1} is malformed: {why}") from None
     records = message[begin:end]
     if too_long:
         changed = bytearray(records)

@@ -299,9 +299,10 @@ class ForwardingMetrics:
         coredns="coredns_proxy_request_duration_seconds",
     )
     upstream_dropped_replies_total = counter(
-        "Messages that were not believed: too late, of an unknown ID, to another question.",
+        "Messages that were not believed: too late, of an unknown ID, to another question; or that "
+        "could not be read.",
         _UPSTREAM,
-        Label("reason", ("late", "wrong", "refused")),
+        Label("reason", ("late", "wrong", "refused", "malformed")),
     )
     upstream_connections = gauge(
         "TCP and TLS connections to an upstream that are open.",

@@ -288,6 +288,7 @@ def _forwarding(snapshot: Snapshot) -> Values:
         yield ForwardingMetrics.upstream_requests_total, (name,), health.asked
         yield ForwardingMetrics.upstream_failures_total, (name,), health.failed
         yield ForwardingMetrics.upstream_connections, (name,), upstream.stream.open
+        yield dropped, (name, "malformed"), upstream.malformed
         for way in (upstream.stream, upstream.udp):
             if way is not None:
                 yield dropped, (name, "late"), way.late

@@ -25,7 +25,7 @@ LIVE = {
     *("log_format", "log_level", "query_log", "request_metrics", "lameduck", "ready_when"),
     *("tcp_idle", "tcp_connections", "tcp_bytes", "ttl", "per_cluster", "ns_address"),
     *("upstream", "upstream_from", "upstream_policy", "upstream_ca", "stub_zone", "allow"),
-    *("forward_limit", "serve_stale", "cache_entries", "cache_bytes"),
+    *("loop_mark", "forward_limit", "serve_stale", "cache_entries", "cache_bytes"),
     *("cache_max_ttl", "cache_max_negative_ttl"),
 }
 

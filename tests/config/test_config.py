@@ -105,6 +105,7 @@ VALUES: list[tuple[str, str, object]] = [
     ),
     ("upstream_policy", "random", Policy.RANDOM),
     ("allow", "203.0.113.0/24", ["203.0.113.0/24"]),
+    ("loop_mark", "off", "off"),
     ("forward_limit", "10", 10),
     ("cache_entries", "0", 0),
     ("cache_bytes", "0", 0),

