@@ -60,7 +60,7 @@ from mcsdns.forward.render import render
 from mcsdns.forward.reply import UpstreamReply, failed_reply, read_upstream_reply
 from mcsdns.forward.router import Router
 from mcsdns.forward.stream_pool import StreamPoolSettings
-from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings
+from mcsdns.forward.udp_pool import GUESSING, UdpPool, UdpPoolSettings
 from mcsdns.stats import (
     TRANSPORTS,
     Histogram,
@@ -644,13 +644,15 @@ class Forwarder:
 
     def _fail(self, attempt: Attempt, why: str, now_s: float) -> None:
         """Learn that a try will not be answered."""
-        self._count_failure(attempt, why, now_s)
+        is_guessed = why is GUESSING  # which says nothing of the upstream: the next port may do
+        if not is_guessed:
+            self._count_failure(attempt, why, now_s)
         attempt.is_over = True
         attempt.socket = attempt.stream_query = None
         pending = attempt.pending
         if pending.current is not attempt or pending.is_done:
             return
-        if pending.step < _ROUNDS_WHEN_UNREACHABLE * len(pending.order):
+        if is_guessed or pending.step < _ROUNDS_WHEN_UNREACHABLE * len(pending.order):
             self._try_next(pending, now_s)
         elif pending.may_hear_from_another(attempt.upstream):  # then it goes on
             until_s = min(now_s + attempt.upstream.health.try_s, pending.until_s)

@@ -34,7 +34,7 @@ _RANDOM_LAST: Final = _RANDOM_BYTES - 3
 _MOST_SOCKETS: Final = 256
 _MOST_IDS: Final = 16384
 """IDs that may have been used on a socket where no other can be opened."""
-_GUESSING: Final = "too many wrong replies came to one port, someone may be guessing"
+GUESSING: Final = "too many wrong replies came to one port, someone may be guessing"
 
 
 class UdpPoolSettings(msgspec.Struct, frozen=True):
@@ -236,7 +236,7 @@ class UdpPool(Generic[T]):
         else:
             self._slots = [self._none if each is socket else each for each in self._slots]
         self._sockets.close_udp(socket)
-        self._fail_awaited(socket, list(awaited), _GUESSING, now_s)
+        self._fail_awaited(socket, list(awaited), GUESSING, now_s)
         return True
 
     def fail_socket(

@@ -13,6 +13,7 @@ from mcsdns.forward.forwarder import Settings
 from mcsdns.forward.health import Policy
 from mcsdns.forward.health import Statistics as HealthStatistics
 from mcsdns.forward.pending import TICK_S
+from mcsdns.forward.udp_pool import UdpPoolSettings
 from tests.forward.scripted import (
     NXDOMAIN,
     REFUSED,
@@ -414,6 +415,21 @@ def test_wrong_replies_count_for_what_they_repeat_alone(make: Make) -> None:
     world.udp().answer(0)
     assert addresses(asker) == ["10.0.0.1"]
     assert not other.replies
+
+
+def test_a_port_that_is_closed_under_a_flood_costs_no_question(make: Make) -> None:
+    ports = UdpPoolSettings(sockets=1, most_wrong=3)
+    settings = Settings(policy=Policy.SEQUENTIAL, ports=ports)
+    world = make(FIRST, settings=settings)
+    asker = world.ask()
+    for number in range(5):
+        at = len(world.udp().sent) - 1
+        for _ in range(3):
+            world.udp().say_wrong(answer(request(f"{number}.other")), at)
+    assert not world.health().is_down
+    last = max(at for at, message in enumerate(world.udp().requests) if b"www" in message)
+    world.udp().answer(last)
+    assert addresses(asker) == ["10.0.0.1"]
 
 
 def test_replies_to_what_was_asked_before_are_not_wrong(make: Make) -> None:
