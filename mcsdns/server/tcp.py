@@ -44,6 +44,7 @@ import msgspec
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.server.accept import Acceptor
 from mcsdns.server.handler import SECONDS, Handler
+from mcsdns.server.memory import Trimmer
 from mcsdns.server.packet_cache import NegativeReply
 from mcsdns.stats import Histogram, HistogramStatistics
 
@@ -165,6 +166,7 @@ class TcpListener:
         self._active: dict[_Connection, float] = {}
         self._by_size: list[dict[_Connection, None]] = [{} for _ in range(64)]
         self._held_bytes = 0
+        self._trimmer = Trimmer(clock)
         self._lingering: dict[_Connection, None] = {}
         self._queue: deque[_Connection] = deque()
         self._is_scheduled = self._is_closed = False
@@ -239,6 +241,8 @@ class TcpListener:
             self._held_most += 1
             self._tell(cut)
             cut.close()
+        if self._held_bytes > self._trimmer.highest_bytes:
+            self._trimmer.highest_bytes = self._held_bytes
 
     def linger(self, connection: "_Connection", fd: int) -> None:
         """Look now and then whether a client has taken all, as there is nothing else to do."""
@@ -323,6 +327,7 @@ class TcpListener:
             else:
                 self._idle_closed += 1
             connection.close()
+        self._trimmer.look(self._held_bytes)
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _end_if_done(self) -> None:
