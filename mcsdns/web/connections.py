@@ -37,7 +37,7 @@ from mcsdns.web.head import END, HeadLimits, fault_of, response
 logger = logging.getLogger(__name__)
 
 Reason = Literal["room", "slow", "large", "memory"]
-MakeHandler = Callable[["Connection"], "Handler"]
+MakeRequestHandler = Callable[["Connection"], "BoundedRequestHandler"]
 
 _READ_BYTES: Final = 1 << 14
 _DISCARDED_BYTES: Final = 1 << 20
@@ -144,7 +144,7 @@ class Connections:
         """Return whether to accept one more."""
         return len(self._rows) < self.limits.connections
 
-    def take(self, sock: socket.socket, address: str, make_handler: MakeHandler) -> None:
+    def take(self, sock: socket.socket, address: str, make_handler: MakeRequestHandler) -> None:
         """Own a new connection, closing others for it where there are many."""
         rows = self._rows_of.get(address)
         while rows and len(rows) >= self.limits.of_address and self._close_spare(rows):
@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, connections: Connections, sock: socket.socket, address: str, make: MakeHandler
+        self, connections: Connections, sock: socket.socket, address: str, make: MakeRequestHandler
     ) -> None:
         """Take a socket that was accepted."""
         self.address = address
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._sock: socket.socket | None = sock
         self._make_handler = make
-        self._handler: Handler | None = None
+        self._handler: BoundedRequestHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._head = b""
@@ -469,7 +469,7 @@ class Connection(asyncio.Protocol):
         self._held_bytes = held
 
 
-class Handler(web.RequestHandler):
+class BoundedRequestHandler(web.RequestHandler):
     """aiohttp's part of a connection: a whole head in, a response out, and its connection told."""
 
     __slots__ = ("_connection",)
@@ -497,6 +497,6 @@ class Handler(web.RequestHandler):
             self._connection.answered()
 
 
-def handler_maker(server: web.Server, options: Mapping[str, Any]) -> MakeHandler:
+def handler_maker(server: web.Server, options: Mapping[str, Any]) -> MakeRequestHandler:
     """Return what makes the handler of a connection."""
-    return lambda connection: Handler(connection, server, options)
+    return lambda connection: BoundedRequestHandler(connection, server, options)
