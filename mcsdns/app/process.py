@@ -207,10 +207,13 @@ class Server:
 
             query_log = QueryLog(self.settings.query_log)
         is_counting = self.settings.request_metrics == "on"
-        for each in (*self.listeners.udp, self.listeners.tcp):
-            each.query_log = query_log
-            each.is_counting = is_counting
-        self.listeners.tcp.settings = limits
+        for udp in self.listeners.udp:
+            udp.query_log = query_log
+            udp.is_counting = is_counting
+        tcp = self.listeners.tcp
+        tcp.query_log = query_log
+        tcp.is_counting = is_counting
+        tcp.settings = limits
 
     def make_forwarding(self, settings: Settings) -> Forwarding | None:
         """Make what forwards by other settings; None where they name no upstream.

@@ -191,5 +191,5 @@ def _ports(service: Service) -> Sequence[model.Port]:
 
 
 def _shortened(condition: model.Condition) -> JudgedCondition:
-    texts = map(cut, msgspec.structs.astuple(condition))
-    return JudgedCondition(*texts, is_bad=is_bad(condition))
+    texts = {field: cut(text) for field, text in msgspec.structs.asdict(condition).items()}
+    return JudgedCondition(is_bad=is_bad(condition), **texts)

@@ -85,13 +85,13 @@ def _has_private_addresses(service: tuple[bytes, RRType, tuple[bytes, ...]]) -> 
 def check_server(report: Report, peer: Peer, expected: Sequence[Expected]) -> None:
     """Find out whether a server is up, is ready, serves the zones, and answers as expected."""
     report.checked.append(f"mcsdns at {peer.where}")
-    for each in Transport:
-        if each not in peer.alive:
+    for transport in Transport:
+        if transport not in peer.alive:
             report.error(
                 Reason.SERVER_SILENT,
-                f"mcsdns does not answer over {each.upper()}",
+                f"mcsdns does not answer over {transport.upper()}",
                 peer.where,
-                f"is it up, and may {each.upper()} pass to it (Service port, NetworkPolicy, "
+                f"is it up, and may {transport.upper()} pass to it (Service port, NetworkPolicy, "
                 "firewall)? or give its address with --server ADDR:PORT",
             )
     for each in expected:
@@ -183,14 +183,14 @@ def check_stub_block(report: Report, peer: Peer, expected: Sequence[Expected]) -
         return
     zones = listed([shown(each.zone) for each in expected])
     report.checked.append(f"{zones} at {peer.where}, {_over(peer.alive)}")
-    for each in Transport:
-        if each not in peer.alive:
+    for transport in Transport:
+        if transport not in peer.alive:
             report.error(
                 Reason.CLUSTER_DNS_SILENT,
-                f"the cluster DNS does not answer over {each.upper()}",
+                f"the cluster DNS does not answer over {transport.upper()}",
                 peer.where,
-                f"its Service needs port 53 for {each.upper()}, and NetworkPolicies and firewalls "
-                "must let it pass",
+                f"its Service needs port 53 for {transport.upper()}, and NetworkPolicies and "
+                "firewalls must let it pass",
             )
     for each in expected:
         _check_zone_of_resolver(report, peer, each)
