@@ -865,6 +865,7 @@ class Forwarder:
             self._hold_loop(upstream, now_s)
             return True
         self._log_question(Name(key[:-_BEHIND_NAME_BYTES]), now_s)
+        self._probe_for_loop(upstream, now_s)  # perhaps all of the zone does
         for pending in self._flights(key):
             pending.came_back = True
             if len(pending.order) == 1:

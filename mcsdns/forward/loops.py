@@ -29,7 +29,7 @@ client asks for, a probe, is sent to an upstream: one below its zone at the star
 upstreams change and when it stops answering; one below the name of a question that two tries found
 silence for, at most one a second. A probe that comes in closes a loop. Where it was a zone's,
 nothing is sent to that upstream for that zone for a while, then it is probed again; where it was a
-question's, this question ends.
+question's, this question ends, and the zone is probed.
 """
 
 import random

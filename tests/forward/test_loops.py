@@ -265,6 +265,9 @@ def test_a_question_that_comes_back_without_its_mark_ends(
     assert "forwarding loop" in error_text(client)
     assert "forwarding loop" in error_text(world.ask(request("www.example")))  # from the cache
     assert world.ask(request("other.example")).detached
+    assert names.from_text("www.example") not in world.sent(ALL)[-2]  # a probe of all
+    world.ask(without_options(world.sent(ALL)[-2]))
+    assert "forwarding loop" in error_text(world.ask(request("third.example")))
     (line,) = [each.message for each in caplog.records if "loop" in each.message]
     assert "the question for www.example. was sent upstream and came back" in line
 
