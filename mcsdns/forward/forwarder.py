@@ -55,6 +55,7 @@ from mcsdns.forward.pending import (
     UpstreamStatistics,
     Waiter,
 )
+from mcsdns.forward.places import Places, holder_text, prefix_of
 from mcsdns.forward.quirks import MARK, NO_OPT, OPT
 from mcsdns.forward.render import render
 from mcsdns.forward.reply import UpstreamReply, failed_reply, read_upstream_reply
@@ -99,6 +100,8 @@ _MARKED: Final = b"m"
 _BEHIND_NAME_BYTES: Final = 5
 """Of the key of a question: type, class and flags."""
 _WRONG_UNTIL_FORGED: Final = 2
+_WAITERS_PER_PENDING: Final = 8
+"""Clients that wait at once, for each of the questions that may be in flight."""
 _PROBED_TRIES: Final = 2
 """Tries that found silence, after which it is looked whether the question is in a loop."""
 _PROBE_QUESTION_EVERY_S: Final = 1.0
@@ -121,8 +124,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total_s: longest that a query waits; clients wait 5 s, CoreDNS 2 s.
-        max_pending: queries in flight; past it SERVFAIL at once.
-        max_waiters: clients that share one of them.
+        max_pending: queries in flight; past it an old one gives way (see `places`), or else the
+            new one gets SERVFAIL at once.
+        max_waiters: clients that share one of them; of all at most 8 times `max_pending` wait.
         policy: which of several upstreams is asked first.
         has_mark: whether loops are marked (see `loops`).
     """
@@ -145,6 +149,7 @@ class Statistics(msgspec.Struct, frozen=True):
         gave_up: without an answer in time. refused: for too many in flight. looped: loops.
         forged: those that went over TCP, for wrong replies to them came; forged_failed: those of
             them that TCP had no answer for.
+        displaced: those that gave way to others for want of a place. waiting: clients that wait.
         replies: by class, of those that had to wait. seconds: how long, by transport.
     """
 
@@ -156,6 +161,8 @@ class Statistics(msgspec.Struct, frozen=True):
     looped: int
     forged: int
     forged_failed: int
+    displaced: int
+    waiting: int
     cache: caching.Statistics
     upstreams: list[UpstreamStatistics]
     replies: list[ReplyCount]
@@ -234,14 +241,17 @@ class Forwarder:
         self._pending: dict[bytes, PendingQuery] = {}
         self._deadlines = Deadlines()
         self._sweep_s = self._question_logged_s = float("-inf")
+        self._displaced_lines = _Lines(_LOG_EVERY_S)
         self._forged_lines, self._chain_lines = _Lines(_LOG_EVERY_S), _Lines(_LOG_LOOPS_EVERY_S)
         self._malformed_lines = _Lines(_LOG_EVERY_S)
         self._edns = MARK if settings.has_mark else OPT
         self._is_started = False
         self._wait_s = settings.total_s - TICK_S
+        self._places = Places(self._pending, self._wait_s)
         self._is_caching = settings.cache.max_entries > 0
         self._asked = self._joined = self._gave_up = self._refused = self._looped = 0
-        self._forged = self._forged_failed = 0
+        self._forged = self._forged_failed = self._displaced = self._waiting = 0
+        self._most_waiting = settings.max_pending * _WAITERS_PER_PENDING
 
     def start(self, now_s: float) -> None:
         """Look for loops."""
@@ -287,7 +297,7 @@ class Forwarder:
         self,
         group: UpstreamGroup,
         query: Query,
-        message: bytes,
+        client: bytes,
         detach: Callable[[], Callable[[bytes], None]],
         limit: int,
         now_s: float,
@@ -299,7 +309,7 @@ class Forwarder:
         Args:
             group: the upstreams of the name, as `router` finds them.
             query: what the client asks.
-            message: the same as it came.
+            client: whose it is: an address of 4 or 16 octets, empty where it is not known.
             detach: called once where the reply comes later; returns what sends it to the client.
             limit: octets that the reply may have.
             now_s: monotonic seconds.
@@ -319,28 +329,30 @@ class Forwarder:
                     return self._answer_loop(query, limit, tcp=tcp)
         cached = self.cache.find(key, now_s) if self._is_caching else None
         if cached is not None:
-            if self.cache.wants_refresh(cached) and key not in self._pending:
-                self._begin(group, key, key, query, b"", now_s)
+            if self.cache.wants_refresh(cached) and self._may_refresh(key):
+                self._begin(group, key, key, query, b"", client, now_s)
             octets = render(cached.reply, query, limit, cached.errors, tcp=tcp)
             return ImmediateReply(octets, cached.kind, key, cached)
         if self._loops.probes and self._ends_probe(query, now_s):
             return self._answer_loop(query, limit, tcp=tcp)
+        if self._waiting >= self._most_waiting and not self._make_room(now_s):
+            return self._refuse(query, key, self._too_many(), limit, now_s, tcp=tcp)
         pending = self._pending.get(pending_key)
         if pending is not None:
             self._joined += 1
             errors = b""
+            if not pending.is_shared:
+                pending.is_shared = prefix_of(client) != prefix_of(pending.client)
             if len(mark) > len(pending.mark):
                 pending.mark = mark
             if pending.is_cut and pending.fallback is not None and not tcp:
                 octets = render(pending.fallback, query, limit, rendering.NO_TCP, tcp=False)
                 return ImmediateReply(octets, _FORWARDED)
         else:
-            pending, errors = self._begin(group, key, pending_key, query, mark, now_s)
+            pending, errors = self._begin(group, key, pending_key, query, mark, client, now_s)
         if pending is None or len(pending.waiters) >= self.settings.max_waiters:
-            reply, errors, kind = self._last_resort(
-                key, errors or self._too_many(), now_s, is_over=False
-            )
-            return ImmediateReply(render(reply, query, limit, errors, tcp=tcp), kind)
+            return self._refuse(query, key, errors or self._too_many(), limit, now_s, tcp=tcp)
+        self._waiting += 1
         pending.waiters.append(Waiter(query, limit, tcp, detach(), now_s))
         return None
 
@@ -383,6 +395,8 @@ class Forwarder:
             self._looped,
             self._forged,
             self._forged_failed,
+            self._displaced,
+            self._waiting,
             self.cache.statistics(),
             [upstream.statistics() for upstream in self._upstreams()],
             self._latency.counts(),
@@ -425,6 +439,7 @@ class Forwarder:
         pending_key: bytes,
         query: Query,
         mark: bytes,
+        client: bytes,
         now_s: float,
     ) -> tuple[PendingQuery | None, bytes]:
         """Send a query; returns it, or why no client may wait for it.
@@ -433,10 +448,10 @@ class Forwarder:
         """
         if not group.upstreams:
             return None, rendering.NO_UPSTREAM
-        if len(self._pending) >= self.settings.max_pending:
+        if len(self._pending) >= self.settings.max_pending and not self._make_room(now_s):
             return None, self._too_many()
-        pending = PendingQuery(key, pending_key, query, mark, group, now_s + self._wait_s)
-        pending.edns = self._edns
+        until_s = now_s + self._wait_s
+        pending = PendingQuery(key, pending_key, query, mark, group, until_s, self._edns, client)
         self._pending[pending_key] = pending
         self._try_next(pending, now_s)
         if pending.is_done:
@@ -756,10 +771,44 @@ class Forwarder:
         kind: ReplyKind,
         now_s: float,
     ) -> None:
+        self._waiting -= len(waiters)
         add, rcode = self._latency.add, reply.rcode
         for waiter in waiters:
             waiter.send(render(reply, waiter.query, waiter.limit, errors, tcp=waiter.tcp))
             add(waiter, rcode, kind, now_s)
+
+    def _refuse(
+        self, query: Query, key: bytes, errors: bytes, limit: int, now_s: float, *, tcp: bool
+    ) -> ImmediateReply:
+        """Answer what may not wait with what was true a while ago, else SERVFAIL."""
+        reply, errors, kind = self._last_resort(key, errors, now_s, is_over=False)
+        return ImmediateReply(render(reply, query, limit, errors, tcp=tcp), kind)
+
+    def _make_room(self, now_s: float) -> bool:
+        """Have a question give way; returns whether one did (see `places`)."""
+        found = self._places.gives_way(now_s)
+        if found is None:
+            return False
+        pending, held = found
+        self._displaced += 1
+        if self._displaced_lines.may_pass(now_s):
+            logger.warning(
+                "%d questions wait for upstreams, as many as may (--forward-limit); of %s are %d, "
+                "so the oldest of these end in SERVFAIL; look what they ask for, and why no "
+                "upstream answers",
+                len(self._pending),
+                holder_text(pending),
+                held,
+            )
+        reply, errors, kind = self._last_resort(
+            pending.key, rendering.TOO_MANY, now_s, is_over=False
+        )
+        self._end(pending, reply, errors, kind, now_s)
+        return True
+
+    def _may_refresh(self, key: bytes) -> bool:
+        """Return whether something may be asked for again beside what clients wait for."""
+        return key not in self._pending and len(self._pending) < self.settings.max_pending
 
     def _too_many(self) -> bytes:
         self._refused += 1
@@ -810,8 +859,9 @@ class Forwarder:
         question = name + qtype.to_bytes(2, "big") + b"\0\1"
         query = query or Query(b"\0\0", True, False, question, name, (), qtype, 1, None)
         group = self._groups[upstream.zone]
-        pending = PendingQuery(b"", b"", query, b"", group, now_s + self._wait_s)
-        pending.edns, pending.had_failed = min(edns, self._edns), had_failed
+        until_s, edns = now_s + self._wait_s, min(edns, self._edns)
+        pending = PendingQuery(b"", b"", query, b"", group, until_s, edns)
+        pending.had_failed = had_failed
         self._send(pending, upstream, now_s)
 
     # Loops (see `loops`).

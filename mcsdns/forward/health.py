@@ -84,7 +84,8 @@ class Health:
         known_s = self.rtt_s
         if known_s is not None and not self.is_down:
             rtt_s = known_s + _GAIN * (rtt_s - known_s)
-        self.forgive(rtt_s)
+        self.rtt_s = rtt_s
+        self.try_s = min(max(3 * rtt_s, _LEAST_TRY_S), _MOST_TRY_S)
         was_down, self.is_down = self.is_down, False
         if was_down:
             self._probe_pause_s = _FIRST_PROBE_S

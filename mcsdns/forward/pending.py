@@ -11,11 +11,11 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from mcsdns.dns import Query
-from mcsdns.dns.name import Name
+from mcsdns.dns.name import ROOT, Name
 from mcsdns.forward import health, stream_pool, udp_pool
 from mcsdns.forward.address import Address
 from mcsdns.forward.health import Health
-from mcsdns.forward.quirks import MARK, OPT, Quirks
+from mcsdns.forward.quirks import OPT, Quirks
 from mcsdns.forward.reply import UpstreamReply
 from mcsdns.forward.stream_pool import StreamPool, StreamQuery
 from mcsdns.forward.udp_pool import Sockets, UdpPool, UdpSocket
@@ -103,12 +103,13 @@ class Upstream:
 
 
 class UpstreamGroup:
-    """The upstreams of one zone."""
+    """The upstreams of one zone; `is_stub` unless they are those of all other names."""
 
     def __init__(self, zone: Name, upstreams: Sequence[Upstream]) -> None:
         self.zone = zone
         self.upstreams = upstreams
         self.healths = [upstream.health for upstream in upstreams]
+        self.is_stub = zone != ROOT
 
     @property
     def is_down(self) -> bool:
@@ -142,6 +143,8 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
             to believe anything that comes over UDP. is_malformed: so was a reply.
         edns: what the next try has; less with each that finds silence. had_failed: what is asked
             aside failed with an OPT record before.
+        client: the address of who asked first. is_shared: clients of another prefix wait for it
+            too (see `places`).
         is_cut: clients on UDP are sent a truncated reply at once; those on TCP wait on.
     """
 
@@ -151,6 +154,8 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
     mark: bytes
     group: UpstreamGroup
     until_s: float
+    edns: int
+    client: bytes = b""
     order: Sequence[int] = ()
     step: int = 0
     waiters: list[Waiter] = []
@@ -162,9 +167,9 @@ class PendingQuery(msgspec.Struct, gc=False, eq=False):
     wrong: int = 0
     is_forged: bool = False
     is_malformed: bool = False
-    edns: int = MARK
     had_failed: bool = False
     is_cut: bool = False
+    is_shared: bool = False
 
     @property
     def is_aside(self) -> bool:

@@ -311,6 +311,7 @@ class ForwardingMetrics:
     )
     forward_requests_total = counter("Questions to forward.")
     forward_pending = gauge("Questions that wait for an upstream.")
+    forward_waiting = gauge("Clients that wait for the replies to these questions.")
     forward_joined_total = counter("Questions that wait for the reply to an equal one.")
     forward_gave_up_total = counter("Questions without any answer in time.")
     forward_refused_total = counter(
@@ -318,6 +319,9 @@ class ForwardingMetrics:
         coredns="coredns_forward_max_concurrent_rejects_total",
     )
     forward_loops_total = counter("Questions that came back to us.")
+    forward_displaced_total = counter(
+        "Questions that gave way to others when no place was free, the oldest of who held most."
+    )
     forward_forged_total = counter(
         "Questions to which wrong replies came, so that no reply over UDP was taken, by whether "
         "there was one over TCP.",

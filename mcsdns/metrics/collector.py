@@ -262,6 +262,8 @@ def _forwarding(snapshot: Snapshot) -> Values:
     yield ForwardingMetrics.forward_gave_up_total, (), forwarder.gave_up
     yield ForwardingMetrics.forward_refused_total, (), forwarder.refused
     yield ForwardingMetrics.forward_loops_total, (), forwarder.looped
+    yield ForwardingMetrics.forward_displaced_total, (), forwarder.displaced
+    yield ForwardingMetrics.forward_waiting, (), forwarder.waiting
     forged, failed = forwarder.forged, forwarder.forged_failed
     yield ForwardingMetrics.forward_forged_total, ("answered",), forged - failed
     yield ForwardingMetrics.forward_forged_total, ("failed",), failed

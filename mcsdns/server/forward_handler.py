@@ -152,7 +152,7 @@ class ForwardHandler:
         if not self._acl.allows(address):
             return self._refuse(query, address, limit)
         reply = self._forwarder.ask(
-            group, query, message, client.detach, limit, self._clock(), tcp=self._tcp
+            group, query, address, client.detach, limit, self._clock(), tcp=self._tcp
         )
         if reply is None:
             return None

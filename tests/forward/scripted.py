@@ -52,7 +52,12 @@ def request(name: str, qtype: int = A, *, edns: bool = True, **more: bool) -> by
 
 
 def ask(
-    forwarder: Forwarder, message: bytes, *, tcp: bool = False, now_s: float | None = None
+    forwarder: Forwarder,
+    message: bytes,
+    *,
+    tcp: bool = False,
+    now_s: float | None = None,
+    client: bytes = b"\x7f\0\0\1",
 ) -> Asker:
     """Ask; what is answered at once is among the replies as well."""
     asker = Asker()
@@ -62,7 +67,7 @@ def ask(
     group = forwarder.router.find(query.name, query.labels)
     assert group is not None
     now_s = time.monotonic() if now_s is None else now_s
-    answered = forwarder.ask(group, query, message, asker.detach, limit, now_s, tcp=tcp)
+    answered = forwarder.ask(group, query, client, asker.detach, limit, now_s, tcp=tcp)
     if answered is not None:
         assert not asker.detached
         asker.replies.append(answered.octets)

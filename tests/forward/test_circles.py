@@ -83,7 +83,7 @@ class Circle:
         def detach() -> Callable[[bytes], None]:
             return lambda reply: self._replies.append((sender, number, reply))
 
-        reply = forwarder.ask(group, query, message, detach, 1232, self.clock.now_s, tcp=False)
+        reply = forwarder.ask(group, query, b"", detach, 1232, self.clock.now_s, tcp=False)
         if reply is not None:
             self._replies.append((sender, number, reply.octets))
 

@@ -336,7 +336,7 @@ class Front:
                 group = self.forwarder.router.find(query.name, query.labels)
                 assert group is not None
                 answered = self.forwarder.ask(
-                    group, query, message, self.detach, 1232, time.monotonic(), tcp=False
+                    group, query, b"", self.detach, 1232, time.monotonic(), tcp=False
                 )
                 if answered is not None:
                     self._send(answered.octets, self._client)

@@ -101,7 +101,9 @@ def forwarder(*upstreams: pending.UpstreamStatistics) -> forward.Statistics:
     waited = stats.ReplyCounters("udp")
     waited.add(None, 1, 0, stats.ReplyKind.FORWARDED)
     replies, seconds = list(waited.counts()), {"udp": seen(0.02), "tcp": seen()}
-    return forward.Statistics(1, 2, 3, 4, 5, 6, 8, 7, kept, list(upstreams), replies, seconds)
+    return forward.Statistics(
+        1, 2, 3, 4, 5, 6, 8, 7, 9, 10, kept, list(upstreams), replies, seconds
+    )
 
 
 def seen(*seconds: float) -> HistogramStatistics:
