@@ -130,7 +130,7 @@ def assert_equal_but_for_order(cached: bytes, fresh: bytes, all_records: Counter
     assert one == other
 
 
-@examples(150)
+@examples(75)
 @given(st.data(), st.booleans())
 def test_a_cached_reply_equals_a_newly_rendered_one(data: st.DataObject, tcp: bool) -> None:
     world = a_world()

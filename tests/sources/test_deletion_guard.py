@@ -613,7 +613,7 @@ def _play(world: World, step: Any) -> None:
             world.feed(step)
 
 
-@examples(400)
+@examples(200)
 @given(_steps(_imports | _slices | _moving), st.sampled_from([0.0, 1.0, 5.0]))
 def test_after_a_quiet_time_the_store_is_what_it_were_without_a_guard(
     steps: list[Any], linger_s: float
@@ -628,7 +628,7 @@ def test_after_a_quiet_time_the_store_is_what_it_were_without_a_guard(
     assert (found.held, found.lingering, found.deadline_s) == (0, 0, None)
 
 
-@examples(400)
+@examples(200)
 @given(_steps(_imports_of_one_type | _slices))
 def test_the_store_never_holds_less_than_the_source_and_no_held_service_lacks_an_answer(
     steps: list[Any],
@@ -646,7 +646,7 @@ def test_the_store_never_holds_less_than_the_source_and_no_held_service_lacks_an
             assert before <= {each for each in map(key, SERVICES) if answers(world.store, each)}
 
 
-@examples(200)
+@examples(100)
 @given(_steps(_imports | _slices | _moving))
 def test_what_is_too_little_is_followed_after_lingering(steps: list[Any]) -> None:
     world = World(_world, least=len(SERVICES) + 1)

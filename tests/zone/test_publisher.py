@@ -87,7 +87,7 @@ def names_in(each: dict[Any, Any]) -> Iterable[Any]:
     return [service for service in each.values() if service]
 
 
-@examples(400)
+@examples(200)
 @given(histories(), st.data())
 def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     history: tuple[list[Event], list[Object]], data: st.DataObject
@@ -108,7 +108,7 @@ def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
     assert zone_of(world) == zone_of(world_of(truth))
 
 
-@examples(200)
+@examples(100)
 @given(histories())
 def test_a_history_without_a_last_list_ends_the_same(
     history: tuple[list[Event], list[Object]],
