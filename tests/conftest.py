@@ -20,6 +20,7 @@ from tests.waiting import DEADLINE_S, WORKERS, wait_until
 
 os.environ.setdefault("MCSDNS_ADMIN", "none")  # many servers run at once
 os.environ.setdefault("MCSDNS_LAMEDUCK", "0")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # servers start in half the time where they may
 READY = re.compile(
     r"ready: (?P<services>\d+) services, (?P<endpoints>\d+) endpoints from (?P<source>.+), "
     r"listening on (?P<addresses>.+)\n"
