@@ -1,5 +1,6 @@
 """What a message is once it is read and before it is written: values, and the limits on sizes."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -12,6 +13,9 @@ MAX_UDP_BYTES: Final = 1232
 send, and for what we offer to take as a server and as a client."""
 MIN_UDP_BYTES: Final = 512
 MAX_TCP_BYTES: Final = 0xFFFF
+MAX_ADDITIONAL_BYTES: Final = 8192
+"""A message that is longer has no Additional: Node's `resolveSrv` fails on it (c-ares and its
+answers of 100 endpoints with two families)."""
 
 
 class Edns(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +85,9 @@ class NegativeSoa(msgspec.Struct, frozen=True, gc=False):
     records: list[bytes]
 
 
+AddressesOf = Callable[[tuple[bytes, ...]], Sequence[tuple[Name, RRset]]]
+
+
 class Response(msgspec.Struct, frozen=True, gc=False):
     """What to reply, before it has bytes.
 
@@ -88,7 +95,8 @@ class Response(msgspec.Struct, frozen=True, gc=False):
         rcode: response code; above 15 only for a client that sent an OPT record.
         aa: authoritative answer.
         answer: the RRset of the question's name, if any.
-        additional: owner and RRset of each address set for the Additional section.
+        addresses_of: returns owner and RRset of each address set that goes into Additional for
+            records of the answer, which it takes as they stand in `rdatas`.
         negative: the zone's SOA for Authority, on NODATA and NXDOMAIN (RFC 2308, 3).
         ede: an Extended DNS Error, for a client that sent an OPT record.
     """
@@ -96,7 +104,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     rcode: int = Rcode.NOERROR
     aa: bool = False
     answer: RRset | None = None
-    additional: tuple[tuple[Name, RRset], ...] = ()
+    addresses_of: AddressesOf | None = None
     negative: NegativeSoa | None = None
     ede: Ede | None = None
 

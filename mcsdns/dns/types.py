@@ -151,11 +151,22 @@ class RRset(msgspec.Struct, frozen=True, gc=False):
         rtype: the record type.
         ttl: seconds, equal for all records (RFC 2181, 5.2).
         rdatas: RDATA of each record, without names that could be compressed, no two equal.
+        suffix: what each of them ends with, held once: an answer of many records is made without
+            touching those that it does not show.
     """
 
     rtype: int
     ttl: int
     rdatas: tuple[bytes, ...]
+    suffix: bytes = b""
+
+    def from_record(self, start: int, most: int) -> tuple[bytes, ...]:
+        """Return `most` records at most, from record `start` on as they wrap around.
+
+        They are without the suffix. It takes as long as what it returns, not as the RRset.
+        """
+        rdatas = self.rdatas[start : start + most]
+        return rdatas + self.rdatas[: min(start, most - len(rdatas))] if start else rdatas
 
 
 def rcode_text(rcode: int) -> str:

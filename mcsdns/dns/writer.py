@@ -4,13 +4,15 @@ import functools
 import struct
 
 from mcsdns.dns.message import (
+    MAX_ADDITIONAL_BYTES,
     MAX_TCP_BYTES,
     MAX_UDP_BYTES,
+    AddressesOf,
     Query,
     RenderedMessage,
     Response,
 )
-from mcsdns.dns.name import Name, labels_of
+from mcsdns.dns.name import labels_of
 from mcsdns.dns.reader import Cursor
 from mcsdns.dns.types import (
     AA,
@@ -36,12 +38,11 @@ from mcsdns.dns.types import (
 from mcsdns.errors import MessageError
 
 _QNAME_POINTER = POINTER << 8 | HEADER_BYTES
-_MAX_POINTER = 0x3FFF
 _A, _AAAA, _NS = RRType.A.value, RRType.AAAA.value, RRType.NS.value
 _SOA, _SRV = RRType.SOA.value, RRType.SRV.value
 
 _RECORD = struct.Struct("!HHHIH")
-_RECORD_FIXED = struct.Struct("!HHI")
+_RECORD_FIXED = struct.Struct("!HHIH")
 _OPT_FIXED = struct.Struct("!BHHBBHH")
 
 
@@ -73,7 +74,9 @@ def write_response(
     left_out = body.add_answer(rrset, start)
     if left_out and limit < MAX_TCP_BYTES:
         flags |= TC
-    whole = not left_out and body.add_additional(response.additional)
+    whole = not left_out
+    if whole and response.addresses_of is not None:
+        whole = body.add_additional(response.addresses_of, rrset, start)
     additionals = body.additionals + (edns is not None)
     header = HEADER_WITH_ID.pack(query.id, flags, 1, body.answers, 0, additionals)
     return RenderedMessage(b"".join((header, question, *body.parts, opt)), left_out, whole)
@@ -157,40 +160,49 @@ class _Body:
 
     def add_answer(self, rrset: RRset, start: int) -> int:
         """Add records owned by the question's name; return how many found no room."""
-        rtype, rdatas = rrset.rtype, rrset.rdatas
-        if start:
-            rdatas = rdatas[start:] + rdatas[:start]
+        rtype, suffix, records = rrset.rtype, rrset.suffix, len(rrset.rdatas)
         if rtype in (_A, _AAAA):
-            size = len(rdatas[0])
+            size = len(rrset.rdatas[0])
             fixed = _RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, size)
-            self.answers = min(len(rdatas), self._room // (len(fixed) + size))
+            self.answers = min(records, self._room // (len(fixed) + size))
             if self.answers:
-                self._add(fixed + fixed.join(rdatas[: self.answers]))
-            return len(rdatas) - self.answers
+                self._add(fixed + fixed.join(rrset.from_record(start, self.answers)))
+            return records - self.answers
+        rdatas = rrset.from_record(start, self._room // (_RECORD.size + len(suffix) + 1))
         if rtype == _NS:
             rdatas = tuple(self._compressed(rdata, _RECORD.size) for rdata in rdatas)
         elif rtype == _SOA:
             rdatas = tuple(self._compressed_soa(rdata, _RECORD.size) for rdata in rdatas)
-        for rdata in rdatas:
+        offsets, at, room = self._offsets, self._at + _RECORD.size, self._room
+        fixed = _RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, 0)[:-2]
+        for relative in rdatas:
+            rdata = relative + suffix
             size = len(rdata)
-            if _RECORD.size + size > self._room:
+            room -= _RECORD.size + size
+            if room < 0:
                 break
-            if rtype == _SRV and self._at < _MAX_POINTER - 64:
-                self._offsets[rdata[6:]] = self._at + _RECORD.size + 6
-            self._add(_RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, size) + rdata)
+            self.parts += (fixed, size.to_bytes(2, "big"), rdata)
+            if rtype == _SRV:
+                offsets[rdata[6:]] = at + 6
+            at += _RECORD.size + size
             self.answers += 1
-        return len(rdatas) - self.answers
+            self._room = room
+        self._at = at - _RECORD.size
+        return records - self.answers
 
-    def add_additional(self, additional: tuple[tuple[Name, RRset], ...]) -> bool:
+    def add_additional(self, addresses_of: AddressesOf, answer: RRset, start: int) -> bool:
         """Add whole RRsets as long as they fit; return whether all do."""
-        for owner, rrset in additional:
-            fixed = self._compressed(owner, 0) + _RECORD_FIXED.pack(rrset.rtype, 1, rrset.ttl)
-            records = [fixed + len(rdata).to_bytes(2, "big") + rdata for rdata in rrset.rdatas]
-            octets = b"".join(records)
-            if len(octets) > self._room:
+        self._room = min(self._room, MAX_ADDITIONAL_BYTES - self._at)
+        if self._room <= 0:
+            return False
+        for owner, rrset in addresses_of(answer.from_record(start, self.answers)):
+            rdatas = rrset.rdatas
+            size = len(rdatas[0])
+            fixed = self._compressed(owner, 0) + _RECORD_FIXED.pack(rrset.rtype, 1, rrset.ttl, size)
+            if len(rdatas) * (len(fixed) + size) > self._room:
                 return False  # its owner name is among the offsets now, but is not in the message
-            self._add(octets)
-            self.additionals += len(records)
+            self._add(fixed + fixed.join(rdatas))
+            self.additionals += len(rdatas)
         return True
 
     def _add(self, octets: bytes) -> None:
@@ -222,8 +234,6 @@ class _Body:
             known = offsets.get(name[at:])
             if known is not None:
                 return name[:at] + (POINTER << 8 | known).to_bytes(2, "big")
-            here = self._at + ahead + at
-            if here <= _MAX_POINTER:
-                offsets[name[at:]] = here
+            offsets[name[at:]] = self._at + ahead + at
             at += len(label) + 1
         return name

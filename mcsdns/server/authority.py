@@ -135,10 +135,10 @@ class Authority:
     def _decide(self, outcome: Outcome, zone: Zone) -> Decision:
         is_stale, soa = self.tree.stale, zone.negative_soa
         match outcome:
-            case Answer(rrset=rrset, additional=additional):
+            case Answer(rrset=rrset, addresses_of=addresses_of):
                 kind = ReplyKind.STALE if is_stale else _CLUSTERSET
                 ede = _STALE if is_stale else None
-                response = Response(aa=True, answer=rrset, additional=additional, ede=ede)
+                response = Response(aa=True, answer=rrset, addresses_of=addresses_of, ede=ede)
             case NoData(why=why):
                 kind = ReplyKind.STALE if is_stale else _NEGATIVE
                 response = Response(aa=True, negative=soa, ede=_STALE if is_stale else why)

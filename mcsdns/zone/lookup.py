@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from mcsdns.dns import AddressesOf
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
 from mcsdns.dns.types import Ede, EdeCode, RRset, RRType
@@ -40,12 +41,12 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """The name has records of that type.
 
     Attributes:
-        additional: owner and RRset of the targets' addresses.
+        addresses_of: for Additional, see `dns.Response`.
         twins: how many addresses of the other family the name has.
     """
 
     rrset: RRset
-    additional: tuple[tuple[Name, RRset], ...] = ()
+    addresses_of: AddressesOf | None = None
     twins: int = 0
 
 
@@ -131,9 +132,9 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
             return Answer(RRset(RRType.HINFO, ttl, (_HINFO,)))
         qtype = _A if node.a else _AAAA if node.aaaa else _SRV
     if qtype == _A and node.a:
-        return Answer(RRset(_A, ttl, node.a), (), len(node.aaaa))
+        return Answer(RRset(_A, ttl, node.a), None, len(node.aaaa))
     if qtype == _AAAA and node.aaaa:
-        return Answer(RRset(_AAAA, ttl, node.aaaa), (), len(node.a))
+        return Answer(RRset(_AAAA, ttl, node.aaaa), None, len(node.a))
     if qtype == _SRV and node.srv:
         return _srv_answer(service, node.srv, names.service_name(shape.service, zone.apex), ttl)
     lacks_address = not (service.headless or node.a or node.aaaa or shape.depth)
@@ -143,17 +144,20 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
 def _srv_answer(
     service: ServiceNode, records: tuple[bytes, ...], suffix: bytes, ttl: int
 ) -> Answer:
-    """Return SRV records and, for Additional, the addresses of their targets (RFC 2782)."""
-    additional: list[tuple[Name, RRset]] = []
-    for target in dict.fromkeys([rdata[6:] for rdata in records]):
-        node = service.names[target]
-        owner = Name(target + suffix)
-        if node.a:
-            additional.append((owner, RRset(_A, ttl, node.a)))
-        if node.aaaa:
-            additional.append((owner, RRset(_AAAA, ttl, node.aaaa)))
-    rdatas = tuple([rdata + suffix for rdata in records])
-    return Answer(RRset(_SRV, ttl, rdatas), tuple(additional))
+    """Return SRV records; the addresses of targets are looked up once they are shown (RFC 2782)."""
+
+    def addresses_of(rdatas: tuple[bytes, ...]) -> list[tuple[Name, RRset]]:
+        found: list[tuple[Name, RRset]] = []
+        for target in dict.fromkeys([rdata[6:] for rdata in rdatas]):
+            node = service.names[target]
+            owner = Name(target + suffix)
+            if node.a:
+                found.append((owner, RRset(_A, ttl, node.a)))
+            if node.aaaa:
+                found.append((owner, RRset(_AAAA, ttl, node.aaaa)))
+        return found
+
+    return Answer(RRset(_SRV, ttl, records, suffix), addresses_of)
 
 
 def _lookup_fixed(tree: Tree, zone: Zone, shape: Fixed, qtype: int) -> Outcome:
@@ -162,8 +166,8 @@ def _lookup_fixed(tree: Tree, zone: Zone, shape: Fixed, qtype: int) -> Outcome:
             return Answer(zone.soa)
         case Fixed.APEX if qtype == RRType.NS:
             target = zone.name_server
-            additional = tuple((target, rrset) for rrset in _name_server_rrsets(tree))
-            return Answer(RRset(RRType.NS, tree.settings.ttl, (target,)), additional)
+            additional = [(target, rrset) for rrset in _name_server_rrsets(tree)]
+            return Answer(RRset(RRType.NS, tree.settings.ttl, (target,)), lambda _: additional)
         case Fixed.NAME_SERVER:
             for rrset in _name_server_rrsets(tree):
                 if qtype in (rrset.rtype, RRType.ANY):

@@ -1,4 +1,7 @@
+import itertools
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 import dnslib
 import pytest
@@ -199,14 +202,17 @@ def test_addresses_are_cut_to_whole_records(records: int, limit: int) -> None:
         assert parsed.rr[0].rdata.data == tuple(rdatas[records // 2])
 
 
+def having(rrset: RRset, suffix: bytes = b"") -> dns.AddressesOf:
+    """Every SRV target has the same addresses."""
+    return lambda rdatas: [(Name(rdata[6:] + suffix), rrset) for rdata in rdatas]
+
+
 def test_srv_targets_are_not_compressed_and_additional_names_are() -> None:
     query = query_for("_http._tcp.db.example", RRType.SRV)
     target = names.from_text("db-0.eu.db.example")
     srv = RRset(RRType.SRV, 5, (b"\0\0\0\x64\0\x50" + target,))
     address = RRset(RRType.A, 5, (b"\x0a\0\0\1",))
-    reply = dns.write_response(
-        query, dns.Response(answer=srv, additional=((target, address),)), 512
-    )
+    reply = dns.write_response(query, dns.Response(answer=srv, addresses_of=having(address)), 512)
     assert reply.wire.count(target) == 1
     assert len(reply.wire) == 12 + len(query.question) + 12 + 6 + len(target) + 2 + 10 + 4
     parsed = dnslib.DNSRecord.parse(reply.wire)
@@ -220,7 +226,7 @@ def test_additional_goes_by_whole_rrsets_and_without_tc() -> None:
     targets = [names.from_text(f"host-{number}.eu.db.example") for number in range(4)]
     srv = RRset(RRType.SRV, 5, tuple(b"\0\0\0\x64\0\x50" + target for target in targets))
     pair = RRset(RRType.AAAA, 5, (bytes(16), bytes(15) + b"\1"))
-    response = dns.Response(answer=srv, additional=tuple((name, pair) for name in targets))
+    response = dns.Response(answer=srv, addresses_of=having(pair))
     reply = dns.write_response(query, response, 400)
     parsed = dnslib.DNSRecord.parse(reply.wire)
     assert len(parsed.rr) == 4
@@ -230,16 +236,82 @@ def test_additional_goes_by_whole_rrsets_and_without_tc() -> None:
     assert 0 < len(parsed.ar) < 8
 
 
-def test_names_far_behind_are_not_pointed_at() -> None:
+@pytest.mark.parametrize("records", [1, 40, 120, 230, 600])
+def test_additional_ends_before_8_kib(records: int) -> None:
     query = query_for("db.example", RRType.SRV)
-    targets = [names.from_text(f"h{number}.eu.db.example") for number in range(600)]
+    targets = [names.from_text(f"h{number}.eu.db.example") for number in range(records)]
     srv = RRset(RRType.SRV, 5, tuple(b"\0\0\0\x64\0\x50" + target for target in targets))
     address = RRset(RRType.A, 5, (b"\x0a\0\0\1",))
-    response = dns.Response(answer=srv, additional=tuple((name, address) for name in targets))
-    parsed = dnslib.DNSRecord.parse(dns.write_response(query, response, 65535).wire)
-    assert [str(record.rname) for record in parsed.ar] == [
-        names.to_text(target) for target in targets
-    ]
+    response = dns.Response(answer=srv, addresses_of=having(address))
+    reply = dns.write_response(query, response, 65535)
+    parsed = dnslib.DNSRecord.parse(reply.wire)
+    assert len(parsed.rr) == records
+    assert not parsed.header.tc
+    shown = [str(record.rname) for record in parsed.ar]
+    assert shown == [names.to_text(target) for target in targets[: len(shown)]]
+    assert reply.whole == (len(shown) == records)
+    if not reply.whole:
+        assert not shown or 8192 - 16 < len(reply.wire) <= 8192
+        assert len(reply.wire) > 8192 - 16
+
+
+def test_records_share_the_end_of_their_targets_and_begin_anywhere() -> None:
+    query = query_for("db.example", RRType.SRV)
+    whole = [b"\0\0\0\x64\0\x50" + names.from_text(f"h{n}.db.example") for n in range(9)]
+    suffix = names.from_text("db.example")
+    cut = tuple(rdata.removesuffix(suffix) for rdata in whole)
+    address = RRset(RRType.A, 5, (b"\x0a\0\0\1",))
+    for limit, start in itertools.product((60, 100, 200, 300, 500, 65535), range(9)):
+        one = dns.Response(answer=RRset(RRType.SRV, 5, tuple(whole)), addresses_of=having(address))
+        other = dns.Response(
+            answer=RRset(RRType.SRV, 5, cut, suffix), addresses_of=having(address, suffix)
+        )
+        assert dns.write_response(query, one, limit, start=start) == dns.write_response(
+            query, other, limit, start=start
+        )
+        turned = RRset(RRType.SRV, 5, (*whole[start:], *whole[:start]))
+        assert dns.write_response(query, one, limit, start=start) == dns.write_response(
+            query, dns.Response(answer=turned, addresses_of=having(address)), limit
+        )
+
+
+class Counted(tuple[bytes, ...]):
+    """Records that note how many of them were looked at."""
+
+    looked_at = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        self.looked_at += len(found) if isinstance(at, slice) else 1
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("all of them")
+
+
+@pytest.mark.parametrize(("rtype", "size"), [(RRType.A, 4), (RRType.AAAA, 16), (RRType.SRV, 20)])
+@pytest.mark.parametrize("start", [0, 1, 50_000, 99_999])
+def test_no_more_records_are_looked_at_than_fit(rtype: RRType, size: int, start: int) -> None:
+    query = query_for("db.example", rtype)
+    rdatas = Counted(n.to_bytes(size, "big") for n in range(100_000))
+
+    def addresses_of(rdatas: tuple[bytes, ...]) -> list[tuple[Name, RRset]]:
+        raise AssertionError("there is no room for any")
+
+    response = dns.Response(answer=RRset(rtype, 5, rdatas), addresses_of=addresses_of)
+    reply = dns.write_response(query, response, 1232, start=start)
+    assert reply.left_out > 99_900
+    assert rdatas.looked_at < 1232 // 12
+
+
+def test_a_target_of_many_addresses_costs_as_much_as_its_answer() -> None:
+    query = query_for("db.example", RRType.SRV)
+    srv = RRset(RRType.SRV, 5, (b"\0\0\0\x64\0\x50" + names.from_text("h.db.example"),))
+    addresses = Counted(n.to_bytes(4, "big") for n in range(100_000))
+    response = dns.Response(answer=srv, addresses_of=having(RRset(RRType.A, 5, addresses)))
+    reply = dns.write_response(query, response, 65535)
+    assert not reply.whole
+    assert addresses.looked_at == 1
 
 
 def test_negative_reply_has_the_soa_of_its_zone() -> None:

@@ -19,6 +19,7 @@ from mcsdns.dns import (
     MAX_UDP_BYTES,
     MIN_UDP_BYTES,
     Query,
+    Response,
     ip,
     read_query,
     write_opt,
@@ -323,11 +324,16 @@ def render(walked: Walk, name: bytes) -> tuple[model.ReplyText, tuple[model.Size
         ede=model.EdeText(ede.code, ede.name, ede.text) if ede else None,
         answer=_lines_of(name, response.answer),
         authority=_lines_of(zone.apex, zone.soa) if response.negative and zone else (),
-        additional=tuple(
-            line for target, rrset in response.additional for line in _lines_of(target, rrset)
-        ),
+        additional=_additional_of(response),
     )
     return reply, tuple(sizes)
+
+
+def _additional_of(response: Response) -> tuple[str, ...]:
+    if response.answer is None or response.addresses_of is None:
+        return ()
+    found = response.addresses_of(response.answer.rdatas)
+    return tuple(line for target, rrset in found for line in _lines_of(target, rrset))
 
 
 def _lines_of(owner: bytes, rrset: RRset | None) -> tuple[str, ...]:
@@ -335,4 +341,7 @@ def _lines_of(owner: bytes, rrset: RRset | None) -> tuple[str, ...]:
     if rrset is None:
         return ()
     fixed = f"{names.to_text(owner)} {rrset.ttl} IN {type_name(rrset.rtype)} "
-    return tuple(fixed + " ".join(fields_of(rrset.rtype, Cursor(rdata))) for rdata in rrset.rdatas)
+    return tuple(
+        fixed + " ".join(fields_of(rrset.rtype, Cursor(rdata + rrset.suffix)))
+        for rdata in rrset.rdatas
+    )
