@@ -21,7 +21,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from mcsdns.app import listeners
+from mcsdns.app import listeners, log
 from mcsdns.app.upstreams import Forwarding
 from mcsdns.config import Settings, split_address
 from mcsdns.diagnostics.offline import make_source
@@ -323,6 +323,7 @@ class Server:
             kubernetes=kubernetes,
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
+            held_lines=log.held(),
             http=self._web.statistics() if self._web else None,
         )
 

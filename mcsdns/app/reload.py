@@ -103,7 +103,7 @@ def _apply(server: Server, settings: Settings, effects: Set[Effect]) -> None:
         server.updates.replace_settings(zone)
     if Effect.LIVE in effects:
         server.apply_to_sockets()
-        log.configure(settings.log_format, settings.log_level)
+        log.configure(settings.log_format, settings.log_level, is_limited=True)
 
 
 async def follow_file(path: str, changed: Callable[[], None]) -> None:

@@ -31,6 +31,7 @@ from typing import Final
 import anyio
 import anyio.abc
 
+from mcsdns.app import log
 from mcsdns.app.process import Server, preload
 from mcsdns.app.reload import follow_file, reload
 from mcsdns.config import Settings
@@ -41,6 +42,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DRAIN_S: Final = 0.1
 _FLUSH_S: Final = 1.0
 _DROPS_EVERY_S: Final = 10.0
+_HELD_EVERY_S: Final = 5.0
 _FIRST_S: Final = 1.0
 """How long the page and the probes wait for the first objects to be read."""
 _AFTER_S: Final = 0.2
@@ -70,6 +72,7 @@ async def serve(settings: Settings, reread: Callable[[], Settings], config_file:
                 group.start_soon(_announce, server)
                 group.start_soon(_start_web, server)
                 group.start_soon(_watch_drops, server)
+                group.start_soon(_tell_held_lines)
                 if config_file:
                     group.start_soon(follow_file, config_file, partial(reload, server, reread))
                 received = await _next_stop(server, reread, signals, group)
@@ -79,6 +82,7 @@ async def serve(settings: Settings, reread: Callable[[], Settings], config_file:
         finally:
             with anyio.CancelScope(shield=True):
                 await server.close_web()
+            log.tell(at_end=True)
 
 
 async def _next_stop(
@@ -150,6 +154,13 @@ async def _announce(server: Server) -> None:
         f"{server.source.name}, listening on {', '.join(server.addresses)}",
         flush=True,
     )
+
+
+async def _tell_held_lines() -> None:
+    """Have it said how many log lines were held back, also when no other line comes."""
+    while True:
+        await anyio.sleep(_HELD_EVERY_S)
+        log.tell()
 
 
 async def _watch_drops(server: Server) -> None:

@@ -91,6 +91,6 @@ def _serve(flags: dict[str, Any]) -> int:
     from mcsdns.app import serve as app  # noqa: PLC0415
 
     settings = _settings(flags)
-    log.configure(settings.log_format, settings.log_level)
+    log.configure(settings.log_format, settings.log_level, is_limited=True)
     anyio.run(app.serve, settings, partial(_settings, flags), config.file_of(flags, os.environ))
     return 0

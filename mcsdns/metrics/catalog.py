@@ -120,6 +120,9 @@ class ServerMetrics:
     config_last_reload_success = gauge(
         "0 where the settings were bad when they were last read; the old ones are in force."
     )
+    log_held_lines_total = counter(
+        "Log lines that were held back, since many of their kind came within a minute."
+    )
     http_connections = gauge("Connections to the probes and the status page that are open.")
     http_closed_total = counter(
         "Connections to the probes and the status page that we closed: to make room, since a head "

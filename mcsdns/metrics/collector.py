@@ -134,6 +134,7 @@ def _server(snapshot: Snapshot) -> Values:
         yield ServerMetrics.config_reloads_total, ("applied",), reloads.applied
         yield ServerMetrics.config_reloads_total, ("refused",), reloads.refused
         yield ServerMetrics.config_last_reload_success, (), reloads.is_applied
+    yield ServerMetrics.log_held_lines_total, (), snapshot.held_lines
     http = snapshot.http
     if http is not None:
         yield ServerMetrics.http_connections, (), http.open

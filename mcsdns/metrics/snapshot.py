@@ -52,6 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             for an upstream.
         handlers, packet_caches, forward_handlers: by transport, `udp` and `tcp`; without an
             upstream there are no forward handlers.
+        held_lines: of the log.
         manifests, kubernetes: of the source, whichever it is.
     """
 
@@ -71,6 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     forwarder: ForwarderStatistics | None = None
     reloads: Reloads | None = None
     http: HttpStatistics | None = None
+    held_lines: int = 0
 
     def all_replies(self) -> Iterator[ReplyCount]:
         """Iterate over the replies of all classes, those that had to wait for an upstream too."""
