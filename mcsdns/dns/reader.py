@@ -8,12 +8,13 @@ else comes in ends in an error reply or in none.
 import struct
 from collections.abc import Iterator
 
-from mcsdns.dns.message import Edns, Query
+from mcsdns.dns.message import MAX_UDP_BYTES, Edns, Query
 from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name
 from mcsdns.dns.types import (
     AD,
     CD,
     DO,
+    HEADER,
     HEADER_BYTES,
     OPCODE,
     OPTION,
@@ -195,10 +196,11 @@ def read_query(message: bytes) -> Query | None:
     if message[2] & _QR_AND_OPCODE:
         if message[2] & _QR:
             return None
-        raise MessageError(Rcode.NOTIMP, "opcode is not QUERY")
+        raise MessageError(Rcode.NOTIMP, "opcode is not QUERY", edns=_has_opt(message))
     counts = message[4:12]
     if counts != _ONE_QUESTION and counts[:2] != b"\0\1":
-        raise MessageError(Rcode.FORMERR, "there is not exactly one question")
+        why = "there is not exactly one question"
+        raise MessageError(Rcode.FORMERR, why, edns=_has_opt(message))
     labels: list[int] = []
     at = HEADER_BYTES
     try:
@@ -241,7 +243,8 @@ def _read_records(message: bytes, at: int) -> Edns | None:
     question_bytes = at - HEADER_BYTES
     answers, authorities, additionals = _COUNTS.unpack_from(message, 6)
     if answers or authorities > 1:  # an IXFR request has its SOA in Authority (RFC 1995, 3)
-        raise MessageError(Rcode.FORMERR, "a request has no such records", question_bytes)
+        why = "a request has no such records"
+        raise MessageError(Rcode.FORMERR, why, question_bytes, edns=_has_opt(message))
     edns: Edns | None = None
     try:
         for number in range(authorities + additionals):
@@ -256,12 +259,34 @@ def _read_records(message: bytes, at: int) -> Edns | None:
                     )
                 edns = _read_opt(message[at - rdlength : at], rdlength, size, ttl)
     except (IndexError, struct.error, ValueError):
-        raise MessageError(Rcode.FORMERR, "a record is malformed", question_bytes) from None
+        why = "a record is malformed"
+        raise MessageError(Rcode.FORMERR, why, question_bytes, edns=bool(edns)) from None
     if at != len(message):
         raise MessageError(
             Rcode.FORMERR, "the counts disagree with the octets", question_bytes, edns=bool(edns)
         )
     return edns
+
+
+def _has_opt(message: bytes) -> bool:
+    """Return whether a message that is no request to us has a readable OPT record.
+
+    "If an OPT record is present in a received request, compliant responders MUST include an OPT
+    record in their respective responses" (RFC 6891, 6.1.1). It is looked for in messages of usual
+    size only, for the walk takes long where records are many: 13,000 fit in one of 65,535 octets.
+    """
+    if len(message) > MAX_UDP_BYTES:
+        return False
+    cursor = Cursor(message)
+    try:
+        _, _, questions, *counts = cursor.unpack(HEADER)
+        for _ in range(questions):
+            cursor.at = cursor.end_of_name(cursor.at)
+            cursor.take(QUESTION.size)
+        found = [cursor.record()[1] for _ in range(sum(counts))]
+    except ValueError:
+        return False
+    return _OPT in found and cursor.at == cursor.end
 
 
 def _read_opt(options: bytes, rdlength: int, size: int, ttl: int) -> Edns:

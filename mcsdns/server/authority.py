@@ -63,7 +63,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 PER_CLUSTER_REFUSED: Final = Response(
     rcode=Rcode.REFUSED,
     ede=Ede(
-        EdeCode.PROHIBITED,
+        EdeCode.NOT_SUPPORTED,
         "<cluster>.<service> has no records by KEP-1645; ask <service>.<ns>.svc.<zone>, "
         "or <hostname>.<cluster>.<service>.<ns>.svc.<zone> for one pod",
     ),

@@ -36,7 +36,7 @@ def test_rcode_does_not_count_for_the_exit_status(run: Run) -> None:
     status, out, _ = run("query", f"cluster2.{SERVICE}", *EXAMPLES)
     assert status == 0
     assert "status: REFUSED" in out
-    assert "; EDE: 18 (Prohibited): (" in out
+    assert "; EDE: 21 (Not Supported): (" in out
 
 
 @pytest.mark.parametrize(

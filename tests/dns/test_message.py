@@ -133,6 +133,41 @@ def test_two_opts_are_answered_with_an_opt() -> None:
     assert str(parsed.q.qname) == "www.example."
 
 
+UPDATE = message(QUESTION + OPT, flags=0x2800, counts=(1, 0, 0, 1))
+WITH_READABLE_OPT = {
+    "UPDATE": UPDATE,
+    "NOTIFY with an SOA": message(
+        QUESTION + b"\xc0\x0c\0\6\0\1\0\0\0\0\0\0" + OPT, flags=0x2000, counts=(1, 1, 0, 1)
+    ),
+    "opcode 15 without a question": message(OPT, flags=0x7800, counts=(0, 0, 0, 1)),
+    "no question": message(OPT, counts=(0, 0, 0, 1)),
+    "two questions": message(QUESTION * 2 + OPT, counts=(2, 0, 0, 1)),
+}
+WITHOUT_READABLE_OPT = {
+    "none": message(QUESTION, flags=0x2800),
+    "one less than announced": message(QUESTION + OPT, flags=0x2800, counts=(1, 0, 0, 2)),
+    "octets behind it": UPDATE + b"x",
+    "cut": UPDATE[:-1],
+    "a question less than announced": message(QUESTION + OPT, counts=(2, 0, 0, 1)),
+    "13,000 questions": message(b"\0\0\1\0\1" * 13000 + OPT, counts=(13000, 0, 0, 1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("octets", "is_readable"),
+    [(each, True) for each in WITH_READABLE_OPT.values()]
+    + [(each, False) for each in WITHOUT_READABLE_OPT.values()],
+    ids=[*WITH_READABLE_OPT, *WITHOUT_READABLE_OPT],
+)
+def test_what_is_no_request_is_answered_with_an_opt_where_it_has_one(
+    octets: bytes, is_readable: bool
+) -> None:
+    with pytest.raises(MessageError) as caught:
+        dns.read_query(octets)
+    parsed = dnslib.DNSRecord.parse(dns.write_error(octets, caught.value))
+    assert [record.rtype for record in parsed.ar] == [RRType.OPT] * is_readable
+
+
 def test_every_cut_of_a_request_is_malformed_or_dropped() -> None:
     opt = dns.write_opt(1232, options=b"\0\x0a\0\x08cookieee")
     whole = message(QUESTION + opt, counts=(1, 0, 0, 1))
