@@ -17,7 +17,7 @@ from mcsdns.dns.message import (
 )
 from mcsdns.dns.reader import read_query
 from mcsdns.dns.types import HEADER_BYTES
-from mcsdns.dns.writer import write_error, write_opt, write_query, write_response
+from mcsdns.dns.writer import write_bad_key, write_error, write_opt, write_query, write_response
 
 __all__ = [
     "HEADER_BYTES",
@@ -31,6 +31,7 @@ __all__ = [
     "RenderedMessage",
     "Response",
     "read_query",
+    "write_bad_key",
     "write_error",
     "write_opt",
     "write_query",

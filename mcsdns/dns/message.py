@@ -36,6 +36,20 @@ class Edns(msgspec.Struct, frozen=True, gc=False):
     options: bytes = b""
 
 
+class Tsig(msgspec.Struct, frozen=True, gc=False):
+    """What a request's TSIG record says, but for its MAC (RFC 8945, 4.2).
+
+    Attributes:
+        key, algorithm: names in wire form. signed: when, and the fudge, as they stand there.
+        original_id: two octets.
+    """
+
+    key: bytes
+    algorithm: bytes
+    signed: bytes
+    original_id: bytes
+
+
 class Query(msgspec.Struct, frozen=True, gc=False):
     """One well-formed request.
 
@@ -48,6 +62,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         qtype: record type. qclass: class.
         edns: the OPT record, if there was one.
         ad: whether the sender understands the AD bit (RFC 6840, 5.7).
+        tsig: the TSIG record, if there was one.
     """
 
     id: bytes
@@ -60,6 +75,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     qclass: int
     edns: Edns | None
     ad: bool = False
+    tsig: Tsig | None = None
 
     def udp_limit(self, most: int) -> int:
         """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512).

@@ -8,7 +8,7 @@ else comes in ends in an error reply or in none.
 import struct
 from collections.abc import Iterator
 
-from mcsdns.dns.message import MAX_UDP_BYTES, Edns, Query
+from mcsdns.dns.message import MAX_UDP_BYTES, Edns, Query, Tsig
 from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name
 from mcsdns.dns.types import (
     AD,
@@ -32,7 +32,9 @@ _QR_AND_OPCODE = (QR | OPCODE) >> 8
 _QR, _RD = QR >> 8, RD >> 8
 _ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
 _COUNTS = struct.Struct("!HHH")
-_OPT = RRType.OPT.value
+_OPT, _TSIG = RRType.OPT.value, RRType.TSIG.value
+_MAC_SIZE = struct.Struct("!H")
+_ERROR_AND_SIZE = struct.Struct("!HH")
 
 
 class Cursor:
@@ -216,9 +218,9 @@ def read_query(message: bytes) -> Query | None:
     if name_end - HEADER_BYTES > MAX_NAME_BYTES:
         raise MessageError(Rcode.FORMERR, "the question's name is over 255 octets")
     end = name_end + QUESTION.size
-    edns = None
+    edns = tsig = None
     if counts != _ONE_QUESTION:
-        edns = _read_records(message, end)
+        edns, tsig = _read_records(message, end)
     elif end != len(message):
         raise MessageError(Rcode.FORMERR, "octets follow the question", end - HEADER_BYTES)
     return Query(
@@ -232,11 +234,12 @@ def read_query(message: bytes) -> Query | None:
         qclass,
         edns,
         bool(message[3] & AD),
+        tsig,
     )
 
 
-def _read_records(message: bytes, at: int) -> Edns | None:
-    """Read what follows the question; only an OPT record means something to us.
+def _read_records(message: bytes, at: int) -> tuple[Edns | None, Tsig | None]:
+    """Read what follows the question; only an OPT and a TSIG record mean something to us.
 
     It is walked by hand: with a `Cursor` a request with an OPT record takes 1.1 us more of 1.8.
     """
@@ -246,9 +249,10 @@ def _read_records(message: bytes, at: int) -> Edns | None:
         why = "a request has no such records"
         raise MessageError(Rcode.FORMERR, why, question_bytes, edns=_has_opt(message))
     edns: Edns | None = None
+    tsig: Tsig | None = None
     try:
         for number in range(authorities + additionals):
-            is_root = not message[at]
+            begin, is_root = at, not message[at]
             at = at + 1 if is_root else Cursor(message).end_of_name(at)
             rtype, size, ttl, rdlength = RECORD.unpack_from(message, at)
             at += RECORD.size + rdlength
@@ -258,6 +262,13 @@ def _read_records(message: bytes, at: int) -> Edns | None:
                         Rcode.FORMERR, "the OPT record is misplaced", question_bytes, edns=True
                     )
                 edns = _read_opt(message[at - rdlength : at], rdlength, size, ttl)
+            elif rtype == _TSIG:
+                # "If multiple TSIG records are detected or a TSIG record is present in any other
+                # position, the DNS message is dropped and a response with RCODE 1 (FORMERR) MUST be
+                # returned" (RFC 8945, 5.2): the last one is the last record of Additional.
+                if number + 1 < authorities + additionals or not additionals:
+                    raise ValueError("the TSIG record is misplaced")
+                tsig = _read_tsig(Cursor(message, begin))
     except (IndexError, struct.error, ValueError):
         why = "a record is malformed"
         raise MessageError(Rcode.FORMERR, why, question_bytes, edns=bool(edns)) from None
@@ -265,7 +276,22 @@ def _read_records(message: bytes, at: int) -> Edns | None:
         raise MessageError(
             Rcode.FORMERR, "the counts disagree with the octets", question_bytes, edns=bool(edns)
         )
-    return edns
+    return edns, tsig
+
+
+def _read_tsig(record: Cursor) -> Tsig:
+    """Read a TSIG record; a MAC is not looked at, for we have no key (RFC 8945, 4.2)."""
+    key, *_, rdata = record.record()
+    end = rdata.at + len(algorithm := rdata.name())
+    if rdata.at != end:
+        raise ValueError("the algorithm's name is compressed")
+    signed = rdata.take(8)
+    rdata.take(rdata.unpack(_MAC_SIZE)[0])
+    original_id = rdata.take(2)
+    rdata.take(rdata.unpack(_ERROR_AND_SIZE)[1])
+    if rdata.at != rdata.end:
+        raise ValueError("octets follow in the TSIG record")
+    return Tsig(key, algorithm, signed, original_id)
 
 
 def _has_opt(message: bytes) -> bool:

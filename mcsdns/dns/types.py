@@ -76,7 +76,7 @@ class RRClass(enum.IntEnum):
 
 
 class Rcode(enum.IntEnum):
-    """Response codes (RFC 1035, 4.1.1; RFC 6891, 9)."""
+    """Response codes (RFC 1035, 4.1.1; RFC 6891, 9; RFC 8945, 5.2.1)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -84,6 +84,7 @@ class Rcode(enum.IntEnum):
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
+    NOTAUTH = 9
     BADVERS = 16
 
 

@@ -11,6 +11,7 @@ from mcsdns.dns.message import (
     Query,
     RenderedMessage,
     Response,
+    Tsig,
 )
 from mcsdns.dns.name import labels_of
 from mcsdns.dns.reader import Cursor
@@ -32,6 +33,8 @@ from mcsdns.dns.types import (
     RD,
     TC,
     Ede,
+    Rcode,
+    RRClass,
     RRset,
     RRType,
 )
@@ -43,6 +46,9 @@ _SOA, _SRV = RRType.SOA.value, RRType.SRV.value
 
 _RECORD = struct.Struct("!HHHIH")
 _RECORD_FIXED = struct.Struct("!HHIH")
+_TSIG_END = struct.Struct("!H2sHH")
+"""Size of the MAC, original ID, error, size of other data (RFC 8945, 4.2)."""
+_BADKEY = 17
 _OPT_FIXED = struct.Struct("!BHHBBHH")
 
 
@@ -90,6 +96,21 @@ def write_error(message: bytes, error: MessageError) -> bytes:
     opt = _opt_record(0, False, None) if error.edns else b""
     header = HEADER_WITH_ID.pack(message[:2], flags, bool(question), 0, 0, bool(opt))
     return header + question + opt
+
+
+def write_bad_key(query: Query, tsig: Tsig) -> bytes:
+    """Render the reply to a request that is signed, where nobody has a key.
+
+    "The server MUST generate an error response with RCODE 9 (NOTAUTH) and TSIG ERROR 17 (BADKEY).
+    This response MUST be unsigned" (RFC 8945, 5.2.1): a MAC of no octets (5.3.2). No size bounds
+    it: it repeats the names of the request, and is longer only where that compressed the key's.
+    """
+    wire = write_response(query, Response(rcode=Rcode.NOTAUTH), MAX_TCP_BYTES).wire
+    signature = _TSIG_END.pack(0, tsig.original_id, _BADKEY, 0)
+    rdata = tsig.algorithm + tsig.signed + signature
+    record = tsig.key + _RECORD_FIXED.pack(RRType.TSIG, RRClass.ANY, 0, len(rdata)) + rdata
+    additionals = 1 + (query.edns is not None)
+    return wire[: HEADER_BYTES - 2] + additionals.to_bytes(2, "big") + wire[HEADER_BYTES:] + record
 
 
 def write_query(

@@ -19,6 +19,7 @@ from mcsdns.dns import (
     RenderedMessage,
     Response,
     read_query,
+    write_bad_key,
     write_error,
     write_response,
 )
@@ -148,12 +149,16 @@ class Handler:
             # 3. Route: our zones, an upstream, or neither.
             route = self._authority.route(query)
             # 4. Answer, and 5. store; or forward, or refuse.
-            if isinstance(route, Local):
+            if isinstance(route, Local) and query.tsig is None:
                 return self._answer(query, octets, route, limit)
             if isinstance(route, Foreign) and forward_handler is not None and client is not None:
                 group = forward_handler.find(query)
                 if group is not None:
                     return forward_handler.handle(group, query, message, client, limit)
+            if query.tsig is not None:
+                decision = Decision(Response(rcode=Rcode.NOTAUTH))
+                wire = write_bad_key(query, query.tsig)
+                return self._response_class(query, None, decision) + wire[2:]
             decision = self._authority.answer(route, query.qtype)
             rendered = self._render(query, decision.response, limit)
             return self._response_class(query, None, decision) + rendered.wire[2:]

@@ -18,6 +18,7 @@ from mcsdns.zone.zone import Zone
 WWW = names.wire_from_text("www.example")
 QUESTION = WWW + b"\0\1\0\1"
 OPT = dns.write_opt(1232)
+TSIG = b"\3Key\0\0\xfa\0\xff\0\0\0\0\0\x23\4hmac\0timing\1\x2c\0\x0dMAC of nobody\1\2\0\0\0\0"
 
 
 def message(
@@ -78,6 +79,14 @@ ERRORS = {
         message(QUESTION + b"\xc0\xff\0\1\0\1\0\0\0\0\0\0", counts=(1, 0, 0, 1)),
         Rcode.FORMERR,
     ),
+    "TSIG cut": (message(QUESTION + TSIG[:-1], counts=(1, 0, 0, 1)), Rcode.FORMERR),
+    "TSIG with more": (
+        message(QUESTION + TSIG.replace(b"\x23", b"\x24") + b"x", counts=(1, 0, 0, 1)),
+        Rcode.FORMERR,
+    ),
+    "TSIG in front of OPT": (message(QUESTION + TSIG + OPT, counts=(1, 0, 0, 2)), Rcode.FORMERR),
+    "two TSIGs": (message(QUESTION + TSIG * 2, counts=(1, 0, 0, 2)), Rcode.FORMERR),
+    "TSIG in Authority": (message(QUESTION + TSIG, counts=(1, 0, 1, 0)), Rcode.FORMERR),
     "record's label of 64": (
         message(QUESTION + b"\x40" + b"a" * 64, counts=(1, 0, 0, 1)),
         Rcode.FORMERR,
@@ -95,7 +104,8 @@ ACCEPTED = {
         QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\2\xc0\x0c" + b"\xc0\x1d\0\1\0\1\0\0\0\0\0\0",
         counts=(1, 0, 0, 2),
     ),
-    "TSIG": message(QUESTION + b"\3key\0\0\xfa\0\xff\0\0\0\0\0\2ab", counts=(1, 0, 0, 1)),
+    "TSIG": message(QUESTION + TSIG, counts=(1, 0, 0, 1)),
+    "OPT and TSIG": message(QUESTION + OPT + TSIG, counts=(1, 0, 0, 2)),
 }
 
 
