@@ -11,6 +11,8 @@ from pathlib import Path
 from bench import measure, report
 from bench.api import Api, measure_api
 from bench.api_budgets import judge_api
+from bench.attack_report import judge_attacks
+from bench.attacks import measure_attacks
 from bench.before import BEFORE, add_before
 from bench.budgets import Samples, judge
 from bench.flat import check_flat
@@ -23,6 +25,7 @@ from bench.runner import Files, Runner, Settings, say, write_files
 from bench.scenarios import (
     ANY_SHAPE,
     API,
+    ATTACKS,
     DEFAULT,
     FILES,
     FORWARD,
@@ -76,7 +79,7 @@ def _run(options: argparse.Namespace) -> report.Report:
     with tempfile.TemporaryDirectory(prefix="mcsdns-bench-", ignore_cleanup_errors=True) as folder:
         files = write_files(world, Path(folder), settings)
         by_files, by_api = of_source(chosen, FILES), of_source(chosen, API)
-        elsewhere = of_source(chosen, FORWARD)
+        elsewhere, attacks = of_source(chosen, FORWARD), of_source(chosen, ATTACKS)
         if by_files:
             _write_world(world, files)
         with Runner(settings, cores, files) as runner:
@@ -92,6 +95,11 @@ def _run(options: argparse.Namespace) -> report.Report:
             if elsewhere
             else Forward()
         )
+        attacked = (
+            measure_attacks(attacks, found, settings, cores, Path(folder) / ATTACKS)
+            if attacks
+            else {}
+        )
     samples |= api.samples
     return report.Report(
         machine=facts,
@@ -104,7 +112,11 @@ def _run(options: argparse.Namespace) -> report.Report:
         start=start,
         api=api,
         forward=forward,
-        verdicts=judge(samples, flat, start) + judge_api(api) + judge_forward(forward),
+        attacks=attacked,
+        verdicts=[
+            *(*judge(samples, flat, start), *judge_api(api), *judge_forward(forward)),
+            *judge_attacks(attacked),
+        ],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.api_report import api_parts
+from bench.attack_report import attack_parts
 from bench.budgets import ratio
 from bench.forward_peers import ALL_PEERS
 from bench.forward_report import forward_parts
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.api import Api
+    from bench.attacks import Attacked
     from bench.budgets import Samples, Verdict
     from bench.flat import Flat
     from bench.forward import Forward
@@ -48,6 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     start: Start | None
     api: Api
     forward: Forward
+    attacks: dict[str, dict[str, list[Attacked]]]
     verdicts: list[Verdict]
 
     def kept(self) -> bool:
@@ -64,6 +67,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(_start_text(self.start))
         parts += api_parts(self.api)
         parts += forward_parts(self.forward)
+        parts += attack_parts(self.attacks)
         if self.verdicts:
             headings = ("what", "measured", "must", "aim", "verdict", "notes")
             parts.append(table(headings, [_verdict_row(one) for one in self.verdicts]))

@@ -1,7 +1,8 @@
 """What can be measured, by name: `<kind of names>/<transport>/<shape of the query>`.
 
 Those that begin with `api/` have their objects from an API server, and go over UDP; those that
-begin with `forward/` ask for names that the servers look up elsewhere.
+begin with `forward/` ask for names that the servers look up elsewhere; in `attacks/` servers are
+attacked while somebody asks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHAPES = ("plain", "edns", "cookie")
 UNKNOWN = "unknown"
 ANY_SHAPE = "shapes"
 START = "start"
-FILES, API, FORWARD = "files", "api", "forward"
+FILES, API, FORWARD, ATTACKS = "files", "api", "forward", "attacks"
 API_SYNC = "api/sync"
 API_WRITE = "api/write"
 API_RELIST = "api/relist"
@@ -32,7 +33,14 @@ LATENCY = "forward/latency"
 MEMORY = "forward/memory"
 SILENT = "forward/silent"
 FORWARD_SPECIAL = (HIT, HIT_FEW, MISS, LATENCY, MEMORY, SILENT)
-SPECIAL = (UNKNOWN, ANY_SHAPE, START, *API_SPECIAL, *FORWARD_SPECIAL)
+ATTACK_KINDS = (
+    *("tcp-unread", "tcp-unread-forwarded", "tcp-pipelined", "srv-flood", "http-heads"),
+    *("http-connects", "silent-zone", "files", "bad-objects", "gzip-bomb", "endless-page"),
+)
+SPECIAL = (
+    *(UNKNOWN, ANY_SHAPE, START, *API_SPECIAL, *FORWARD_SPECIAL),
+    *(f"attacks/{kind}" for kind in ATTACK_KINDS),
+)
 
 DEFAULT = (
     *("mix/*", "*/udp/plain", "*/udp/edns", "*/tcp/plain"),
@@ -100,8 +108,8 @@ def choose(patterns: list[str]) -> list[str]:
 
 
 def of_source(names: list[str], source: str) -> list[str]:
-    """Return those scenarios and special checks that are of files, of an API, or of forwarding."""
-    others = tuple(f"{one}/" for one in (API, FORWARD))
+    """Return those scenarios and special checks that are of one source."""
+    others = tuple(f"{one}/" for one in (API, FORWARD, ATTACKS))
     if source == FILES:
         return [name for name in names if not name.startswith(others)]
     return [name for name in names if name.startswith(f"{source}/")]
