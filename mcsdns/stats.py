@@ -10,6 +10,7 @@ A histogram costs one bisection and two additions for each value.
 """
 
 import enum
+import functools
 import operator
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ UNCOUNTED: Final = b"\xff"
 """The class of what is counted elsewhere, or not sent at all."""
 _OTHER_CLASS: Final = b"\xfe"
 _NO_ZONE: Final = "."
+_MOST_KNOWN: Final = 1024
 _TYPES: Final = {
     each.value: each.name
     for each in (
@@ -81,15 +83,17 @@ class ReplyCounters:
     Attributes:
         by_class: replies by the octet of their class; the sender adds to it. The last one
             (`UNCOUNTED`) means nothing.
+        response_class: returns the octet of a class of replies, by the zone's apex (None outside
+            our zones), type, rcode and kind; what was asked before is not looked up again.
     """
 
     def __init__(self, transport: str) -> None:
         self.by_class = [0] * 256
         self._transport = transport
         self._classes: dict[tuple[Name | None, str, str, ReplyKind], bytes] = {}
+        self.response_class = functools.lru_cache(_MOST_KNOWN)(self._class_of)
 
-    def response_class(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> bytes:
-        """Return the octet of a class; `zone` is the apex, None outside our zones."""
+    def _class_of(self, zone: Name | None, qtype: int, rcode: int, kind: ReplyKind) -> bytes:
         key = (zone, _TYPES.get(qtype, OTHER), _RCODES.get(rcode, OTHER), kind)
         octet = self._classes.get(key)
         if octet is None:

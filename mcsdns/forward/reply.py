@@ -8,6 +8,7 @@ Every name that a pointer may lead to is checked here, owners and those in RDATA
 compressed (RFC 3597, 4), so that nothing we pass on leads a client in circles.
 """
 
+import functools
 import re
 import struct
 from collections.abc import Iterator
@@ -74,21 +75,21 @@ _NOT_BEHIND_OPT: Final = (24, 30, _OPT, RRType.TSIG.value)
 """SIG and NXT, another OPT, TSIG."""
 
 _ADDRESSES: Final = re.compile(
-    rb"(?:\x00\x01\x00\x01(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
-    rb"\x00\x1c\x00\x01(?:\xc0\x0c\x00\x1c\x00\x01[\x00-\x7f].{3}\x00\x10.{16})+)"
-    rb"(?P<opt>\x00\x00\x29..\x00.{3}\x00\x00)?",
+    rb"\x00\x01\x00\x01(?:\xc0\x0c\x00\x01\x00\x01[\x00-\x7f].{3}\x00\x04.{4})+|"
+    rb"\x00\x1c\x00\x01(?:\xc0\x0c\x00\x1c\x00\x01[\x00-\x7f].{3}\x00\x10.{16})+",
     re.DOTALL,
 )
-"""What most replies are, from the question's type on: addresses of this type of the name that was
-asked, and a bare OPT record."""
-_ADDRESS_RECORD_BYTES: Final = {4: 16, 16: 28}
-_LENGTH_AT: Final = 11
+"""The answer of most replies, from the question's type on: addresses of this type of the name that
+was asked."""
+_ADDRESS_RECORD_BYTES: Final = {b"\0\1\0\1": 16, b"\0\x1c\0\1": 28}
 _MOST_ADDRESSES: Final = 64
 _TTLS_AT: Final = {
     size: [tuple(range(6, 6 + size * count, size)) for count in range(_MOST_ADDRESSES)]
     for size in _ADDRESS_RECORD_BYTES.values()
 }
 """Where TTLs are by the size and number of records: one object for all replies of a form."""
+_MOST_RESTS: Final = 1024
+_MOST_REST_BYTES: Final = 512
 
 
 class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
@@ -150,11 +151,11 @@ def read_upstream_reply(
             raise ReplyError("it is for another question")
         begin = HEADER_BYTES  # a server without EDNS may repeat nothing (RFC 6891, 7)
     truncated = bool(message[2] & _TC)
-    if not (truncated or low_rcode):
-        reply = _read_addresses(message, begin)
+    if not truncated and begin > HEADER_BYTES:
+        reply = _read_usual(message, begin, labels)
         if reply is not None:
             return reply
-    return _read_records(message, begin, len(question) - QUESTION.size, labels, truncated)
+    return _read_records(message, begin, len(question) - QUESTION.size, labels, truncated=truncated)
 
 
 def _is_same_question(repeated: bytes, question: bytes) -> bool:
@@ -169,24 +170,75 @@ def _is_same_question(repeated: bytes, question: bytes) -> bool:
     )
 
 
-def _read_addresses(message: bytes, begin: int) -> UpstreamReply | None:
-    """Read a reply of addresses alone; None where the general way has to look at it."""
-    found = _ADDRESSES.fullmatch(message, begin - QUESTION.size)
-    if found is None:
+def _read_usual(message: bytes, begin: int, labels: tuple[int, ...]) -> UpstreamReply | None:
+    """Read addresses of the name that was asked, or no answer, and the rest as it was known before.
+
+    None where the general way has to look at all of it.
+    """
+    answers = message[6] << 8 | message[7]
+    end, rcode, size = begin, message[3] & RCODE, 0
+    if answers:
+        size = _ADDRESS_RECORD_BYTES.get(message[begin - QUESTION.size : begin], 0)
+        end += size * answers
+        if rcode or answers >= _MOST_ADDRESSES or not size or end > len(message):
+            return None
+        if _ADDRESSES.fullmatch(message, begin - QUESTION.size, end) is None:
+            return None
+    rest = message[end:]
+    if len(rest) > _MOST_REST_BYTES:
         return None
-    end = found.start("opt")
-    has_opt = end >= 0
-    if not has_opt:
-        end = len(message)
-    size = _ADDRESS_RECORD_BYTES[message[begin + _LENGTH_AT]]
-    count = (end - begin) // size
-    if count >= _MOST_ADDRESSES or _COUNTS.unpack_from(message, 6) != (count, 0, has_opt):
+    known = _read_rest(rest, message[2:4], message[8:12], begin, end, labels)
+    if known is None or not answers:
+        return known
+    ttls = _TTLS_AT[size][answers]
+    lifetime_s = known.lifetime_s
+    for at in ttls:
+        (ttl,) = _TTL.unpack_from(message, begin + at)
+        if ttl < lifetime_s:
+            lifetime_s = ttl
+    return UpstreamReply(
+        rcode,
+        known.authentic,
+        False,
+        message[begin:end] + known.records,
+        answers,
+        known.authorities,
+        known.additionals,
+        ttls + known.ttls,
+        lifetime_s,
+        False,
+        known.errors,
+    )
+
+
+@functools.lru_cache(_MOST_RESTS)
+def _read_rest(
+    rest: bytes, flags: bytes, counts: bytes, begin: int, end: int, labels: tuple[int, ...]
+) -> UpstreamReply | None:
+    """Read what stands behind the answer; servers write the same octets there again and again.
+
+    The SOA of a zone, its servers and the OPT record differ between replies by where they begin
+    and which labels of the question they point to, which all is in the arguments. What stands
+    before them is not: it is blotted out here with what no pointer may lead to, so that whatever
+    depends on it is None, and read the general way.
+
+    Where records stand between `begin` and `end`, TTLs are counted from the first of these, and
+    the lifetime is what the rest leaves for that of the answer.
+    """
+    message = bytes((0, 0)) + flags + _ONE_QUESTION + bytes(2) + counts
+    message += b"\xff" * (end - HEADER_BYTES) + rest
+    try:
+        name_bytes = begin - QUESTION.size - HEADER_BYTES
+        reply = _read_records(message, end, name_bytes, labels, truncated=False)
+    except (MalformedReplyError, IndexError, ValueError):
         return None
-    records = message[begin:end]
-    ttls = _TTLS_AT[size][count]
-    lifetime_s: int = min(_TTL.unpack_from(records, at)[0] for at in ttls)
-    authentic = bool(message[3] & AD)
-    return UpstreamReply(0, authentic, False, records, count, 0, 0, ttls, lifetime_s, False)
+    if reply.rcode != flags[1] & RCODE:
+        return None
+    if end > begin:
+        ttls = tuple(end - begin + at for at in reply.ttls)
+        least = min((_TTL.unpack_from(reply.records, at)[0] for at in reply.ttls), default=_MAX_TTL)
+        return msgspec.structs.replace(reply, ttls=ttls, lifetime_s=least)
+    return reply
 
 
 def has_shared_offsets(reply: UpstreamReply) -> bool:
@@ -203,7 +255,7 @@ def failed_reply(errors: bytes) -> UpstreamReply:
 
 
 def _read_records(
-    message: bytes, begin: int, name_bytes: int, labels: tuple[int, ...], truncated: bool
+    message: bytes, begin: int, name_bytes: int, labels: tuple[int, ...], *, truncated: bool
 ) -> UpstreamReply:
     """Read the records of all sections; a TTL with its highest bit set is 0 (RFC 2181, 8)."""
     lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}

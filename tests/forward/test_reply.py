@@ -1,5 +1,6 @@
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -355,6 +356,51 @@ def test_addresses_are_read_as_any_other_records(
     assert got.records == other.records[: -len(text)]
     assert (got.rcode, got.authentic, got.negative) == (0, authentic, False)
     assert got.lifetime_s == (other.lifetime_s if records else 0)
+
+
+PLACES = st.integers(12, BEHIND_QUESTION + 80)
+OWNERS = st.one_of(PLACES.map(pointer), st.sampled_from([b"\0", WWW, b"\1a" + pointer(16)]))
+RESTS = st.lists(
+    st.one_of(
+        st.builds(record, OWNERS, st.just(2), owner=OWNERS, ttl=st.integers(0, 1 << 32 - 1)),
+        st.builds(
+            lambda owner, names: record(names[0] + names[1] + bytes(20), 6, owner=owner),
+            OWNERS,
+            st.tuples(OWNERS, OWNERS),
+        ),
+        st.builds(record, st.binary(min_size=4, max_size=4), owner=OWNERS),
+        st.just(OPT),
+        st.binary(max_size=3),
+    ),
+    max_size=4,
+)
+
+
+@given(
+    st.lists(ADDRESSES, min_size=2, max_size=2), RESTS, st.integers(0, 4), st.sampled_from([0, 3])
+)
+def test_what_stands_behind_addresses_is_read_as_if_it_were_new(
+    answers: list[list[tuple[int, bytes]]], rest: list[bytes], authorities: int, rcode: int
+) -> None:
+    """A truncated reply is always read whole, and may lack records."""
+    count = min(map(len, answers))
+    authorities = min(authorities, len(rest))
+    counts = (count, authorities, len(rest) - authorities)
+    for addresses in answers:
+        records = [record(rdata, ttl=ttl) for ttl, rdata in addresses[:count]]
+        octets = bytearray(message(*records, *rest, counts=counts, flags=0x8180 | rcode))
+        try:
+            got = read_upstream_reply(bytes(octets), QUESTION, (0, 4))
+        except ReplyError:
+            got = None
+        octets[2] |= 2
+        new = msgspec.structs.replace(
+            read_upstream_reply(bytes(octets), QUESTION, (0, 4)), truncated=False
+        )
+        if got is None:
+            assert (new.answers, new.authorities, new.additionals) != counts
+        else:
+            assert got == new
 
 
 @pytest.mark.parametrize("counts", [(3, 0, 0), (2, 1, 0), (2, 0, 1)])
