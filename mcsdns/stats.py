@@ -50,7 +50,8 @@ class ReplyKind(enum.StrEnum):
         PER_CLUSTER: the refused per-cluster form. OUTSIDE: a name of no zone, refused.
         NOT_ALLOWED: forwarding, refused to this client.
         FORWARDED: an upstream's reply. CACHED: one from the cache. FAILED: no upstream had one.
-        REJECTED: the request is malformed, or for something that is not served.
+        IDENTITY: what this server is. REJECTED: the request is malformed, or for something that is
+        not served.
     """
 
     CLUSTERSET = "clusterset"
@@ -63,6 +64,7 @@ class ReplyKind(enum.StrEnum):
     FORWARDED = "forwarded"
     CACHED = "cached"
     FAILED = "failed"
+    IDENTITY = "identity"
     REJECTED = "rejected"
 
 

@@ -27,7 +27,20 @@ ABOUT_CODE = [
     *sorted((DOCS / "decisions").glob("*.md")),
 ]
 """Pages whose files are all ours, and whose dotted names are ours or those of OTHERS."""
-OTHERS = {"asyncio", "conditions", "net", "ns", "resolv", "spec", "status"}
+OTHERS = {
+    *(
+        "asyncio",
+        "conditions",
+        "hostname",
+        "id",
+        "net",
+        "ns",
+        "resolv",
+        "spec",
+        "status",
+        "version",
+    ),
+}
 """First words: fields of objects, domain names, settings of the system, the standard library."""
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -29,6 +29,7 @@ from mcsdns.forward.forwarder import LatencyStatistics
 from mcsdns.metrics.snapshot import Reloads, Snapshot
 from mcsdns.objects.events import Init, InitDone
 from mcsdns.objects.model import Kind
+from mcsdns.server import authority
 from mcsdns.server.handler import Handler
 from mcsdns.server.packet_cache import PacketCache
 from mcsdns.server.zone_state import UpdateQueue, ZoneState
@@ -210,10 +211,21 @@ class Server:
         for udp in self.listeners.udp:
             udp.query_log = query_log
             udp.is_counting = is_counting
+        self._identify(self.settings.told_name(), self.settings.told_version())
         tcp = self.listeners.tcp
         tcp.query_log = query_log
         tcp.is_counting = is_counting
         tcp.settings = limits
+
+    def _identify(self, name: str, version: str) -> None:
+        self.zone_state.authority.identity = authority.identity(name, version)
+        reply_options = None
+        if name:
+            from mcsdns.server.reply_options import ReplyOptions  # noqa: PLC0415 - few want it
+
+            reply_options = ReplyOptions(name)
+        for handler in self.handlers:
+            handler.reply_options = reply_options
 
     def make_forwarding(self, settings: Settings) -> Forwarding | None:
         """Make what forwards by other settings; None where they name no upstream.

@@ -12,6 +12,11 @@ def in_pod() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
+def own_name() -> str:
+    """Return the pod's name, from the downward API or its host name."""
+    return os.environ.get("POD_NAME") or socket.gethostname()
+
+
 def own_addresses() -> tuple[bytes, ...]:
     """Return the pod's own addresses, from the downward API or its host name; none elsewhere.
 

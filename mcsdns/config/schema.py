@@ -11,8 +11,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from mcsdns import __version__
 from mcsdns.config import validate
-from mcsdns.config.environment import in_pod, own_addresses
+from mcsdns.config.environment import in_pod, own_addresses, own_name
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.name import Name
@@ -235,6 +236,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ADDR", "address of ns.dns.<zone> (default in a pod: its own)", ANSWERING, check=ip.pack
         ),
     ] = []
+    identify: Annotated[
+        Literal["off", "name", "all"],
+        _live(
+            "WHAT",
+            "what clients are told of this server: off, nothing; name, the pod's name (NSID, "
+            "id.server CH TXT); all, also the version (version.server CH TXT)",
+        ),
+    ] = "off"
     tcp_idle: Annotated[
         float,
         Meta(gt=0, le=3600),
@@ -480,6 +489,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def tcp_settings(self) -> TcpSettings:
         """Build what the TCP listeners need."""
         return TcpSettings(self.tcp_idle, self.tcp_connections, self.tcp_bytes)
+
+    def told_name(self) -> str:
+        """Return the name that clients are told; empty for none."""
+        return "" if self.identify == "off" else own_name()
+
+    def told_version(self) -> str:
+        """Return the version that clients are told; empty for none."""
+        return f"mcsdns {__version__}" if self.identify == "all" else ""
 
     def admin_address(self) -> tuple[str, int] | None:
         """Return where the status page is; None for nowhere."""

@@ -63,6 +63,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         edns: the OPT record, if there was one.
         ad: whether the sender understands the AD bit (RFC 6840, 5.7).
         tsig: the TSIG record, if there was one.
+        reply_options: EDNS options that the reply carries, as they stand there.
     """
 
     id: bytes
@@ -76,6 +77,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     edns: Edns | None
     ad: bool = False
     tsig: Tsig | None = None
+    reply_options: bytes = b""
 
     def udp_limit(self, most: int) -> int:
         """Return the octets a UDP reply may have (RFC 6891, 6.2.3: under 512 counts as 512).

@@ -34,6 +34,8 @@ RECORD: Final = struct.Struct("!HHIH")
 
 DO: Final = 0x8000
 """DNSSEC OK among the flags of an OPT record (RFC 3225)."""
+NSID_OPTION: Final = 3
+"""The option code of a server's identifier (RFC 5001, 2.3)."""
 EDE_OPTION: Final = 15
 """The option code of an Extended DNS Error (RFC 8914, 2)."""
 OPTION: Final = struct.Struct("!HH")

@@ -64,6 +64,8 @@ def write_response(
     """
     edns = query.edns
     opt = b"" if edns is None else _opt_record(response.rcode >> 4, edns.do, response.ede)
+    if query.reply_options:
+        opt = with_options(opt, query.reply_options)
     flags = QR | response.rcode & RCODE
     if response.aa:
         flags |= AA
@@ -138,6 +140,12 @@ def write_opt(
     return _OPT_FIXED.pack(0, RRType.OPT, size, 0, version, flags, len(options)) + options
 
 
+def with_options(opt: bytes, options: bytes) -> bytes:
+    """Return an OPT record with more options."""
+    size = len(opt) - _OPT_FIXED.size + len(options)
+    return opt[: _OPT_FIXED.size - 2] + size.to_bytes(2, "big") + opt[_OPT_FIXED.size :] + options
+
+
 def _write_without_answer(
     query: Query, response: Response, flags: int, opt: bytes, limit: int
 ) -> RenderedMessage:
@@ -150,6 +158,8 @@ def _write_without_answer(
     whole = soa_at + len(soa) + len(opt) <= limit
     if not whole and query.edns is not None:
         opt = _opt_record(response.rcode >> 4, query.edns.do, None)
+        if query.reply_options:
+            opt = with_options(opt, query.reply_options)
     header = HEADER_WITH_ID.pack(query.id, flags, 1, 0, bool(soa), bool(opt))
     wire = b"".join((header, question, soa, opt))
     return RenderedMessage(wire, 0, whole, soa_at if soa else 0, soa_at + len(soa) if soa else 0)
@@ -182,9 +192,10 @@ class _Body:
     def add_answer(self, rrset: RRset, start: int) -> int:
         """Add records owned by the question's name; return how many found no room."""
         rtype, suffix, records = rrset.rtype, rrset.suffix, len(rrset.rdatas)
+        rclass = self._query.qclass
         if rtype in (_A, _AAAA):
             size = len(rrset.rdatas[0])
-            fixed = _RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, size)
+            fixed = _RECORD.pack(_QNAME_POINTER, rtype, rclass, rrset.ttl, size)
             self.answers = min(records, self._room // (len(fixed) + size))
             if self.answers:
                 self._add(fixed + fixed.join(rrset.from_record(start, self.answers)))
@@ -195,7 +206,7 @@ class _Body:
         elif rtype == _SOA:
             rdatas = tuple(self._compressed_soa(rdata, _RECORD.size) for rdata in rdatas)
         offsets, at, room = self._offsets, self._at + _RECORD.size, self._room
-        fixed = _RECORD.pack(_QNAME_POINTER, rtype, 1, rrset.ttl, 0)[:-2]
+        fixed = _RECORD.pack(_QNAME_POINTER, rtype, rclass, rrset.ttl, 0)[:-2]
         for relative in rdatas:
             rdata = relative + suffix
             size = len(rdata)

@@ -13,6 +13,7 @@ from typing import Final
 
 from mcsdns.dns import HEADER_BYTES, Query, write_opt
 from mcsdns.dns.types import AD, EDE_OPTION, HEADER_WITH_ID, QR, RA, RCODE, TC, EdeCode, Rcode
+from mcsdns.dns.writer import with_options
 from mcsdns.forward.reply import UpstreamReply
 
 _RD_BIT, _CD_BIT = 8, 4
@@ -82,7 +83,7 @@ def render(
     if edns is None:
         opt = b""
     else:
-        opt = _opt(edns.do, rcode >> 4, reply.errors + errors)
+        opt = _opt(query, rcode >> 4, reply.errors + errors)
         additionals += 1
     if HEADER_BYTES + len(question) + len(records) + len(opt) <= limit:
         head = HEADER_WITH_ID.pack(
@@ -166,25 +167,26 @@ def _render_part(
 
 def _opt_within(reply: UpstreamReply, query: Query, errors: bytes, room: int) -> bytes:
     """Return the OPT record with as many errors as there is room for, ours before theirs."""
-    if query.edns is None:
-        return b""
-    do, rcode_high = query.edns.do, reply.rcode >> 4
+    rcode_high = reply.rcode >> 4
     for options in (reply.errors + errors, errors):
-        opt = _opt(do, rcode_high, options)
+        opt = _opt(query, rcode_high, options)
         if len(opt) <= room:
             return opt
-    return _opt(do, rcode_high, b"")
+    return _opt(query, rcode_high, b"")
 
 
-def _opt(do: bool, rcode_high: int, errors: bytes) -> bytes:
+def _opt(query: Query, rcode_high: int, errors: bytes) -> bytes:
+    if query.edns is None:
+        return b""
+    do = query.edns.do
     opt = write_opt(do=do, options=errors) if errors else _OPT_WITH_DO if do else _OPT
     if rcode_high:
         opt = opt[:_EXTENDED_RCODE_AT] + bytes((rcode_high,)) + opt[_EXTENDED_RCODE_AT + 1 :]
-    return opt
+    return with_options(opt, query.reply_options) if query.reply_options else opt
 
 
 def _render_servfail(query: Query, errors: bytes) -> bytes:
     """Render SERVFAIL in place of an rcode or a truncation that this client cannot be sent."""
     flags = QR | RA | Rcode.SERVFAIL | query.rd << _RD_BIT | query.cd << _CD_BIT
-    opt = b"" if query.edns is None else _opt(query.edns.do, 0, errors)
+    opt = _opt(query, 0, errors)
     return HEADER_WITH_ID.pack(query.id, flags, 1, 0, 0, 1 if opt else 0) + query.question + opt

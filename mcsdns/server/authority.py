@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from mcsdns.dns import Query, Response
-from mcsdns.dns.name import to_text
-from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRType
+from mcsdns.dns.name import Name, from_text, to_text
+from mcsdns.dns.types import Ede, EdeCode, Rcode, RRClass, RRset, RRType
 from mcsdns.stats import ReplyKind
 from mcsdns.zone.lookup import (
     Answer,
@@ -39,9 +39,10 @@ class Foreign(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """The name does not count: nobody is asked."""
+    """The name does not count, or is one of this server: no zone is asked."""
 
     response: Response
+    kind: ReplyKind = ReplyKind.REJECTED
 
 
 Route = Local | Foreign | Reject
@@ -81,6 +82,7 @@ _REJECTED_TYPES: Final[dict[int, Reject]] = {
     **dict.fromkeys((RRType.OPT, RRType.TKEY, RRType.TSIG), _BAD_TYPE),
 }
 _IN: Final = RRClass.IN.value
+_TEXTS: Final = (RRType.TXT, RRType.ANY)
 _NXDOMAIN: Final = Rcode.NXDOMAIN.value
 _CLUSTERSET, _NEGATIVE = ReplyKind.CLUSTERSET, ReplyKind.NEGATIVE  # see `zone.lookup`
 _FOREIGN: Final = Foreign()
@@ -89,15 +91,24 @@ _STALE: Final = Ede(EdeCode.STALE_ANSWER, _STALE_TEXT)
 _STALE_NXDOMAIN: Final = Ede(EdeCode.STALE_NXDOMAIN, _STALE_TEXT)
 
 
+def identity(name: str, version: str) -> dict[Name, bytes]:
+    """Return the texts of class CH that name this server (RFC 4892); an empty one is not told."""
+    texts = {"id.server": name, "hostname.bind": name}
+    texts |= {"version.server": version, "version.bind": version}
+    return {from_text(each): text.encode()[:255] for each, text in texts.items() if text}
+
+
 class Authority:
     """Answers from one tree.
 
     Attributes:
         tree: the zones and their names.
+        identity: what is said of this server; may be replaced at any time.
     """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self.identity: dict[Name, bytes] = {}
         self._apexes = tuple(zone.apex for zone in tree.zones)
         zones = ", ".join(map(to_text, self._apexes)) or "no zone"
         self._outside = Decision(
@@ -113,7 +124,7 @@ class Authority:
         if query.edns is not None and query.edns.version:
             return _BAD_VERSION
         if query.qclass != _IN:
-            return _BAD_CLASS
+            return self._identify(query)
         if query.qtype in _REJECTED_TYPES:
             return _REJECTED_TYPES[query.qtype]
         if query.name.endswith(self._apexes):
@@ -129,8 +140,16 @@ class Authority:
             outcome = lookup(self.tree, route.zone, route.shape, qtype)
             return self._decide(outcome, route.zone)
         if isinstance(route, Reject):
-            return Decision(route.response)
+            return Decision(route.response, route.kind)
         return self._outside
+
+    def _identify(self, query: Query) -> Reject:
+        """Say what this server is, where it is asked for a text of class CH, and may tell."""
+        text = self.identity.get(query.name)
+        if text is None or query.qclass != RRClass.CH or query.qtype not in _TEXTS:
+            return _BAD_CLASS
+        answer = RRset(RRType.TXT, 0, (bytes((len(text),)) + text,))
+        return Reject(Response(aa=True, answer=answer), ReplyKind.IDENTITY)
 
     def _decide(self, outcome: Outcome, zone: Zone) -> Decision:
         is_stale, soa = self.tree.stale, zone.negative_soa

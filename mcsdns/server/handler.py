@@ -7,7 +7,7 @@ of a common request; only then the request is parsed, routed, and answered from 
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -40,6 +40,9 @@ from mcsdns.server.packet_cache import (
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 from mcsdns.zone.lookup import Answer, NoData, NotReady, Outcome
 from mcsdns.zone.name_shape import owner_of
+
+if TYPE_CHECKING:  # few want them
+    from mcsdns.server.reply_options import ReplyOptions
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class Handler:
         counters: replies by class; whoever sends a reply counts it.
         forward_handler: forwards names outside our zones; None where they are refused. It counts
             by the same classes, and may be replaced at any time.
+        reply_options: the EDNS options that replies carry; None for none. Likewise.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Handler:
         """Take what to answer from; `clock` gives seconds and only rotates subsets."""
         self.cache = cache
         self.forward_handler = forward_handler
+        self.reply_options: ReplyOptions | None = None
         if counters is None:
             counters = (
                 forward_handler.counters if forward_handler else ReplyCounters(TRANSPORTS[tcp])
@@ -133,8 +138,11 @@ class Handler:
                 if forwarded is not None:
                     return forwarded
             octets = without_options(key)
+            reply_options = b""
+            if self.reply_options is not None and len(octets) < len(key):
+                reply_options = self.reply_options.of(key[len(octets) :])
             folded = octets.lower()
-            ready = self.cache.get(folded)
+            ready = self.cache.get(folded) if not reply_options else None
             if ready is not None:
                 reply = octets_of(ready)
                 if folded == octets:
@@ -145,6 +153,8 @@ class Handler:
             if query is None:
                 self._dropped += 1
                 return None
+            if reply_options:
+                query = msgspec.structs.replace(query, reply_options=reply_options)
             limit = self._max_bytes if self._tcp else query.udp_limit(self._max_bytes)
             # 3. Route: our zones, an upstream, or neither.
             route = self._authority.route(query)

@@ -258,7 +258,7 @@ def request_key(octets: bytes, query: Query) -> tuple[bytes | None, bool]:
     `octets` are as `without_options` returns them. There is no key where the reply is never cached.
     """
     edns = query.edns
-    if query.qtype not in _TYPES or (edns is not None and edns.version):
+    if query.qtype not in _TYPES or (edns is not None and (edns.version or query.reply_options)):
         return None, False
     if is_common(octets, query):
         return octets.lower(), False

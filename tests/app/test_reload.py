@@ -23,7 +23,7 @@ from tests.waiting import until
 
 LIVE = {
     *("log_format", "log_level", "query_log", "request_metrics", "lameduck", "ready_when"),
-    *("tcp_idle", "tcp_connections", "tcp_bytes", "ttl", "per_cluster", "ns_address"),
+    *("identify", "tcp_idle", "tcp_connections", "tcp_bytes", "ttl", "per_cluster", "ns_address"),
     *("upstream", "upstream_from", "upstream_policy", "upstream_ca", "stub_zone", "allow"),
     *("loop_mark", "forward_limit", "serve_stale", "cache_entries", "cache_bytes"),
     *("cache_max_ttl", "cache_max_negative_ttl"),

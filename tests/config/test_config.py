@@ -91,6 +91,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("slices", "karmada", SliceProfile.KARMADA),
     ("namespace", "shop", ["shop"]),
     ("ns_address", "fd00::1", ["fd00::1"]),
+    ("identify", "all", "all"),
     ("tcp_idle", "0.5", 0.5),
     ("tcp_connections", "1", 1),
     ("tcp_bytes", "1048576", 1 << 20),
