@@ -6,7 +6,8 @@ else comes in ends in an error reply or in none.
 """
 
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 
 from mcsdns.dns.message import MAX_UDP_BYTES, Edns, Query, Tsig
 from mcsdns.dns.name import MAX_LABEL_BYTES, MAX_NAME_BYTES, Name
@@ -35,6 +36,7 @@ _COUNTS = struct.Struct("!HHH")
 _OPT, _TSIG = RRType.OPT.value, RRType.TSIG.value
 _MAC_SIZE = struct.Struct("!H")
 _ERROR_AND_SIZE = struct.Struct("!HH")
+_TTL_BYTES = 4
 
 
 class Cursor:
@@ -44,24 +46,34 @@ class Cursor:
     name"). What always holds:
 
     - A name is runs of labels. Each run ends at the root, or at a pointer to where the next begins.
-    - A pointer leads to before the run that it ends. So runs begin ever further in front, and every
-      walk ends.
+    - A pointer leads to a run that ends before the one that it ends. So runs stand ever further in
+      front, every walk ends, and a name is made of octets that stand before it.
+    - No run has octets of a TTL in it, for these change later on. Where else it begins cannot be
+      told: servers point into RDATA of any type.
     - `_lengths` has the length, written out, of the name at each offset where one was read, or that
       was met behind a pointer. The next walk ends there, so the work is in proportion to the
       message whatever it holds.
     """
 
-    __slots__ = ("_lengths", "at", "end", "message")
+    __slots__ = ("_begin", "_lengths", "_ttls", "at", "end", "message")
 
-    def __init__(self, message: bytes, at: int = 0, lengths: dict[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        message: bytes,
+        at: int = 0,
+        lengths: dict[int, int] | None = None,
+        ttls: Sequence[int] = (),
+    ) -> None:
         """Start at an offset; the end is that of the message.
 
-        `lengths` are those of the names that are known to be at some offsets.
+        `lengths` are those of the names that are known to be at some offsets, `ttls` where TTLs
+        are, counted from the start and in order; more may come.
         """
         self.message = message
-        self.at = at
+        self.at = self._begin = at
         self.end = len(message)
         self._lengths = {} if lengths is None else lengths
+        self._ttls = ttls
 
     def take(self, size_bytes: int) -> bytes:
         """Read so many octets.
@@ -132,25 +144,35 @@ class Cursor:
         `begin` is where the run begins that it ends.
         """
         message, lengths = self.message, self._lengths
+        ttls, start = self._ttls, self._begin
         met: list[tuple[int, int]] = []
-        size_bytes = 0
-        while (rest := lengths.get(at)) is None:
-            met.append((at, size_bytes))
-            length = message[at]
-            if length >= POINTER:
-                target = (length & ~POINTER) << 8 | message[at + 1]
-                if not HEADER_BYTES <= target < begin:
-                    raise ValueError("a compression pointer does not point backwards")
-                at = begin = target
-            elif length > MAX_LABEL_BYTES:
-                raise ValueError("a label is over 63 octets")
-            else:
+        size_bytes = rest = 0
+        length = POINTER
+        while length and not rest:
+            limit, begin = begin, (message[at] & ~POINTER) << 8 | message[at + 1]
+            if not HEADER_BYTES <= begin < limit:
+                raise ValueError("a compression pointer does not point backwards")
+            at = begin
+            while not (rest := lengths.get(at, 0)):
+                met.append((at, size_bytes))
+                length = message[at]
+                if not 0 < length <= MAX_LABEL_BYTES:
+                    break
                 at += length + 1
                 size_bytes += length + 1
-                if not length:
-                    break
-        size_bytes += rest or 0
-        for at, ahead in met[1:]:  # a run that comes to the first pointer itself is checked anew
+            end = at
+            if not rest:
+                if 0 < length < POINTER:
+                    raise ValueError("a label is over 63 octets")
+                end += 2 if length else 1
+            if end > limit:
+                raise ValueError("a compression pointer leads into the name that it ends")
+            if end > start and bisect_left(ttls, end - start) > bisect_right(
+                ttls, begin - start - _TTL_BYTES
+            ):
+                raise ValueError("a compression pointer leads into a TTL")
+        size_bytes += rest or 1
+        for at, ahead in met:
             lengths[at] = size_bytes - ahead
         return size_bytes
 

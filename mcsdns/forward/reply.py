@@ -259,10 +259,10 @@ def _read_records(
 ) -> UpstreamReply:
     """Read the records of all sections; a TTL with its highest bit set is 0 (RFC 2181, 8)."""
     lengths = {HEADER_BYTES + at: name_bytes - at for at in labels}
-    cursor = Cursor(message, begin, lengths)
+    ttls: list[int] = []
+    cursor = Cursor(message, begin, lengths, ttls)
     size, unpack = len(message), RECORD.unpack_from
     counts = [0, 0, 0]
-    ttls: list[int] = []
     too_long: list[int] = []
     rcode, errors = message[3] & RCODE, b""
     least_ttl = _MAX_TTL
@@ -301,6 +301,7 @@ def _read_records(
                     if rdlength:
                         errors = _read_errors(message, rdata, at)
                     if behind := count - counts[_ADDITIONAL] - 1:
+                        cursor = Cursor(message, begin, lengths, tuple(ttls))
                         cursor.at = at
                         place = end - begin
                         for octets, in_it, ttl in _records_behind(cursor, owner, behind):
@@ -310,6 +311,7 @@ def _read_records(
                             place += len(octets)
                             least_ttl = min(least_ttl, ttl)
                     break
+                ttls.append(ttl_at)
                 if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
                     ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
                     end_of_names = rdata + ahead
@@ -333,13 +335,13 @@ def _read_records(
                         explained += 1
                 elif rtype == _SOA and section == _AUTHORITY and rclass == _IN:
                     soas.append((place, min(ttl, *_TTL.unpack_from(message, at - _TTL.size))))
-                ttls.append(ttl_at)
                 counts[section] += 1
                 end = at
     except (IndexError, struct.error, ValueError) as error:
         why = error if isinstance(error, ValueError) else "the message ends within it"
         if not truncated:
-            raise MalformedReplyError(f"record {len(ttls) + 1} is malformed: {why}") from None
+            raise MalformedReplyError(f"record {sum(counts) + 1} is malformed: {why}") from None
+        del ttls[sum(counts) :]
     records = message[begin:end]
     if too_long:
         changed = bytearray(records)

@@ -214,6 +214,14 @@ LONG = b"\x3f" + b"a" * 63
 MALFORMED = {
     "record missing": message(A, counts=(2, 0, 0)),
     "count of 65535": message(A, counts=(65535, 0, 0)),
+    "name that its pointer stands in": message(
+        record(b"\1\2\3\4", owner=pointer(BEHIND_QUESTION - 3)) + b"\0" * 64
+    ),
+    "name in a TTL": message(A, record(b"\1\2\3\4", owner=pointer(BEHIND_QUESTION + 6))),
+    "name that ends in a TTL": message(
+        record(b"\3", 16, ttl=0), record(b"\1\2\3\4", owner=pointer(BEHIND_QUESTION + 5))
+    ),
+    "name in the TTL of its own record": message(record(pointer(BEHIND_QUESTION + 6), 5)),
     "RDATA cut": message(A[:-1], counts=(1, 0, 0)),
     "owner cut": message(b"\3ab", counts=(1, 0, 0)),
     "label of 64": message(record(b"\1\2\3\4", owner=b"\x40" + b"a" * 64 + b"\0")),
