@@ -1,0 +1,1 @@
+"""What the RFCs demand: `python -m tests.compliance` writes docs/compliance.md."""
