@@ -12,8 +12,11 @@ QUICK := tests/dns tests/objects tests/zone tests/server tests/forward tests/con
   tests/sources/manifests/test_documents.py \
   tests/test_cases.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
+SECONDS ?= 60
+INPUTS ?= 0
+FUZZ ?=
 
-.PHONY: demo quick test test-kubernetes check static format bench bench-losses bench-reread docs docs-serve lock clean
+.PHONY: demo quick test test-kubernetes fuzz check static format bench bench-losses bench-reread docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
@@ -36,6 +39,12 @@ test-kubernetes: $(VENV)/.dev
 # so that a debugger works.
 quick: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 0 $(QUICK) $(PYTEST)
+
+# Random inputs for each reader, or for those of FUZZ (query tcp reply watch manifests snapshot
+# config), for SECONDS, or INPUTS of them. atheris sees where an input leads; where it is not to be
+# had for this Python, Hypothesis searches without seeing that.
+fuzz: $(VENV)/.dev $(VENV)/.fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --inputs $(INPUTS) $(FUZZ)
 
 check: static test
 
@@ -71,7 +80,7 @@ docs-serve: $(VENV)/.docs
 # The lock files name every version with its hashes; `make lock` resolves them anew.
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
-	for set in run dev docs build; do sh requirements/compile $$set $(BIN)/uv; done
+	for set in run dev docs fuzz build; do sh requirements/compile $$set $(BIN)/uv; done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -89,6 +98,12 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VEN
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	  -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.txt | $(VENV)/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  --only-binary :all: -r requirements/fuzz.txt \
+	  || echo "atheris has no wheel for this Python and machine"
 	@touch $@
 
 $(VENV)/.docs: requirements/docs.txt | $(VENV)/bin/python
