@@ -35,6 +35,7 @@ from mcsdns.app import log
 from mcsdns.app.process import Server, preload
 from mcsdns.app.reload import follow_file, reload
 from mcsdns.config import Settings
+from mcsdns.server import memory
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ async def serve(settings: Settings, reread: Callable[[], Settings], config_file:
         ConfigError: an address cannot be bound, there is no source, or it is not described well.
         SourceError: the source cannot be read.
     """
+    memory.give_back_at_once()
     gc.set_threshold(*_READING_THRESHOLDS)
     preload(settings)
     with (

@@ -1,52 +1,26 @@
-"""Gives memory back to the system after a burst.
+"""Gives memory back to the system as it is freed."""
 
-The allocator keeps what was freed for the next request, unless it lies at the end of the heap. So
-what a burst took would stay: glibc's `malloc_trim` gives back every page that nothing is in. It
-takes 5 ms for 100 MB, so it is asked once a burst is over, and not often.
-"""
-
+import contextlib
 import ctypes
-from collections.abc import Callable
 from typing import Final
 
-_WORTH_BYTES: Final = 8 << 20
-"""Bursts of less stay: the next one takes the same memory."""
-_OVER: Final = 4
-"""A burst is over when so many times less is held than at its height."""
-_PAUSE_S: Final = 30.0
+_MMAP_THRESHOLD: Final = (-3, 32 << 10)
+_TRIM_THRESHOLD: Final = (-1, 1 << 20)
+_TOP_PAD: Final = (-2, 16 << 10)
+"""mallopt(3): a parameter and its value. The end of the heap grows by less than a large block has:
+it would be taken from there, and what is small and stays would lie behind it."""
 
 
-def _system_trim() -> Callable[[int], object]:
-    try:
-        trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):  # another C library
-        return lambda _: 0
-    return trim
+def give_back_at_once() -> None:
+    """Have the allocator map large blocks on their own; to be called before there are many.
 
-
-class Trimmer:
-    """Watches how much is held, and gives back what is not any more.
-
-    Attributes:
-        highest_bytes: the most that was held since memory was given back; its user sets it.
+    What was freed in the heap is kept there for the next request unless it lies at its end, and
+    glibc takes ever larger blocks from there, the larger ones it has seen freed: so what a burst of
+    connections took would stay. `malloc_trim` gives all of it back, but holds the heap for 12 ms
+    for 100 MB, in which nothing is answered (in a thread of its own neither). A block that is
+    mapped costs 10 us to free, one by one as connections end.
     """
-
-    def __init__(
-        self, clock: Callable[[], float], trim: Callable[[int], object] | None = None
-    ) -> None:
-        """`clock` gives monotonic seconds; `trim` stands in for the system's."""
-        self.highest_bytes = 0
-        self._clock = clock
-        self._trim = trim or _system_trim()
-        self._not_before_s = clock()
-
-    def look(self, held_bytes: int) -> None:
-        """Give memory back if a burst is over; to be called now and then."""
-        highest = self.highest_bytes
-        if highest < _WORTH_BYTES or held_bytes > highest // _OVER:
-            return
-        now_s = self._clock()
-        if now_s >= self._not_before_s:
-            self._not_before_s = now_s + _PAUSE_S
-            self.highest_bytes = held_bytes
-            self._trim(0)
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD):
+            mallopt(parameter, value)

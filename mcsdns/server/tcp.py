@@ -44,7 +44,6 @@ import msgspec
 from mcsdns.dns import HEADER_BYTES
 from mcsdns.server.accept import Acceptor
 from mcsdns.server.handler import SECONDS, Handler
-from mcsdns.server.memory import Trimmer
 from mcsdns.server.packet_cache import NegativeReply
 from mcsdns.stats import Histogram, HistogramStatistics
 
@@ -141,7 +140,8 @@ class TcpListener:
     Attributes:
         handler, settings: what answers, and the limits; both may be replaced at any time.
         query_log, is_counting: as those of `udp.UdpListener`.
-        epoll: what connections wait on.
+        epoll: what connections wait on. read_area: what they read into, one at a time: a buffer of
+            that size for each read that is then cut short would leave holes in the heap.
         received, aborted: counters. seconds: how long the requests of one turn took.
     """
 
@@ -158,6 +158,7 @@ class TcpListener:
         self.query_log: QueryLog | None = None
         self.is_counting = True
         self.epoll = select.epoll()
+        self.read_area = memoryview(bytearray(READ_BYTES))
         self.received = self.aborted = 0
         self.seconds = Histogram(SECONDS)
         self._clock = clock
@@ -166,7 +167,6 @@ class TcpListener:
         self._active: dict[_Connection, float] = {}
         self._by_size: list[dict[_Connection, None]] = [{} for _ in range(64)]
         self._held_bytes = 0
-        self._trimmer = Trimmer(clock)
         self._lingering: dict[_Connection, None] = {}
         self._queue: deque[_Connection] = deque()
         self._is_scheduled = self._is_closed = False
@@ -241,8 +241,6 @@ class TcpListener:
             self._held_most += 1
             self._tell(cut)
             cut.close()
-        if self._held_bytes > self._trimmer.highest_bytes:
-            self._trimmer.highest_bytes = self._held_bytes
 
     def linger(self, connection: "_Connection", fd: int) -> None:
         """Look now and then whether a client has taken all, as there is nothing else to do."""
@@ -327,7 +325,6 @@ class TcpListener:
             else:
                 self._idle_closed += 1
             connection.close()
-        self._trimmer.look(self._held_bytes)
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _end_if_done(self) -> None:
@@ -508,8 +505,9 @@ class _Connection:
         return size < HEADER_BYTES or at + 2 + size <= end
 
     def _read(self) -> None:
+        area = self._listener.read_area
         try:
-            octets = self._sock.recv(READ_BYTES)
+            octets = area[: self._sock.recv_into(area)].tobytes()
         except BlockingIOError:
             return
         except OSError:

@@ -1,44 +1,36 @@
-"""When memory is given back."""
+"""Memory is given back as it is freed."""
 
-from mcsdns.server.memory import Trimmer
+import platform
+import subprocess
+import sys
 
-MIB = 1 << 20
+import pytest
 
+BURST = """
+import pathlib
+from mcsdns.server import memory
 
-def test_memory_is_given_back_once_a_burst_is_over_and_not_often() -> None:
-    now = 0.0
-    trims: list[float] = []
+def resident_kb():
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
 
-    def trim(pad: int) -> None:
-        assert pad == 0
-        trims.append(now)
-
-    trimmer = Trimmer(lambda: now, trim)
-
-    def burst(highest: int, *then: int) -> None:
-        trimmer.highest_bytes = max(trimmer.highest_bytes, highest)
-        for held in then:
-            trimmer.look(held)
-
-    burst(5 * MIB, 0)
-    assert trims == []  # the next one takes the same memory
-    burst(60 * MIB, 60 * MIB, 30 * MIB)
-    assert trims == []  # it goes on
-    burst(60 * MIB, 2 * MIB, MIB, 0)
-    assert trims == [0.0]
-    now = 20.0
-    burst(60 * MIB, 0)
-    assert trims == [0.0]  # not yet
-    now = 31.0
-    burst(0, 0)
-    assert trims == [0.0, 31.0]
-    now = 90.0
-    burst(0, 0)
-    assert trims == [0.0, 31.0]
+memory.give_back_at_once()
+stays, before = [], resident_kb()
+for _ in range(2):
+    held = []
+    for _ in range(800):
+        held.append(bytearray(100_000))
+        stays.append(bytes(600))
+    most = resident_kb()
+    held.clear()
+    print(most - before, resident_kb() - before)
+"""
 
 
-def test_the_systems_own_call_is_harmless() -> None:
-    trimmer = Trimmer(lambda: 0.0)
-    trimmer.highest_bytes = 64 * MIB
-    trimmer.look(0)
-    assert trimmer.highest_bytes == 0
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
+def test_what_a_burst_took_is_given_back_though_small_blocks_lie_between() -> None:
+    command = [sys.executable, "-c", BURST]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for most, left in (map(int, line.split()) for line in said.splitlines()):
+        assert most > 70_000
+        assert left < 10_000
