@@ -45,7 +45,7 @@ HEALTH_LIMIT_S = 5.0
 ENDPOINTS = 4_500
 QUESTIONS = 200
 FILES = 512
-LIMIT = re.compile(r"limits:\s+memory: (\d+)Mi")
+LIMIT = re.compile(r"limits:\s+memory: (\d+)Gi")
 BIG = "big.ns-000.svc.clusterset.local"
 
 
@@ -164,7 +164,7 @@ def memory_limit_mb() -> int:
     base = Path(__file__).parent.parent / "deploy" / "kustomize" / "base" / "deployment.yaml"
     limit = LIMIT.search(base.read_text())
     assert limit
-    return int(limit[1])
+    return int(limit[1]) << 10
 
 
 class _Measuring:

@@ -23,6 +23,9 @@ Optional: zone, clusterDomain, pullPolicy, resources. It holds no zone and reads
   - --lameduck=0
   - --log-format=json
   - --cache-bytes=16777216
+  - --tcp-connections=100
+  - --tcp-bytes=8388608
+  - --forward-limit=1024
   env:
   - name: MCSDNS_STUB_ZONE
     value: {{ printf "%s=%s" $zone (required "stubAddress of the sidecar is missing: the address of the mcsdns Service" .stubAddress) | quote }}
