@@ -32,6 +32,8 @@ from mcsdns.zone.zone import Zone
 SCHEMA_VERSION: Final = b"\x051.0.0"
 SCHEMA_TTL: Final = 28800
 _HINFO = b"\x07RFC8482\x00"
+_MOST_OF_ANY = 64
+"""Node aborts the process where a reply to ANY (`resolveAny`) has more than 256 addresses."""
 _A, _AAAA, _SRV, _ANY = RRType.A.value, RRType.AAAA.value, RRType.SRV.value, RRType.ANY.value
 _NOT_SYNCED, _IMPORTS_ONLY = Readiness.NOT_SYNCED, Readiness.IMPORTS_ONLY
 # CPython 3.11 takes 0.18 us to find a member of an enum, and there were ten in a look-up
@@ -125,10 +127,12 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
         if node is None:
             return NO_ENDPOINT if service.headless and not is_port else NXDOMAIN
 
-    # Has it records of that type? Of ANY it is one RRset of the name (RFC 8482, 4.1).
+    # Has it records of that type? Of ANY it is one RRset of the name, or HINFO where that is large
+    # or there is none yet (RFC 8482, 4.1 and 4.2).
     ttl = tree.settings.ttl
     if qtype == _ANY:
-        if not (node.a or node.aaaa or node.srv or shape.depth):
+        records = len(node.a or node.aaaa or node.srv)
+        if records > _MOST_OF_ANY or not (records or shape.depth):
             return Answer(RRset(RRType.HINFO, ttl, (_HINFO,)))
         qtype = _A if node.a else _AAAA if node.aaaa else _SRV
     if qtype == _A and node.a:

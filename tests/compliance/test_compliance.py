@@ -211,10 +211,10 @@ ROWS: Final = (
     ),
     udp("8482, 4.1", "ANY", request(WEB, "ANY", opt=OPT), "NOERROR aa; answer A; OPT"),
     udp(
-        "8482, 4.1",
+        "8482, 4.2",
         "ANY over UDP of 90 addresses",
         request(BIG, "ANY", opt=OPT),
-        "NOERROR aa tc; answer 73 A; OPT",
+        "NOERROR aa; answer HINFO; OPT",
     ),
     udp(
         "8914, 2",

@@ -173,3 +173,14 @@ def test_an_answer_that_just_fits_is_whole() -> None:
     assert len(six) == 2000
     assert len(reply) > 56_000
     assert handler.statistics().oversized == 0
+
+
+def test_any_of_many_records_is_hinfo() -> None:
+    name = names.wire_from_text("db.shop.svc.clusterset.local")
+    for endpoints, rtype, records in ((64, 1, 64), (65, 13, 1)):
+        addresses = [f"10.0.0.{n}" for n in range(endpoints)]
+        world = world_of([service_import("db"), endpoint_slice("db", "eu", addresses)])
+        octets = handler_of(world, tcp=True).reply_to(dns.write_query(1, name, 255))
+        assert octets is not None
+        reply = dnslib.DNSRecord.parse(octets)
+        assert [record.rtype for record in reply.rr] == [rtype] * records
