@@ -104,11 +104,13 @@ class Authority:
     Attributes:
         tree: the zones and their names.
         identity: what is said of this server; may be replaced at any time.
+        has_told_of_pod: whether the log has a pod that asks this server for all names.
     """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.identity: dict[Name, bytes] = {}
+        self.has_told_of_pod = False
         self._apexes = tuple(zone.apex for zone in tree.zones)
         zones = ", ".join(map(to_text, self._apexes)) or "no zone"
         self._outside = Decision(

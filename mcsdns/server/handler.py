@@ -18,12 +18,13 @@ from mcsdns.dns import (
     Query,
     RenderedMessage,
     Response,
+    ip,
     read_query,
     write_bad_key,
     write_error,
     write_response,
 )
-from mcsdns.dns.name import Name
+from mcsdns.dns.name import SVC, Name, to_text
 from mcsdns.dns.types import Rcode, RRset, RRType
 from mcsdns.errors import MessageError
 from mcsdns.server.authority import Authority, Decision, Foreign, Local
@@ -169,6 +170,8 @@ class Handler:
                 decision = Decision(Response(rcode=Rcode.NOTAUTH))
                 wire = write_bad_key(query, query.tsig)
                 return self._response_class(query, None, decision) + wire[2:]
+            if isinstance(route, Foreign) and client is not None:
+                self._tell_of_pod(query, client)
             decision = self._authority.answer(route, query.qtype)
             rendered = self._render(query, decision.response, limit)
             return self._response_class(query, None, decision) + rendered.wire[2:]
@@ -181,6 +184,21 @@ class Handler:
                 request = message[:512].hex()
                 logger.error("request failed", exc_info=fault, extra={"request": request})
             return self._rejection(message, MessageError(Rcode.SERVFAIL, "internal fault"))
+
+    def _tell_of_pod(self, query: Query, client: Client) -> None:
+        """Log, once, a pod that has this server as its own, which looks nothing else up.
+
+        Its search list has `<ns>.svc.<cluster domain>`; a stub block sends no such names here.
+        """
+        if not self._authority.has_told_of_pod and query.name.find(SVC) >= 0:
+            self._authority.has_told_of_pod = True
+            logger.warning(
+                "%s asks for %s, as pods do that have this server as their only one; names outside "
+                "the zone are refused (musl waits 5 s for each): have it ask the cluster DNS with "
+                "a stub block (mcsdns stub), or give --upstream",
+                ip.to_text(client.address()),
+                to_text(query.name),
+            )
 
     def statistics(self) -> Statistics:
         """Return what was done so far."""

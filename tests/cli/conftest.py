@@ -1,5 +1,6 @@
 """The command line as a user calls it, and a server to ask."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in config.fields():
         monkeypatch.delenv(field.variable, raising=False)
     monkeypatch.delenv("MCSDNS_CONFIG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_server_in_this_process_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its standard error is that of a test before."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
 
 @pytest.fixture(scope="module")

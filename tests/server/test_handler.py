@@ -1,6 +1,7 @@
 """Whatever a peer sends ends in a right reply or in none."""
 
 import random
+from collections.abc import Callable
 
 import dnslib
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcsdns import dns
 from mcsdns.dns import name as names
-from mcsdns.dns.types import RRType
+from mcsdns.dns.types import Rcode, RRType
 from mcsdns.server.handler import Handler
 from mcsdns.server.zone_state import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
@@ -184,3 +185,30 @@ def test_any_of_many_records_is_hinfo() -> None:
         assert octets is not None
         reply = dnslib.DNSRecord.parse(octets)
         assert [record.rtype for record in reply.rr] == [rtype] * records
+
+
+def test_a_pod_that_asks_for_all_names_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Pod:
+        def address(self) -> bytes:
+            return bytes((10, 42, 0, 7))
+
+        def detach(self) -> Callable[[bytes], None]:
+            raise AssertionError("nothing is forwarded")
+
+    world = world_of([])
+    for tcp in (False, True):
+        handler = handler_of(world, tcp=tcp)
+        for name in (
+            "www.example",
+            "a.root-servers.net",
+            "db.shop.svc.cluster.local",
+            "x.svc.test",
+        ):
+            message = dns.write_query(1, names.wire_from_text(name), 1)
+            for client in (None, Pod()):
+                octets = handler.handle(message, client)
+                assert octets is not None
+                assert octets[2] & 15 == Rcode.REFUSED
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("10.42.0.7 asks for db.shop.svc.cluster.local.")
+    assert "--upstream" in line

@@ -45,6 +45,7 @@ class Reason(enum.StrEnum):
     STUB_BLOCK_MISSING = "stub_block_missing"
     STUB_TARGET_FAILS = "stub_target_fails"
     STUB_TARGET_WRONG = "stub_target_wrong"
+    NO_UPSTREAM = "no_upstream"
     ZONE_BOGUS = "zone_bogus"
     ADDRESSES_DROPPED = "addresses_dropped"
     ANSWERS_DIFFER = "answers_differ"

@@ -194,6 +194,23 @@ def check_stub_block(report: Report, peer: Peer, expected: Sequence[Expected]) -
             )
     for each in expected:
         _check_zone_of_resolver(report, peer, each)
+    if Transport.UDP in peer.alive:
+        other = probe(peer.client, outside_question(), Transport.UDP)
+        if _is_refused_by_mcsdns(other):
+            report.error(
+                Reason.NO_UPSTREAM,
+                "pods ask mcsdns itself, which has no upstream: it refuses all names outside "
+                f"{zones}, and musl waits 5 s for each name of the search list",
+                peer.where,
+                "have pods ask the cluster DNS, with a stub block for the zone (`mcsdns stub`); or "
+                "give mcsdns the cluster DNS as --upstream",
+            )
+
+
+def _is_refused_by_mcsdns(reply: ProbeReply) -> bool:
+    return reply.state is ProbeState.REFUSED and any(
+        "served here" in each.text for each in reply.errors
+    )
 
 
 def _check_zone_of_resolver(report: Report, peer: Peer, expected: Expected) -> None:
@@ -276,10 +293,7 @@ def _about_version(
             f"DNS in (NetworkPolicy); {stub} prints the block",
         )
     is_of_zone = reply.denied_by is not None and names.is_at_or_below(reply.denied_by, apex)
-    is_refused_by_mcsdns = reply.state is ProbeState.REFUSED and any(
-        "served here" in each.text for each in reply.errors
-    )
-    if is_of_zone or is_refused_by_mcsdns or reply.state not in _DENIALS:
+    if is_of_zone or _is_refused_by_mcsdns(reply) or reply.state not in _DENIALS:
         return error(
             Reason.STUB_TARGET_WRONG,
             f"the cluster DNS has {zone} from a server that is no mcsdns serving this zone: "

@@ -326,3 +326,14 @@ def test_silent_cluster_dns_does_not_hold_up_for_long(check: Check) -> None:
         found = check("--cluster-dns", f"127.0.0.1:{port}", "--timeout", "0.1", "--json")
     assert found.reasons() == ["cluster_dns_silent"]
     assert "neither over UDP nor over TCP" in found.finding("cluster_dns_silent")["what"]
+
+
+def test_pods_that_ask_an_mcsdns_without_upstream(
+    check: Check, serve: Serve, servers: Servers, server: ServeProcess, objects: Path
+) -> None:
+    found = check("--manifests", objects, "--cluster-dns", text_of(server.address))
+    assert found.status == 1
+    assert_documented(found, {text_of(server.address): "10.96.0.53:53"})
+    upstream = serve("--manifests", objects, "--upstream", servers.coredns(NOTHING_BEHIND).text)
+    found = check("--cluster-dns", text_of(upstream.address), "--json")
+    assert found.reasons() == []
