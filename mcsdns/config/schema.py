@@ -195,6 +195,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0, le=3600),
         _records("SECONDS", "seconds that answers may be cached", ANSWERING),
     ] = 5
+    max_records: Annotated[
+        int,
+        Meta(ge=0, le=65535),
+        _records(
+            "N",
+            "records of one type that an answer has at most; of more endpoints some are shown, "
+            "others every TTL (BIND takes 100, PowerDNS 256); 0 for all",
+            READING,
+        ),
+    ] = 0
     per_cluster: Annotated[
         PerCluster,
         _records(
@@ -401,6 +411,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             clusterset_ips=self.clusterset_ips,
             name_server=tuple(map(ip.pack, self.ns_address)) or own_addresses(),
             namespaces=frozenset(map(names.wire_label, self.namespace)),
+            max_records=self.max_records,
         )
 
     @property

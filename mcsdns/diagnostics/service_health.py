@@ -15,6 +15,12 @@ from mcsdns.objects.model import EndpointSlice
 from mcsdns.objects.store import Service
 from mcsdns.zone.records import NameRecords, ServiceNode, why_not_counted
 
+MANY_RECORDS: Final = 100
+"""From here on a word about them is due: BIND, as it comes, takes no more of one name and type."""
+FEWER_RECORDS: Final = (
+    "--max-records 100 shows some of the endpoints, others every TTL; or raise their limits "
+    "(`mcsdns stub bind`, `mcsdns stub powerdns`)"
+)
 _MOST_TEXT: Final = 300
 _MOST_SLICES: Final = 3
 
@@ -69,6 +75,19 @@ def own_addresses(node: ServiceNode | None) -> NameRecords | None:
     """
     own = node.names.get(b"") if node else None
     return own if own and (own.a or own.aaaa) else None
+
+
+def about_size(records: int, max_records: int) -> str:
+    """Return what becomes of so many records of one type on their way; empty where nothing does."""
+    if records < MANY_RECORDS:
+        return ""
+    text = f"{records} records of one type"
+    if 0 < max_records <= MANY_RECORDS:
+        return f"{text}: {min(max_records, records)} of them are shown, others every TTL"
+    return (
+        f"{text}: behind BIND more than 100 are SERVFAIL (max-records-per-type), behind PowerDNS "
+        "Recursor more than 256 (max-rrset-size)"
+    )
 
 
 def clusters_without_slice(service: Service) -> list[str]:

@@ -172,7 +172,8 @@ class RequestMetrics:
         "Replies that were made anew; all others were kept ready.", _TRANSPORT
     )
     replies_oversized_total = counter(
-        "Answers of more than 65,535 octets, of which a subset was sent.", _TRANSPORT
+        "Answers of which a subset was sent: over 65,535 octets, or more records than max_records.",
+        _TRANSPORT,
     )
     kept_replies = gauge(
         "Replies kept ready, of names that exist and of all others.",

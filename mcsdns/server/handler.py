@@ -25,7 +25,7 @@ from mcsdns.dns import (
     write_response,
 )
 from mcsdns.dns.name import SVC, Name, to_text
-from mcsdns.dns.types import Rcode, RRset, RRType
+from mcsdns.dns.types import Rcode, RRType
 from mcsdns.errors import MessageError
 from mcsdns.server.authority import Authority, Decision, Foreign, Local
 from mcsdns.server.forward_handler import Client, ForwardHandler
@@ -40,7 +40,8 @@ from mcsdns.server.packet_cache import (
 )
 from mcsdns.stats import TRANSPORTS, ReplyCounters, ReplyKind
 from mcsdns.zone.lookup import Answer, NoData, NotReady, Outcome
-from mcsdns.zone.name_shape import owner_of
+from mcsdns.zone.name_shape import ServiceName, owner_of
+from mcsdns.zone.records import NameRecords, ServiceNode, subset
 
 if TYPE_CHECKING:  # few want them
     from mcsdns.server.reply_options import ReplyOptions
@@ -56,6 +57,9 @@ _ROTATIONS_BYTES: Final = 2048
 """Rotations of one reply beyond the second take no more: what is cached must stay near the core's
 caches (measured: SRV of 10,000 services, 8.3 us of CPU with 8 rotations, 6.6 us with this)."""
 _KEYS_PER_NAME: Final = 48
+_A, _AAAA, _SRV = RRType.A.value, RRType.AAAA.value, RRType.SRV.value
+_ADDRESSES: Final = (_A, _AAAA)
+_LIMITED: Final = (_A, _AAAA, _SRV)
 _LOGGED_FAILURES: Final = 10
 _STRIDE: Final = 7919
 """Records from the first of one rendering to the first of the next: a prime, so that truncated
@@ -67,8 +71,9 @@ class Statistics(msgspec.Struct, frozen=True):
 
     Attributes:
         rendered: replies made anew. malformed: requests answered with FORMERR or NOTIMP.
-        dropped: datagrams and messages that got no reply. oversized: answers over 65,535 octets,
-        of which a subset was sent. failures: requests that met a fault of ours.
+        dropped: datagrams and messages that got no reply. oversized: answers of which a subset was
+        sent, for their octets or how many records they have. failures: requests that met a fault of
+        ours.
     """
 
     rendered: int
@@ -113,6 +118,8 @@ class Handler:
         self._max_bytes = MAX_TCP_BYTES if tcp else MAX_UDP_BYTES
         self._clock = clock
         self._turn = 0
+        self._subsets: dict[tuple[bytes, bytes, int], tuple[ServiceNode, NameRecords]] = {}
+        self._subset_turn = 0
         self._rendered = self._malformed = self._dropped = 0
         self._oversized = self._failures = 0
 
@@ -221,7 +228,7 @@ class Handler:
                 return _echo(query.question, reply)
 
         decision = self._authority.answer(route, query.qtype)
-        response = self._within_tcp(query, decision) if self._tcp else decision.response
+        response = self._shown_now(query, route, decision.response)
         records = len(response.answer.rdatas) if response.answer else 1
         self._turn += _STRIDE
         start = self._turn % records if incomplete is None else incomplete.starts[-1]
@@ -267,28 +274,41 @@ class Handler:
         response_class = self.counters.response_class(None, 0, error.rcode, ReplyKind.REJECTED)
         return response_class + write_error(message, error)[2:]
 
-    def _within_tcp(self, query: Query, decision: Decision) -> Response:
-        """Cut addresses that would exceed 65,535 octets to a subset that rotates with time.
+    def _shown_now(self, query: Query, route: Local, response: Response) -> Response:
+        """Cut an answer to the endpoints that are shown now, others with every TTL.
 
-        "DNS servers MAY limit the number of endpoints" (KEP-1645 specification 2.4.1): A and
-        AAAA of a name hold the same endpoints within one TTL.
+        It is cut where it has more records than the settings allow, and over TCP where it has more
+        addresses than 65,535 octets hold. What is shown of a service is kept until the next turn.
         """
-        response, answer = decision.response, decision.outcome
-        if not isinstance(answer, Answer) or answer.rrset.rtype not in (RRType.A, RRType.AAAA):
+        tree, answer, shape = self._authority.tree, response.answer, route.shape
+        limit = tree.settings.max_records
+        types = _LIMITED if limit else _ADDRESSES if self._tcp else ()
+        if answer is None or answer.rtype not in types or not isinstance(shape, ServiceName):
             return response
-        rrset = answer.rrset
-        record_bytes = 28 if answer.twins or rrset.rtype == RRType.AAAA else 16
-        most = (MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256) // record_bytes
-        records = len(rrset.rdatas)
-        endpoints = max(records, answer.twins)
-        if endpoints <= most:
+        node = tree.services[shape.service]
+        records = node.names[shape.below]
+        if not (records.a or records.aaaa):  # a port has those endpoints that the service has
+            records = node.names[b""]
+        most = most_srv = limit or MAX_TCP_BYTES
+        if self._tcp:
+            room = MAX_TCP_BYTES - HEADER_BYTES - len(query.question) - 256
+            most = min(most, room // (28 if records.aaaa else 16))
+        if max(len(records.a), len(records.aaaa)) <= most and len(records.srv) <= most_srv:
             return response
         self._oversized += 1
-        start = int(self._clock() / max(rrset.ttl, 1)) * most
-        chosen = [(start + number) % endpoints for number in range(most)]
-        rdatas = tuple(rrset.rdatas[at] for at in chosen if at < records)
-        subset = RRset(rrset.rtype, rrset.ttl, rdatas or rrset.rdatas[:most])
-        return msgspec.structs.replace(response, answer=subset)
+        turn = int(self._clock() / max(answer.ttl, 1))
+        if turn != self._subset_turn:
+            self._subset_turn = turn
+            self._subsets.clear()
+        key = shape.service, shape.below, most
+        of, shown = self._subsets.get(key, (None, records))
+        if of is not node:
+            shown = subset(node, shape.below, most, most_srv, turn)
+            self._subsets[key] = node, shown
+        rdatas = {_A: shown.a, _AAAA: shown.aaaa, _SRV: shown.srv}[answer.rtype]
+        return msgspec.structs.replace(
+            response, answer=msgspec.structs.replace(answer, rdatas=rdatas)
+        )
 
 
 def _cached_reply(

@@ -26,7 +26,7 @@ from mcsdns.zone.name_shape import (
     namespace_of,
 )
 from mcsdns.zone.records import ServiceNode
-from mcsdns.zone.tree import Readiness, Tree
+from mcsdns.zone.tree import Readiness, Tree, ZoneSettings
 from mcsdns.zone.zone import Zone
 
 SCHEMA_VERSION: Final = b"\x051.0.0"
@@ -44,12 +44,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         addresses_of: for Additional, see `dns.Response`.
-        twins: how many addresses of the other family the name has.
     """
 
     rrset: RRset
     addresses_of: AddressesOf | None = None
-    twins: int = 0
 
 
 class NoData(msgspec.Struct, frozen=True, gc=False):
@@ -136,19 +134,22 @@ def _lookup_service(tree: Tree, zone: Zone, shape: ServiceName, qtype: int) -> O
             return Answer(RRset(RRType.HINFO, ttl, (_HINFO,)))
         qtype = _A if node.a else _AAAA if node.aaaa else _SRV
     if qtype == _A and node.a:
-        return Answer(RRset(_A, ttl, node.a), None, len(node.aaaa))
+        return Answer(RRset(_A, ttl, node.a))
     if qtype == _AAAA and node.aaaa:
-        return Answer(RRset(_AAAA, ttl, node.aaaa), None, len(node.a))
+        return Answer(RRset(_AAAA, ttl, node.aaaa))
     if qtype == _SRV and node.srv:
-        return _srv_answer(service, node.srv, names.service_name(shape.service, zone.apex), ttl)
+        return _srv_answer(
+            service, node.srv, names.service_name(shape.service, zone.apex), tree.settings
+        )
     lacks_address = not (service.headless or node.a or node.aaaa or shape.depth)
     return NO_ADDRESS if lacks_address else NODATA
 
 
 def _srv_answer(
-    service: ServiceNode, records: tuple[bytes, ...], suffix: bytes, ttl: int
+    service: ServiceNode, records: tuple[bytes, ...], suffix: bytes, settings: ZoneSettings
 ) -> Answer:
     """Return SRV records; the addresses of targets are looked up once they are shown (RFC 2782)."""
+    ttl, most = settings.ttl, settings.max_records or None
 
     def addresses_of(rdatas: tuple[bytes, ...]) -> list[tuple[Name, RRset]]:
         found: list[tuple[Name, RRset]] = []
@@ -156,9 +157,9 @@ def _srv_answer(
             node = service.names[target]
             owner = Name(target + suffix)
             if node.a:
-                found.append((owner, RRset(_A, ttl, node.a)))
+                found.append((owner, RRset(_A, ttl, node.a[:most])))
             if node.aaaa:
-                found.append((owner, RRset(_AAAA, ttl, node.aaaa)))
+                found.append((owner, RRset(_AAAA, ttl, node.aaaa[:most])))
         return found
 
     return Answer(RRset(_SRV, ttl, records, suffix), addresses_of)

@@ -35,7 +35,7 @@ class Publisher:
         self._dirty.update(dict.fromkeys(self._store.apply(event)))
 
     def replace_settings(self, settings: ZoneSettings) -> None:
-        """Take another TTL, per-cluster answer and name server addresses, and nothing else.
+        """Take another TTL, per-cluster answer, name server addresses and size of answers; no more.
 
         They are read at every lookup, so no service is rebuilt. The records of the zones differ, so
         the next serial is due; the SOA records are rendered with it.

@@ -4,6 +4,7 @@ Owner names are relative to `<svc>.<ns>.svc.<zone>` and in wire form without the
 set of records serves every zone; `b""` is the service's own name.
 """
 
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -98,6 +99,66 @@ def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) 
     return ServiceNode(headless, nodes, dotted, len(clusters), long_names, from_slices)
 
 
+def subset(node: ServiceNode, below: bytes, most: int, most_srv: int, turn: int) -> NameRecords:
+    """Return those records of a name that are shown within one turn.
+
+    "DNS servers MAY limit the number of endpoints" (KEP-1645 specification 2.4.1): `most` addresses
+    of each family, `most_srv` SRV records. Of a headless service A, AAAA, SRV and the SRV of each
+    port show the same endpoints; the next turn shows those that follow. An endpoint without a host
+    name has one of each family, which are told to be one by their places in the slices alone.
+    It takes as long as the service is large, not as what is shown.
+    """
+    every, records = node.names, node.names[below]
+    limits = most, most, most_srv
+    own = every[b""]
+    hosts: list[bytes] = []
+    others: list[bytes] = []
+    if not (below and (records.a or records.aaaa)):  # else it is a host's name
+        hosts = [owner for owner, each in every.items() if each.a and owner]
+        if own.aaaa:
+            others = [each for each, of in every.items() if of.aaaa and each and not of.a]
+    size = max(len(hosts), len(others))
+    if not size:
+        rings = zip((records.a, records.aaaa, records.srv), limits, strict=True)
+        return NameRecords(
+            *(tuple(ring[at] for at in _row(len(ring), n, turn)) for ring, n in rings)
+        )
+
+    # As many endpoints as the largest RRset allows; where they differ in addresses and ports, the
+    # first of them that fit.
+    totals = len(own.a), len(own.aaaa), len(own.srv)
+    count = min(size * n // max(total, n) for n, total in zip(limits, totals, strict=True))
+    row = [
+        [side[at] for side in (hosts, others) if at < len(side)]
+        for at in _row(size, count or 1, turn)
+    ]
+    targets = {host for endpoint in row for host in endpoint}
+    near = [rdata for rdata in own.srv if rdata[6:] in targets]
+    ports = Counter(rdata[6:] for rdata in near)
+    shown: dict[bytes, NameRecords] = {}
+    room = list(limits)
+    for endpoint in row:
+        for host in endpoint:
+            each = every[host]
+            room = [room[0] - len(each.a), room[1] - len(each.aaaa), room[2] - ports[host]]
+        if shown and min(room) < 0:
+            break
+        shown.update((host, every[host]) for host in endpoint)
+    a = tuple(dict.fromkeys(packed for each in shown.values() for packed in each.a))
+    aaaa = tuple(dict.fromkeys(packed for each in shown.values() for packed in each.aaaa))
+    srv = tuple(rdata for rdata in (records.srv if below else near) if rdata[6:] in shown)
+    return NameRecords(
+        (a or records.a)[:most], (aaaa or records.aaaa)[:most], (srv or records.srv)[:most_srv]
+    )
+
+
+def _row(size: int, most: int, turn: int) -> list[int]:
+    """Return places in a ring; turns follow each other, and each round begins one place later."""
+    count = min(size, most)
+    start = turn * count + turn * count // max(size, 1)
+    return [(start + at) % size for at in range(count)]
+
+
 def host_label(endpoint: Endpoint, address: bytes) -> str:
     """Return the label of an endpoint's address: its hostname, else the dashed address."""
     return endpoint.hostname or ip.to_label(address)
@@ -144,7 +205,7 @@ class _Records:
         """
         nodes: dict[bytes, NameRecords] = {}
         long_names = 0
-        for owner in self._a.keys() | self._aaaa.keys() | self._srv.keys():
+        for owner in {**self._a, **self._aaaa, **self._srv}:  # in the order of the slices
             if len(owner) > name_room:
                 long_names += 1
                 continue

@@ -54,6 +54,7 @@ class ZoneSettings(msgspec.Struct, frozen=True):
         per_cluster: see PerCluster. clusterset_ips: see ClustersetIps.
         name_server: packed addresses of `ns.dns`.
         namespaces: wire labels of the namespaces that are served; empty for all.
+        max_records: how many records of one type an answer has at most; 0 for all.
     """
 
     zones: tuple[Name, ...] = (names.from_text("clusterset.local"),)
@@ -62,6 +63,7 @@ class ZoneSettings(msgspec.Struct, frozen=True):
     name_server: tuple[bytes, ...] = ()
     namespaces: frozenset[bytes] = frozenset()
     clusterset_ips: ClustersetIps = ClustersetIps.SPEC
+    max_records: int = 0
 
 
 class Tree:

@@ -24,6 +24,7 @@ from tests.waiting import until
 LIVE = {
     *("log_format", "log_level", "query_log", "request_metrics", "lameduck", "ready_when"),
     *("identify", "tcp_idle", "tcp_connections", "tcp_bytes", "ttl", "per_cluster", "ns_address"),
+    "max_records",
     *("upstream", "upstream_from", "upstream_policy", "upstream_ca", "stub_zone", "allow"),
     *("loop_mark", "forward_limit", "serve_stale", "cache_entries", "cache_bytes"),
     *("cache_max_ttl", "cache_max_negative_ttl"),
@@ -84,6 +85,17 @@ async def test_records_have_the_new_ttl_and_the_zone_another_serial(settings: Se
         assert ask(server, "ns.dns.clusterset.local", 1) == ["9 A"]
         await until(lambda: server.zone_state.publisher.serial > serial)
         assert len(server.zone_state.tree.services) == 1
+
+
+async def test_so_many_records_are_shown_from_now_on(settings: Settings, tmp_path: Path) -> None:
+    text = IMPORT.replace("[10.0.0.1]", "[10.0.0.1, 10.0.0.2, 10.0.0.3]")
+    assert text != IMPORT
+    (tmp_path / "web.yaml").write_text(text)
+    async with serving(settings) as server:
+        name = "web.shop.svc.clusterset.local"
+        for most, shown in ((0, 3), (2, 2), (3, 3)):
+            reload_with(server, max_records=most)
+            await until(lambda shown=shown: ask(server, name, 1) == ["5 A"] * shown)  # type: ignore[misc]
 
 
 async def test_what_needs_a_restart_waits_and_the_rest_takes_effect(

@@ -86,6 +86,7 @@ VALUES: list[tuple[str, str, object]] = [
     ("listen", "[::1]:53", ["[::1]:53"]),
     ("zone", "clusterset.local.", ["clusterset.local."]),
     ("ttl", "0", 0),
+    ("max_records", "100", 100),
     ("per_cluster", "nodata", PerCluster.NODATA),
     ("clusterset_ips", "slices", ClustersetIps.SLICES),
     ("slices", "karmada", SliceProfile.KARMADA),

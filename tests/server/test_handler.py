@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 
 import dnslib
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mcsdns import dns
 from mcsdns.dns import name as names
 from mcsdns.dns.types import Rcode, RRType
+from mcsdns.objects.model import EndpointSlice
 from mcsdns.server.handler import Handler
 from mcsdns.server.zone_state import ZoneState
 from tests.dns.test_message import ACCEPTED, ERRORS, NO_REPLY
@@ -174,6 +176,112 @@ def test_an_answer_that_just_fits_is_whole() -> None:
     assert len(six) == 2000
     assert len(reply) > 56_000
     assert handler.statistics().oversized == 0
+
+
+def shown(world: ZoneState, now_s: float = 0.0, *, tcp: bool = True) -> list[dnslib.DNSRecord]:
+    """Replies to A, AAAA, SRV, and SRV of the two ports."""
+    handler = Handler(world.authority, handler_of(world).cache, tcp=tcp, clock=lambda: now_s)
+    replies = []
+    for qtype, prefix in ((1, ""), (28, ""), (33, ""), (33, "_http._tcp."), (33, "_api._tcp.")):
+        name = names.wire_from_text(f"{prefix}db.shop.svc.clusterset.local")
+        octets = handler.reply_to(dns.write_query(1, name, qtype, opt=dns.write_opt(4096)))
+        assert octets is not None
+        replies.append(dnslib.DNSRecord.parse(octets))
+    return replies
+
+
+def numbers_of(world: ZoneState, reply: dnslib.DNSRecord) -> set[int]:
+    """The endpoints that a reply shows: the last parts of their addresses, 1 to ffff."""
+    numbers = set[int]()
+    for record in reply.rr:
+        if record.rtype == 33:
+            service = world.tree.services[b"\2db\4shop"]
+            target = b"".join(bytes((len(x),)) + x for x in record.rdata.target.label[:2])
+            node = service.names[target]
+            numbers |= {int.from_bytes(packed[-2:], "big") for packed in (*node.a, *node.aaaa)}
+        else:
+            packed = bytes(record.rdata.data)
+            numbers.add(packed[-2] << 8 | packed[-1])
+    return numbers
+
+
+def large_world(hostnames: bool, max_records: int) -> ZoneState:
+    """150 endpoints of both families in two clusters, of which one has a port more."""
+    slices = [
+        endpoint_slice(
+            "db",
+            cluster,
+            [f"10.0.{n >> 8}.{n & 255}" if family == 4 else f"fd00::{n:x}" for n in of],
+            hostnames=hostnames,
+            name=f"db-{cluster}-{family}",
+            ports=ports,
+        )
+        for cluster, of, ports in (
+            ("eu", range(1, 101), [("http", 80), ("api", 90)]),
+            ("us", range(101, 151), [("http", 80)]),
+        )
+        for family in (4, 6)
+    ]
+    return world_of([service_import("db"), *slices], max_records=max_records)
+
+
+@pytest.mark.parametrize("hostnames", [True, False])
+def test_of_a_large_service_so_many_records_are_shown_and_the_same_endpoints(
+    hostnames: bool,
+) -> None:
+    world = large_world(hostnames, 40)
+    seen = set[int]()
+    for turn in range(30):
+        a, aaaa, srv, http, api = shown(world, turn * 5.0)
+        for reply in (a, aaaa, srv, http, api):
+            assert 1 <= len(reply.rr) <= 40
+            assert reply.header.tc == 0
+        now = numbers_of(world, a)
+        assert len(now) >= (40 // 2 if hostnames else 40 // 4)
+        for reply in (aaaa, srv, http):
+            assert numbers_of(world, reply) == now
+        with_api = {number for number in now if number <= 100}
+        assert not with_api or numbers_of(world, api) == with_api
+        seen |= now
+    assert seen == set(range(1, 151))
+
+
+def test_what_is_shown_over_udp_is_of_the_same_endpoints_and_truncated() -> None:
+    world = large_world(False, 100)
+    over_udp, over_tcp = shown(world, 35.0, tcp=False), shown(world, 35.0)
+    for some, all_shown in zip(over_udp, over_tcp, strict=True):
+        assert numbers_of(world, some) <= numbers_of(world, all_shown)
+
+
+@pytest.mark.parametrize("max_records", [0, 250, 65535])
+def test_a_service_with_no_more_records_is_shown_whole(max_records: int) -> None:
+    world = large_world(True, max_records)
+    assert [len(reply.rr) for reply in shown(world)] == [150, 150, 250, 150, 100]
+
+
+def test_many_addresses_of_one_host_and_of_a_clusterset_ip_are_cut_too() -> None:
+    one_host = endpoint_slice("db", "eu", ["10.0.0.1"])
+    assert isinstance(one_host, EndpointSlice)
+    many = tuple(bytes((10, 0, 1, n)) for n in range(120))
+    endpoint = msgspec.structs.replace(one_host.endpoints[0], addresses=many)
+    ips = [f"10.1.0.{n}" for n in range(120)]
+    world = world_of(
+        [
+            service_import("db"),
+            msgspec.structs.replace(one_host, endpoints=(endpoint,)),
+            service_import("web", ips=ips, ports=[("http", 80)]),
+        ],
+        max_records=50,
+    )
+    handler = handler_of(world, tcp=True)
+    for name in ("db", "db-0.eu.db", "web"):
+        wire = names.wire_from_text(f"{name}.shop.svc.clusterset.local")
+        for qtype, least in ((1, 50), (33, 0)):
+            octets = handler.reply_to(dns.write_query(1, wire, qtype))
+            assert octets is not None
+            reply = dnslib.DNSRecord.parse(octets)
+            assert least <= len(reply.rr) <= 50
+            assert len(reply.ar) <= 50
 
 
 def test_any_of_many_records_is_hinfo() -> None:

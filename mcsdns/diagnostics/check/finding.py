@@ -59,6 +59,7 @@ class Reason(enum.StrEnum):
     CONDITION = "condition"
     PERMISSION_UNKNOWN = "permission_unknown"
     MDNS_FIRST = "mdns_first"
+    MANY_RECORDS = "many_records"
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -13,7 +13,13 @@ from mcsdns.diagnostics.explain.explain import judge
 from mcsdns.diagnostics.explain.model import VerdictReason
 from mcsdns.diagnostics.explain.present import counted, listed, shown
 from mcsdns.diagnostics.explain.walk import walk
-from mcsdns.diagnostics.service_health import clusters_without_slice, own_addresses
+from mcsdns.diagnostics.service_health import (
+    FEWER_RECORDS,
+    MANY_RECORDS,
+    about_size,
+    clusters_without_slice,
+    own_addresses,
+)
 from mcsdns.dns import ip
 from mcsdns.dns import name as names
 from mcsdns.dns.types import RRType
@@ -75,9 +81,14 @@ def _check_problem(report: Report, located: Located) -> None:
 def _check_service(report: Report, state: ZoneState, key: ServiceKey, service: Service) -> None:
     node, imported = state.tree.services.get(labels_of_key(key)), service.imported
     name, where = f"{key[0]}/{key[1]}", _where(imported)
-    if node is None or own_addresses(node) is None:
+    own = own_addresses(node)
+    if node is None or own is None:
         _report_unresolved(report, state, key, service)
         return
+    records, most = max(map(len, (own.a, own.aaaa, own.srv))), state.tree.settings.max_records
+    if records >= MANY_RECORDS and not 0 < most <= MANY_RECORDS:
+        what = f"{key[1]}.{key[0]} has {about_size(records, most)}"
+        report.add(Finding(Severity.NOTE, Reason.MANY_RECORDS, what, where, FEWER_RECORDS))
     if node.headless or node.addresses_from_slices:
         if missing := set(clusters_without_slice(service)):
             report.warning(

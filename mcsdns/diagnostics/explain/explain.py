@@ -21,6 +21,7 @@ from mcsdns.diagnostics.explain.walk import (
     render,
     walk,
 )
+from mcsdns.diagnostics.service_health import about_size
 from mcsdns.dns import name as names
 from mcsdns.dns.rdata import type_name
 from mcsdns.dns.types import RRType, rcode_text
@@ -49,6 +50,7 @@ def explain(state: ZoneState, name: str, qtype: int) -> Explanation:
     wire = names.wire_from_text(name)
     walked = walk(state, wire, qtype)
     reply, sizes = render(walked, wire)
+    records, most = walked.records, state.tree.settings.max_records
     return Explanation(
         question=QuestionText(names.to_text(wire), type_name(qtype)),
         verdict=judge(walked),
@@ -63,6 +65,7 @@ def explain(state: ZoneState, name: str, qtype: int) -> Explanation:
         long_names=walked.node.long_names if walked.node else 0,
         reply=reply,
         sizes=sizes,
+        size_note=about_size(max(records.a, records.aaaa, records.srv), most) if records else "",
     )
 
 

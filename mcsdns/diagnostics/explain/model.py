@@ -278,6 +278,7 @@ class Explanation(msgspec.Struct, frozen=True):
         service_import: None where there is none, or the name belongs to no service.
         records: None where the zone has no such name, or it belongs to no service.
         long_names: names of the service that are left out because they exceed 255 octets.
+        size_note: what becomes of so many records on their way; empty where nothing does.
     """
 
     question: QuestionText
@@ -293,6 +294,7 @@ class Explanation(msgspec.Struct, frozen=True):
     long_names: int
     reply: ReplyText
     sizes: tuple[Size, ...]
+    size_note: str = ""
 
     @property
     def from_slices(self) -> bool:

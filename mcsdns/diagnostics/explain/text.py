@@ -214,6 +214,8 @@ def _records(explanation: Explanation) -> Iterator[str]:
 
 def _sizes(explanation: Explanation) -> Iterator[str]:
     """What clients get, where it is not everything."""
+    if explanation.size_note:
+        yield explanation.size_note
     whole = len(explanation.reply.answer), len(explanation.reply.additional)
     if all((each.answers, each.additionals) == whole for each in explanation.sizes):
         return

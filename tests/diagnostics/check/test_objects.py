@@ -262,3 +262,21 @@ def test_names_of_objects_write_nothing_to_the_terminal(check: Check, manifests:
     text = yaml.safe_dump(imported("web", ips=["\x1b[31mred"]))
     found = check("--manifests", manifests(text))
     assert "\x1b" not in found.out
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "max_records", "is_told"),
+    [(99, 0, False), (100, 0, True), (300, 200, True), (300, 100, False)],
+)
+def test_large_service_is_told_with_the_setting_that_helps(
+    check: Check, manifests: Write, endpoints: int, max_records: int, is_told: bool
+) -> None:
+    many = [endpoint(f"10.0.{n >> 8}.{n & 255}", f"db-{n}") for n in range(endpoints)]
+    path = manifests(yaml.safe_dump_all([imported(), piece("a", *many)]))
+    found = check("--manifests", path, "--max-records", max_records, "--json")
+    assert found.status == 0
+    assert found.reasons("note") == ["many_records"] * is_told
+    if is_told:
+        finding = found.finding("many_records")
+        assert f"db.shop has {endpoints} records of one type: behind BIND" in finding["what"]
+        assert "--max-records 100" in finding["mend"]

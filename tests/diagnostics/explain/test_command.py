@@ -42,7 +42,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(capsys.readouterr().out)
     assert list(document) == [
         *("question", "verdict", "suggestions", "zone", "shape", "service_import", "clusters"),
-        *("slices", "problems", "records", "long_names", "reply", "sizes"),
+        *("slices", "problems", "records", "long_names", "reply", "sizes", "size_note"),
     ]
     assert document["question"] == {"name": NAME + ".", "type": "SRV"}
     assert document["verdict"]["reason"] == "records"

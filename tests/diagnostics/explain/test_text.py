@@ -180,6 +180,22 @@ def test_answer_too_large_for_udp_says_what_fits(make_world: Callable[..., Expla
     ]
 
 
+@pytest.mark.parametrize(
+    ("max_records", "said"),
+    [(0, "behind BIND more than 100 are SERVFAIL"), (60, "60 of them are shown, others every TTL")],
+)
+def test_of_100_records_and_more_is_said_what_becomes_of_them(
+    make_world: Callable[..., Explained], max_records: int, said: str
+) -> None:
+    endpoints = [f"{{addresses: [10.42.1.{number}]}}" for number in range(100)]
+    world = make_world(headless(endpoints), max_records=max_records)
+    note, *_, tcp = section(to_text(world.explain(f"db.shop.svc.{ZONE}")), "size")
+    assert note.startswith("100 records of one type")
+    assert said in note
+    assert tcp.startswith("TCP")
+    assert ("60 of 100 records fit, a subset" in tcp) == bool(max_records)
+
+
 def test_addresses_that_find_no_room_in_additional_are_told(
     make_world: Callable[..., Explained],
 ) -> None:
