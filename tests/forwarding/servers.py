@@ -24,6 +24,8 @@ PACKAGES = {
     "dnsmasq": "dnsmasq-base",
     "named": "bind9",
     "pdns_recursor": "pdns-recursor",
+    "kresd": "knot-resolver",
+    "dnsdist": "dnsdist",
     "dnsperf": "dnsperf",
     "dig": "bind9-dnsutils",
 }
@@ -170,6 +172,45 @@ class Servers:
         path = self._write(folder, "dnsmasq.conf", config)
         command = [need("dnsmasq"), "--keep-in-foreground", f"--conf-file={path}"]
         return self._start(folder, [*command, "--log-facility=-"], port)
+
+    def bind(self, options: str, clauses: str) -> Daemon:
+        """Resolve with BIND; `options` go into `options`, `clauses` behind it."""
+        folder, port = self._make_folder("bind"), free_port()
+        config = (
+            f'options {{\n  directory "{folder}";\n  pid-file none;\n  recursion yes;\n'
+            f"  listen-on port {port} {{ 127.0.0.1; }};\n  listen-on-v6 {{ none; }};\n"
+            f"  dnssec-validation yes;\n{options}\n}};\ncontrols {{ }};\n{clauses}"
+        )
+        path = self._write(folder, "named.conf", config)
+        command = [need("named"), "-g", "-n", "1", "-c", path]
+        return self._start(folder, command, port, "10.in-addr.arpa")  # a zone that it has itself
+
+    def kresd(self, config: str) -> Daemon:
+        """Resolve with Knot Resolver."""
+        folder, port = self._make_folder("kresd"), free_port()
+        config = f"net.listen('127.0.0.1', {port})\ncache.size = 10 * MB\n{config}"
+        path = self._write(folder, "kresd.conf", config)
+        return self._start(folder, [need("kresd"), "-n", "-c", path, str(folder)], port)
+
+    def pdns_recursor(self, config: str, lua: str) -> Daemon:
+        """Resolve with PowerDNS Recursor; `lua` is its file of trust anchors."""
+        folder, port = self._make_folder("recursor"), free_port()
+        config = (
+            f"local-address=127.0.0.1\nlocal-port={port}\nsocket-dir={folder}\ndaemon=no\n"
+            f"threads=1\nhint-file=no\nlua-config-file={self._write(folder, 'lua', lua)}\n{config}"
+        )
+        self._write(folder, "recursor.conf", config)
+        return self._start(folder, [need("pdns_recursor"), f"--config-dir={folder}"], port)
+
+    def dnsdist(self, config: str) -> Daemon:
+        """Balance as the configuration says."""
+        folder, port = self._make_folder("dnsdist"), free_port()
+        own = (
+            f'setLocal("127.0.0.1:{port}")\naddAction("invalid.", RCodeAction(DNSRCode.NXDOMAIN))\n'
+        )
+        path = self._write(folder, "dnsdist.conf", own + config)
+        command = [need("dnsdist"), "--supervised", "--disable-syslog", "-C", path]
+        return self._start(folder, command, port)
 
     def coredns(self, corefile: str, *, port: int = 0) -> Daemon:
         """Serve a Corefile, in which PORT stands for the port."""

@@ -325,7 +325,8 @@ def _bogus(where: str, zone: str, reply: ProbeReply) -> Finding:
         f"it exists; {reply}, but with checking disabled (CD) there is an answer",
         where,
         f'tell the validator that the zone is not signed: Unbound domain-insecure: "{zone}" '
-        "(`mcsdns stub unbound`), BIND validate-except, CoreDNS and dnsmasq without dnssec there",
+        "(`mcsdns stub unbound`), BIND validate-except (`mcsdns stub bind`), PowerDNS Recursor "
+        "addNTA (`mcsdns stub powerdns`), CoreDNS and dnsmasq without dnssec there",
     )
 
 

@@ -32,7 +32,7 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What can be pointed at mcsdns.
 
     Attributes:
-        suffix: what its text is: `Corefile`, `conf` or `yaml`.
+        suffix: what its text is: `Corefile`, `conf`, `lua` or `yaml`.
         title: one line that says who wants it.
         place: where the text goes.
         example_ip: an address from the usual Service range of the platform.

@@ -14,6 +14,8 @@ from tests.waiting import free_port
 OURS, OUR_ADDRESS, OUR_ADDRESS_6 = "web.shop.svc.clusterset.local", "10.0.0.1", "fd00:1::1"
 LONG, LONG_COUNT = "db.shop.svc.clusterset.local", 90
 """A name whose answer does not fit into a UDP reply."""
+HUGE, HUGE_COUNT = "huge.shop.svc.clusterset.local", 300
+"""A name with more records than BIND and PowerDNS Recursor take."""
 MISSING = "no.shop.svc.clusterset.local"
 
 _MANIFEST = f"""\
@@ -25,10 +27,16 @@ spec:
   ips: [{OUR_ADDRESS}, "{OUR_ADDRESS_6}"]
   ports:
   - {{name: http, port: 80}}
+"""
+
+
+def _headless(name: str, endpoints: int) -> str:
+    many = "".join(f"- addresses: [10.42.{n >> 8}.{n & 255}]\n" for n in range(endpoints))
+    return f"""\
 ---
 apiVersion: multicluster.x-k8s.io/v1beta1
 kind: ServiceImport
-metadata: {{name: db, namespace: shop}}
+metadata: {{name: {name}, namespace: shop}}
 spec:
   type: Headless
   ports:
@@ -37,16 +45,19 @@ spec:
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
-  name: db-eu
+  name: {name}-eu
   namespace: shop
   labels:
-    multicluster.kubernetes.io/service-name: db
+    multicluster.kubernetes.io/service-name: {name}
     multicluster.kubernetes.io/source-cluster: eu
 addressType: IPv4
 ports:
 - {{name: sql, port: 5432}}
 endpoints:
-""" + "".join(f"- addresses: [10.42.0.{number}]\n" for number in range(1, LONG_COUNT + 1))
+{many}"""
+
+
+_MANIFEST += _headless("db", LONG_COUNT) + _headless("huge", HUGE_COUNT)
 
 CoreDns = Callable[..., Daemon]
 There = dict[str, str]
@@ -54,11 +65,18 @@ There = dict[str, str]
 
 
 @pytest.fixture(scope="package")
-def mcsdns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifests of `OURS`, `LONG` and `HUGE`."""
+    path = tmp_path_factory.mktemp("world") / "world.yaml"
+    path.write_text(_MANIFEST)
+    return path
+
+
+@pytest.fixture(scope="package")
+def mcsdns(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """One mcsdns with two zones: its port, at 127.0.0.1 and at ::1."""
-    folder, port = tmp_path_factory.mktemp("world"), free_port()
-    (folder / "world.yaml").write_text(_MANIFEST)
-    given = ["--manifests", str(folder), "--zone", "clusterset.local", "--zone", "other.test"]
+    port = free_port()
+    given = ["--manifests", str(world), "--zone", "clusterset.local", "--zone", "other.test"]
     given += ["--listen", f"127.0.0.1:{port}", "--listen", f"[::1]:{port}"]
     process = ServeProcess(tmp_path_factory.mktemp("serve"), given)
     try:

@@ -1,12 +1,17 @@
-"""What the texts make of real Unbound and dnsmasq, which lose the answers without them."""
+"""What the texts make of real resolvers, which lose the answers without them."""
 
+import re
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import addresses, ask, rcode
+from tests.conftest import Serve, addresses, ask, rcode
 from tests.diagnostics.stub_config import texts
 from tests.diagnostics.stub_config.conftest import (
+    HUGE,
+    HUGE_COUNT,
     LONG,
     LONG_COUNT,
     MISSING,
@@ -44,6 +49,50 @@ def dnsmasq(servers: Servers, text: str) -> Daemon:
     return servers.dnsmasq(f"stop-dns-rebind\n{text}")
 
 
+def of_resolver(sign: str, text: str) -> str:
+    """The lines that belong elsewhere: those with a sign, as the head of the text says."""
+    return "\n".join(re.findall(rf"^{re.escape(sign)} *(.*)", text, re.MULTILINE))
+
+
+def bind(servers: Servers, text: str, *, without: str = "") -> Daemon:
+    """Start one that validates `local.`, whose keys it cannot have."""
+    kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
+    parent = re.sub(r'"[a-z.]+" \{', '"local" {', kept.split("\n\n")[1])
+    anchor = f'trust-anchors {{ "local." static-ds 1 8 2 "{"0" * 64}"; }};'
+    return servers.bind(of_resolver("#+", kept), f"{anchor}\n{kept}\n{parent}")
+
+
+def knot_resolver(servers: Servers, text: str, *, without: str = "") -> Daemon:
+    kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
+    anchor = f"trust_anchors.add('local. 3600 IN DS 1 8 2 {'0' * 64}')\n"
+    parent = kept[kept.index("policy.add(policy.suffix(policy.STUB") :].splitlines()[0]
+    parent = parent.replace("STUB", "FORWARD").replace("zones", "{todname('local')}")
+    return servers.kresd(f"{anchor}{kept}\n{parent}\n")
+
+
+def powerdns(servers: Servers, text: str, *, without: str = "") -> Daemon:
+    kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
+    parent = re.sub(r"^forward-zones=[^=]*=([^,]*).*", r"local=\1", kept.splitlines()[-1])
+    lua = f'addTA("local", "1 8 2 {"0" * 64}")\n{of_resolver("#+", kept)}'
+    return servers.pdns_recursor(f"dnssec=validate\n{kept}, {parent}\n", lua)
+
+
+def dnsdist(servers: Servers, text: str) -> Daemon:
+    return servers.dnsdist(text)
+
+
+Start = Callable[..., Daemon]
+STARTS: dict[str, Start] = {
+    "unbound": unbound,
+    "dnsmasq": dnsmasq,
+    "bind": bind,
+    "knot-resolver": knot_resolver,
+    "powerdns": powerdns,
+    "dnsdist": dnsdist,
+}
+EVERY = pytest.mark.parametrize("platform", STARTS)
+
+
 def assert_whole(address: tuple[str, int]) -> None:
     for way in ((), ("+tcp",), ("+dnssec",), ("+noedns",)):
         found = dig(address, OURS, "A", *way)
@@ -51,44 +100,55 @@ def assert_whole(address: tuple[str, int]) -> None:
         assert dig(address, MISSING, "A", *way).status == "NXDOMAIN", way
     assert dig(address, OURS, "AAAA").data == [OUR_ADDRESS_6]
     assert len(dig(address, LONG, "A", "+tcp").data) == LONG_COUNT
+    assert len(dig(address, HUGE, "A", "+tcp").data) == HUGE_COUNT
 
 
-@pytest.mark.parametrize("start", [unbound, dnsmasq], ids=["unbound", "dnsmasq"])
+@EVERY
 @pytest.mark.parametrize("hosts", FAMILIES, ids=",".join)
 def test_zone_is_answered_whole(
-    start: object, hosts: tuple[str, ...], servers: Servers, mcsdns: int
+    platform: str, hosts: tuple[str, ...], servers: Servers, mcsdns: int
 ) -> None:
-    assert callable(start)
-    text = texts.text(start.__name__, hosts, port=mcsdns)
-    assert_whole(start(servers, text).address)
+    text = texts.text(platform, hosts, port=mcsdns)
+    assert_whole(STARTS[platform](servers, text).address)
 
 
-@pytest.mark.parametrize("start", [unbound, dnsmasq], ids=["unbound", "dnsmasq"])
-def test_several_zones_are_forwarded(start: object, servers: Servers, mcsdns: int) -> None:
-    assert callable(start)
+@EVERY
+def test_several_zones_are_forwarded(platform: str, servers: Servers, mcsdns: int) -> None:
     zones = ["clusterset.local", "other.test"]
-    text = texts.text(start.__name__, ["127.0.0.1"], zones, port=mcsdns)
-    address = start(servers, text).address
+    text = texts.text(platform, ["127.0.0.1"], zones, port=mcsdns)
+    address = STARTS[platform](servers, text).address
     for zone in zones:
         assert addresses(ask(address, f"web.shop.svc.{zone}")) == [OUR_ADDRESS]
 
 
 @pytest.mark.parametrize(
-    ("line", "seen"),
+    ("platform", "line", "name", "seen"),
     [
-        ("domain-insecure", ("SERVFAIL", [])),
-        ("private-domain", ("NOERROR", [])),
-        ("local-zone", ("NXDOMAIN", [])),
-        ("do-not-query-localhost", ("SERVFAIL", [])),
+        ("unbound", "domain-insecure", OURS, ("SERVFAIL", [])),
+        ("unbound", "private-domain", OURS, ("NOERROR", [])),
+        ("unbound", "local-zone", OURS, ("NXDOMAIN", [])),
+        ("unbound", "do-not-query-localhost", OURS, ("SERVFAIL", [])),
+        ("bind", "validate-except", OURS, ("SERVFAIL", [])),
+        ("bind", "max-records-per-type", HUGE, ("SERVFAIL", [])),
+        ("powerdns", "addNTA", OURS, ("SERVFAIL", [])),
     ],
 )
-def test_every_line_for_unbound_is_wanted(
-    line: str, seen: tuple[str, list[str]], servers: Servers, mcsdns: int
+def test_every_line_is_wanted(
+    platform: str, line: str, name: str, seen: tuple[str, list[str]], servers: Servers, mcsdns: int
 ) -> None:
-    text = texts.text("unbound", ["127.0.0.1"], port=mcsdns)
+    text = texts.text(platform, ["127.0.0.1"], port=mcsdns)
     assert line in text
-    reply = ask(unbound(servers, text, without=line).address, OURS)
+    reply = ask(STARTS[platform](servers, text, without=line).address, name)
     assert (rcode(reply), addresses(reply)) == seen
+
+
+def test_bind_as_it_comes_takes_100_records(servers: Servers, serve: Serve, world: Path) -> None:
+    server = serve("--manifests", world, "--max-records", 100)
+    text = texts.text("bind", ["127.0.0.1"], port=server.address[1])
+    address = bind(servers, text, without="max-records-per-type").address
+    for qtype in ("A", "SRV"):
+        found = dig(address, HUGE, qtype, "+tcp")
+        assert (found.status, len(found.data)) == ("NOERROR", 100)
 
 
 def test_dnsmasq_loses_private_addresses_without_its_line(servers: Servers, mcsdns: int) -> None:
@@ -129,7 +189,7 @@ def test_dnsmasq_refuses_what_kube_dns_would_make_of_an_ipv6_address_with_a_port
 
 
 @pytest.mark.parametrize("host", ["127.53.53.53", "::1"])
-def test_port_53_is_meant_where_none_is_given(host: str, servers: Servers, serve: object) -> None:
+def test_port_53_is_meant_where_none_is_given(host: str, servers: Servers, serve: Serve) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(family, kind) as sock:
@@ -137,7 +197,6 @@ def test_port_53_is_meant_where_none_is_given(host: str, servers: Servers, serve
                 sock.bind((host, 53))
             except OSError as error:
                 pytest.skip(f"port 53 of {host} cannot be had: {error.strerror}")
-    assert callable(serve)
     serve(
         "--manifests",
         "examples/manifests",

@@ -22,6 +22,11 @@ Run = Callable[..., str]
 NAMES = list(platforms())
 
 
+def comment_of(platform: str) -> str:
+    """What a comment begins with."""
+    return "--" if find(platform).suffix == "lua" else "#"
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command and return what it prints; errors come through."""
@@ -55,7 +60,8 @@ def test_command_prints_the_text_and_nothing_else(platform: str, run: Run) -> No
 def test_text_has_addresses_and_zone_and_nothing_of_others(platform: str) -> None:
     text = texts.text(platform, ["10.1.2.3", "fd00::3"], ["multi.example"], port=53)
     assert "clusterset" not in text.replace("Cloud DNS answers clusterset.local", "")
-    what = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    sign = comment_of(platform)
+    what = [line for line in text.splitlines() if not line.lstrip().startswith(sign)]
     for wanted in ("10.1.2.3", "fd00::3", "multi.example"):
         assert any(wanted in line for line in what), wanted
 
@@ -63,12 +69,13 @@ def test_text_has_addresses_and_zone_and_nothing_of_others(platform: str) -> Non
 @pytest.mark.parametrize("platform", NAMES)
 def test_head_says_where_how_and_what_to_know(platform: str) -> None:
     text = texts.text(platform, ["10.1.2.3"], port=53)
-    head = list(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    sign = comment_of(platform)
+    head = list(itertools.takewhile(lambda line: line.startswith(sign), text.splitlines()))
     assert head[0].endswith(f": mcsdns stub {platform} --ip 10.1.2.3")
-    for word in ("# Where: ", "# Apply:", "# Know:"):
-        assert any(line.startswith(word) for line in head)
+    for word in ("Where: ", "Apply:", "Know:"):
+        assert any(line.startswith(f"{sign} {word}") for line in head)
     command = f"mcsdns stub {platform} --ip 10.1.2.3"
-    assert any(line.startswith("#   ") and command in line for line in head)
+    assert any(line.startswith(f"{sign}   ") and command in line for line in head)
     assert max(map(len, text.splitlines())) <= 120
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
@@ -84,7 +91,7 @@ def test_head_repeats_the_command_with_its_flags(platform: str) -> None:
 
 
 def test_nearest_platform_is_suggested() -> None:
-    with pytest.raises(ConfigError, match=r"'kubeadmin', did you mean kubeadm\? .*dnsmasq$"):
+    with pytest.raises(ConfigError, match=r"'kubeadmin', did you mean kubeadm\? .*dnsdist$"):
         find("kubeadmin")
     with pytest.raises(ConfigError, match=r"'OpenShift', did you mean openshift\?"):
         find("OpenShift")
