@@ -42,6 +42,8 @@ IMPORT_GROUP: Final = "multicluster.x-k8s.io"
 SLICE_GROUP: Final = "discovery.k8s.io"
 IMPORT_VERSIONS: Final = ("v1beta1", "v1alpha1")
 SLICE_VERSIONS: Final = ("v1",)
+_MOST_OF_A_REASON: Final = 8
+"""So many problems of one object are told by reason; whoever mends them finds the others."""
 
 
 class SliceProfile(enum.StrEnum):
@@ -290,10 +292,13 @@ class _Problems:
 
     def __init__(self, kind: Kind, namespace: str, name: str) -> None:
         self._subject = f"{kind} {namespace}/{name}"
+        self._numbers: dict[str, int] = {}
         self.found: list[Problem] = []
 
     def add(self, reason: str, path: str, text: str) -> None:
-        self.found.append(Problem(reason, self._subject, path, text))
+        number = self._numbers[reason] = self._numbers.get(reason, 0) + 1
+        if number <= _MOST_OF_A_REASON:  # an object may have a million bad addresses
+            self.found.append(Problem(reason, self._subject, path, text))
 
     def add_port(self, path: str, why: str) -> None:
         self.add("bad_port", path, f"{why}, the port has no SRV record")

@@ -33,6 +33,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from mcsdns.dns import name as names
 from mcsdns.errors import SourceError
 from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
 from mcsdns.sources.timeslice import Timeslice
@@ -44,7 +45,8 @@ _VERSION: Final = 1
 _LENGTH: Final = struct.Struct(">I")
 _PREAMBLE_BYTES: Final = len(_MAGIC) + _LENGTH.size
 _DIGEST_BYTES: Final = hashlib.sha256().digest_size
-_MAX_BYTES: Final = 1 << 30
+MOST_BYTES: Final = 256 << 20
+"""That of a million endpoints has 71 to 149 MB; all of it is in memory to be read."""
 _CHUNK_WEIGHT: Final = 800
 """Endpoints in a chunk, each object counted as one more: half a millisecond to encode."""
 IDENTITY_WORDS: Final = {
@@ -138,15 +140,13 @@ def read(
     identity: SnapshotIdentity,
     now_s: float,
     max_age_s: float,
-    *,
-    max_bytes: int = _MAX_BYTES,
 ) -> StoredSnapshot:
     """Read a snapshot, all of it or nothing.
 
     Raises:
         SnapshotError: it is not there, damaged, too old, or of something else.
     """
-    content = _content(path, max_bytes)
+    content = _content(path)
     try:
         parts = _parts(content)
         header = _header_decoder.decode(next(parts))
@@ -155,8 +155,15 @@ def read(
         objects: list[Object] = []
         for part in parts:
             objects += _chunk_decoder.decode(part).objects
-    except (msgspec.MsgspecError, StopIteration, struct.error, UnicodeDecodeError) as error:
-        raise SnapshotError(path, "damaged", f"its form is wrong ({error})") from None
+        for each in objects:
+            _check_names(each)
+    except SnapshotError:
+        raise
+    except (Exception, MemoryError) as error:
+        # Whatever it is: a file that ends the process ends it at every start. A checksum tells that
+        # it was not cut, not that it was written by us; a decoder may also run out of stack.
+        why = f"its form is wrong ({str(error)[:200] or type(error).__name__})"
+        raise SnapshotError(path, "damaged", why) from None
     if len(objects) != header.objects:
         raise SnapshotError(path, "damaged", "the number of objects is wrong")
     return StoredSnapshot(header.as_of_s, header.api_version, objects)
@@ -181,6 +188,12 @@ async def write(
     _append(content, _Header(identity, as_of_s, api_version, len(objects)))
     for chunk in _chunks(objects):
         _append(content, chunk)
+        if len(content) + _DIGEST_BYTES > MOST_BYTES:
+            raise SourceError(
+                f"snapshot {path}: it would be larger than the {MOST_BYTES >> 20} MiB that a start "
+                "reads, it is not written and what was there stays; narrow what is followed "
+                "(--namespace)"
+            )
         await timeslice.checkpoint()
     try:
         await anyio.to_thread.run_sync(_replace_file, path, content)
@@ -379,9 +392,9 @@ def _replace_file(path: str, content: bytearray) -> None:
         os.close(folder)
 
 
-def _content(path: str, max_bytes: int) -> memoryview:
+def _content(path: str) -> memoryview:
     """Return what is between the magic and the checksum, which is right."""
-    content = _read_all(path, max_bytes)
+    content = _read_all(path)
     if not content.startswith(_MAGIC):
         raise SnapshotError(path, "damaged", "it is not a snapshot of mcsdns")
     if len(content) < _PREAMBLE_BYTES + _DIGEST_BYTES:
@@ -396,15 +409,21 @@ def _content(path: str, max_bytes: int) -> memoryview:
     return view[_PREAMBLE_BYTES:-_DIGEST_BYTES]
 
 
-def _read_all(path: str, max_bytes: int) -> bytes:
+def _read_all(path: str) -> bytes:
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a named pipe would wait for its writer
-            raise SnapshotError(path, "unreadable", "it is not a regular file")
-        if status.st_size > max_bytes:
-            why = f"it has {status.st_size} octets, more than {max_bytes}"
-            raise SnapshotError(path, "unreadable", why)
-        return Path(path).read_bytes()
+        # Opened before it is looked at, so that it is the same file; a named pipe would wait.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise SnapshotError(path, "unreadable", "it is not a regular file")
+            if status.st_size > MOST_BYTES:
+                why = f"it has {status.st_size} octets, more than {MOST_BYTES}"
+                raise SnapshotError(path, "unreadable", why)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise SnapshotError(path, "missing", "there is none yet") from None
     except OSError as error:
@@ -439,6 +458,13 @@ def _check_identity(path: str, theirs: SnapshotIdentity, ours: SnapshotIdentity)
         its, here = _plain(getattr(theirs, field)), _plain(getattr(ours, field))
         if its != here:
             raise SnapshotError(path, "identity", f"its {name} is {its}, and {here} here")
+
+
+def _check_names(thing: Object) -> None:
+    """Raise ValueError for an object whose names our decoder would not have let through."""
+    service = thing.service_key[1]
+    if not (names.is_dns_label(thing.namespace) and names.is_dns_label(service)):
+        raise ValueError(f"a name is no DNS label: {thing.namespace!r}/{service!r}")
 
 
 def _plain(value: str | tuple[str, ...]) -> str:

@@ -64,11 +64,13 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found == StoredSnapshot(AS_OF_S, "v1beta1", WORLD)
 
 
+_labels = st.from_regex("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 _ports = st.lists(
     st.builds(Port, st.text(), st.text(), st.none() | st.integers(0, 65535)), max_size=3
 ).map(tuple)
 _objects = st.lists(  # in any order of kinds
-    st.builds(ServiceImport, ports=_ports) | st.builds(EndpointSlice, ports=_ports)
+    st.builds(ServiceImport, namespace=_labels, name=_labels, ports=_ports)
+    | st.builds(EndpointSlice, namespace=_labels, service=_labels, ports=_ports)
 )
 
 
@@ -133,6 +135,57 @@ async def test_a_right_checksum_does_not_excuse_a_wrong_form(
     assert refused(path).reason == "damaged"
 
 
+def part(octets: bytes) -> bytes:
+    return struct.pack(">I", len(octets)) + octets
+
+
+@pytest.mark.parametrize("depth", [500, 200_000, 5_000_000])
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1x"])
+@pytest.mark.parametrize("key", [b"\xa1x", b"\xa7objects"])
+async def test_nesting_without_end_ends_nothing(
+    tmp_path: Path, depth: int, opening: bytes, key: bytes
+) -> None:
+    body = (await save(tmp_path / "zone")).read_bytes()[:-32]
+    start = body[:20]
+    (length,) = struct.unpack(">I", body[20:24])
+    header, rest = body[24 : 24 + length], body[24 + length :]
+    nested = key + depth * opening + b"\xc0"
+    deep = bytes([header[0] + 1]) + header[1:] + nested
+    path = tmp_path / "deep"
+    for octets in (
+        start + part(deep) + rest,
+        start + part(header) + part(b"\x82" + rest[5:] + nested),
+    ):
+        path.write_bytes(octets + hashlib.sha256(octets).digest())
+        with contextlib.suppress(SnapshotError):  # what is unknown may also be skipped
+            assert load(path).objects == WORLD
+
+
+@pytest.mark.parametrize("error", [RecursionError(), MemoryError(), OverflowError("large")])
+async def test_whatever_a_decoder_raises_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    class Broken:
+        def decode(self, _: object) -> object:
+            raise error
+
+    path = await save(tmp_path / "zone")
+    monkeypatch.setattr(snapshot, "_chunk_decoder", Broken())
+    assert refused(path).reason == "damaged"
+
+
+@pytest.mark.parametrize("name", ["a" * 80, "x.y", "nul\0", "line\n\x1b[31m", ""])
+@pytest.mark.parametrize("field", ["name", "namespace"])
+async def test_names_that_no_api_server_lets_through_are_refused(
+    tmp_path: Path, name: str, field: str
+) -> None:
+    odd = msgspec.structs.replace(WORLD[0], **{field: name})
+    path = await save(tmp_path / "zone", [odd, *WORLD])
+    told = refused(path)
+    assert told.reason == "damaged"
+    assert str(told).isprintable()
+
+
 async def test_objects_that_are_missing_are_noticed_by_their_number(tmp_path: Path) -> None:
     path = await save(tmp_path / "snapshot", WORLD[:1])
     whole = path.read_bytes()
@@ -170,10 +223,17 @@ def test_folders_and_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
         assert "it is not a regular file" in str(refused(path))
 
 
-async def test_a_file_above_the_limit_is_not_read(tmp_path: Path) -> None:
+async def test_a_file_above_the_limit_is_neither_read_nor_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = await save(tmp_path / "snapshot")
-    with pytest.raises(SnapshotError, match="octets, more than 100;"):
-        snapshot.read(str(path), HERE, AS_OF_S, DAY_S, max_bytes=100)
+    before = path.read_bytes()
+    monkeypatch.setattr(snapshot, "MOST_BYTES", len(before) - 1)
+    with pytest.raises(SnapshotError, match=f"octets, more than {len(before) - 1};"):
+        load(path)
+    with pytest.raises(SourceError, match="larger than the 0 MiB that a start reads"):
+        await save(path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.usefixtures("as_nobody")

@@ -14,8 +14,15 @@ import aiohttp
 import anyio
 
 from mcsdns import __version__
+from mcsdns.sources.kubernetes import codec
 from mcsdns.sources.kubernetes.auth import Access, Identity, IdentityError
-from mcsdns.sources.kubernetes.codec import ApiError, clamp_retry_after, read_status
+from mcsdns.sources.kubernetes.codec import (
+    ApiError,
+    TooLargeError,
+    clamp_retry_after,
+    read_status,
+    words,
+)
 from mcsdns.sources.kubernetes.proxy import proxy_for
 from mcsdns.sources.kubernetes.reflector import Trouble
 from mcsdns.sources.kubernetes.secrets import Secrets
@@ -26,8 +33,6 @@ CONNECT_S: Final = 10.0
 _TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
-_MAX_SAID: Final = 500
-"""Characters of the API server's own words."""
 _DONE: Final = (200, 201)
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
 
@@ -45,14 +50,19 @@ class ApiResponse:
         self._url = url
 
     async def read(self) -> bytes:
-        """Read all of it.
+        """Read all of it, up to `codec.MOST_BYTES`.
 
         Raises:
-            ApiError: the connection broke.
+            ApiError: the connection broke, or (`TooLargeError`) there is more.
         """
-        with _failures(self._url):
-            octets: bytes = await self._response.read()
-            return self.secrets.hide_octets(octets)
+        chunks: list[bytes] = []
+        size_bytes = 0
+        while chunk := await self.read_some():
+            chunks.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > codec.MOST_BYTES:
+                raise TooLargeError(self._url, "an answer")
+        return self.secrets.hide_octets(b"".join(chunks))
 
     async def read_some(self) -> bytes:
         """Read what has arrived, at least one octet; empty at the end.
@@ -98,6 +108,7 @@ class _Session:
             connector_owner=False,
             response_class=_Response,
             read_bufsize=_READ_BUFFER_BYTES,
+            auto_decompress=False,  # a thousandfold; we ask for `identity`, see `_check_coding`
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
         self._proxy: str | None = configuration.proxy or proxy_for(url, os.environ)
@@ -194,6 +205,7 @@ class ApiServer:
                 async with asyncio.timeout(within_s):
                     response = await session.request(url + path, parameters or {}, document)
             try:
+                _check_coding(response, url)
                 if response.status not in _DONE:
                     raise await _refusal(response, url, path, self._secrets)
                 yield ApiResponse(response, url, self._secrets)
@@ -244,6 +256,17 @@ class ApiServer:
             ) from None
 
 
+def _check_coding(response: Any, url: str) -> None:  # noqa: ANN401 - of aiohttp
+    """Refuse an answer that is compressed: none was asked for, and octets are bounded as read."""
+    coding: str = response.headers.get("Content-Encoding", "")
+    if coding.strip().lower() not in {"", "identity"}:
+        raise ApiError(
+            Trouble.UNREADABLE,
+            f"{url}: the answer is compressed ({words(coding)}), which was not asked for; what "
+            "stands between us and the API server must not do that",
+        )
+
+
 async def _refusal(
     response: Any,  # noqa: ANN401 - of aiohttp
     url: str,
@@ -263,9 +286,7 @@ async def _refusal(
         after_s = clamp_retry_after(float(header))
     if status.trouble is not Trouble.THROTTLED:
         after_s = 0.0  # a server that starts says 5 s with its 503, and is there before
-    said = " ".join(secrets.hide(status.message or response.reason or "").split())
-    if len(said) > _MAX_SAID:
-        said = f"{said[:_MAX_SAID]} ... ({len(said)} characters)"
+    said = words(secrets.hide(status.message or response.reason or ""))
     why = f"{url}{path}: {response.status} {said}".rstrip()
     if status.trouble is Trouble.UNAUTHORIZED:
         why += "; the API server does not know the token or certificate that we show"

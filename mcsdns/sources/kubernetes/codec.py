@@ -24,9 +24,13 @@ from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
 
+MOST_BYTES: Final = 8 << 20
+"""Of an answer and of a line: etcd takes objects of 1.5 MB, which are 2 MB or so in JSON."""
 MAX_RETRY_AFTER_S: Final = 60.0
 _MOST_WORDS: Final = 2000
 """Characters of what went wrong, of which an API server may have said most."""
+_MOST_SHOWN: Final = 400
+"""Characters of what a peer says."""
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """Whatever msgspec raises for octets that are not the JSON that is wanted."""
@@ -64,6 +68,17 @@ class ApiError(SourceError):
         self.trouble = trouble
         self.retry_after_s = retry_after_s
         self.of_identity = of_identity or trouble is Trouble.UNAUTHORIZED
+
+
+class TooLargeError(ApiError):
+    """An answer or a line that is longer than is read."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(
+            Trouble.UNREADABLE,
+            f"{where}: {what} is longer than {MOST_BYTES >> 20} MiB and is not read on; is it an "
+            "API server, and which object there is so large?",
+        )
 
 
 class _Marks(msgspec.Struct, gc=False):
@@ -133,6 +148,17 @@ class ApiStatus(msgspec.Struct, gc=False):
         if self.reason in {"Expired", "Gone"}:
             return Trouble.EXPIRED
         return _TROUBLE_OF_CODE.get(self.code, Trouble.UNAVAILABLE)
+
+
+def words(text: str) -> str:
+    """Return what a peer says so that it can stand in a log: one line, printable, bounded."""
+    line = " ".join(text[: 2 * _MOST_SHOWN].split())
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    return (
+        shown
+        if len(shown) <= _MOST_SHOWN
+        else f"{shown[:_MOST_SHOWN]} ... ({len(text)} characters)"
+    )
 
 
 _Raw = RawServiceImport | RawEndpointSlice
@@ -233,7 +259,9 @@ class Decoder:
             case "ERROR":
                 return Reading(_statuses.decode(line.object))
             case _:
-                raise ObjectError(f"a line of the watch is of the unknown type {line.type!r}")
+                raise ObjectError(
+                    f"a line of the watch is of the unknown type {words(line.type)!r}"
+                )
 
     def _decoded(self, raw: _Raw) -> Reading:
         meta = raw.metadata
@@ -262,8 +290,9 @@ class Decoder:
         return Reading(Shown(key, None, meta.resource_version or ""), (problem,))
 
     def _problem(self, key: ObjectKey, path: str, text: str) -> Problem:
-        subject = f"{self._kind} {key[0]}/{key[1]}"
-        return Problem("bad_object", subject, path, f"{text}; the object is not served")
+        subject = words(f"{self._kind} {key[0]}/{key[1]}")
+        text = f"{words(text)}; the object is not served"
+        return Problem("bad_object", subject, words(path), text)
 
 
 def _gone(meta: _Metadata | RawMetadata) -> Reading:

@@ -212,7 +212,8 @@ class KubernetesSource:
         for watcher in self._watchers:
             for problems in watcher.problems.values():
                 for problem in problems:
-                    yield Located("", problem)
+                    if problem.subject:  # of very many, most are only counted
+                        yield Located("", problem)
 
     def states(self) -> list[SourceState]:
         """Return how the API server is, and the snapshot where one is served in its place."""

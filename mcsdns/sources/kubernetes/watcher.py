@@ -27,6 +27,7 @@ A failure is logged when it begins and when it is over. What happens to every wa
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import time
@@ -41,14 +42,16 @@ from mcsdns.objects.decode import SliceProfile
 from mcsdns.objects.events import Delete, Event, Init, InitDone
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
-from mcsdns.sources.kubernetes import recheck
+from mcsdns.sources.kubernetes import codec, recheck
 from mcsdns.sources.kubernetes.codec import (
     ApiError,
     ApiStatus,
     Decoder,
     Page,
     Reading,
+    TooLargeError,
     read_page,
+    words,
 )
 from mcsdns.sources.kubernetes.discovery import newest, path_of
 from mcsdns.sources.kubernetes.recheck import Recheck
@@ -79,7 +82,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAGE_OBJECTS: Final = 500
-_MAX_LINE_BYTES: Final = 64 << 20
+_LEAST_PAGE: Final = 2
+"""So many objects always fit `codec.MOST_BYTES`."""
+_MOST_PROBLEMS: Final = 2000
+"""So many objects are kept with the texts of their problems, and counted only beyond that."""
 _LOGGED_PER_LIST: Final = 20
 _MISSED_BOOKMARKS: Final = 3.25
 _SLICE_S: Final = 0.001
@@ -213,6 +219,7 @@ class Watcher:
         self._troubles: dict[Trouble, int] = {}
         self._skipped: Counter[str] = Counter()
         self._confirmed: set[ObjectKey] = set()
+        self._limit = ""
         self._known: dict[ObjectKey, str] = {}
         self._recheck: Recheck | None = None
         self._doubt = asyncio.Event()
@@ -323,12 +330,13 @@ class Watcher:
 
     async def _read_page(self, token: str) -> Step:
         """Read a page; without a token the first one, of the newest list there is."""
-        parameters = {"limit": str(PAGE_OBJECTS)}
         if token:
-            parameters["continue"] = token
+            parameters = {"limit": self._limit, "continue": token}
         else:
+            parameters = {"limit": str(PAGE_OBJECTS)}
             self._lists += 1
         octets = await self._read_whole(parameters)
+        self._limit = parameters["limit"]
         self._succeed()
         page = read_page(octets)
         for item in page.items or []:
@@ -388,7 +396,7 @@ class Watcher:
         self._recheck = run
         parameters, version = {"limit": str(PAGE_OBJECTS)}, ""
         while parameters:
-            page = read_page(await self._read_whole(dict(parameters)))
+            page = read_page(await self._read_whole(parameters))
             for item in page.items or []:
                 message = self._decoder.item(item).message
                 if isinstance(message, Shown):
@@ -416,9 +424,22 @@ class Watcher:
         run.is_sent = True
 
     async def _read_whole(self, parameters: dict[str, str]) -> bytes:
-        limit = _within(self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long")
-        async with self._get(parameters) as response, limit:
-            return await response.read()
+        """Read a page; where so many objects are too large, `limit` becomes what is not.
+
+        The pages of one list may be of any sizes: the token says where the next one begins.
+        """
+        while True:
+            limit = _within(
+                self._timing.page_s, Trouble.LOST, f"{self._path}: a page takes too long"
+            )
+            try:
+                async with self._get(parameters) as response, limit:
+                    return await response.read()
+            except TooLargeError:
+                objects = int(parameters["limit"])
+                if objects <= _LEAST_PAGE:
+                    raise
+                parameters["limit"] = str(max(objects // 4, _LEAST_PAGE))
 
     async def _read_watch(self, parameters: dict[str, str]) -> Step:
         """Read a watch until something else is to be asked."""
@@ -447,18 +468,22 @@ class Watcher:
         return self._api.request(self._path, parameters, within_s=self._timing.answer_s)
 
     async def _read_lines(self, response: "ApiResponse") -> Step:
-        rest = b""
+        rest = bytearray()
         while chunk := await self._read_some(response):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
+            lines: list[bytes] = []
+            if b"\n" in chunk:  # else nothing is copied: a line may come in thousands of pieces
+                end = chunk.rindex(b"\n")
+                lines = (bytes(rest) + chunk[:end]).split(b"\n")
+                rest, chunk = bytearray(), chunk[end + 1 :]
+            rest += chunk
             for line in filter(None, lines):
                 self._lines += 1
                 step = await self._take(self._decoder.line(response.secrets.hide_octets(line)))
                 if step.request is not None:
                     return step
                 await self._timeslice.checkpoint()
-            if len(rest) > _MAX_LINE_BYTES:
-                raise ObjectError(f"a line of the watch is longer than {_MAX_LINE_BYTES} octets")
+            if len(rest) > codec.MOST_BYTES:
+                raise TooLargeError(self._path, "a line of the watch")
         if rest:
             raise ApiError(Trouble.LOST, f"{self._path}: the watch ended within a line")
         self._ended += 1
@@ -485,7 +510,7 @@ class Watcher:
         """Hand one item or line to the reflector."""
         message = reading.message
         if isinstance(message, ApiStatus):
-            text = f"{self._path}: {message.code} {message.message or ''}".strip()
+            text = f"{self._path}: {message.code} {words(message.message or '')}".strip()
             return await self._fail(ApiError(message.trouble, text, message.retry_after_s))
         if isinstance(message, Shown | Gone):
             if self._recheck is not None and self._recheck.tell(message):
@@ -561,6 +586,7 @@ class Watcher:
     def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
         """Log what is wrong with an object, once, and not without end in one list."""
         known = self.problems.get(key, ())
+        problems = tuple(map(_bounded, problems))
         if not problems and not known:
             return
         self._skipped.subtract({problem.reason for problem in known})
@@ -568,10 +594,12 @@ class Watcher:
         if not problems:
             del self.problems[key]
             return
+        if key not in self.problems and len(self.problems) >= _MOST_PROBLEMS:
+            problems = tuple(map(_without_text, sorted({each.reason for each in problems})))
         self.problems[key] = problems
         self._confirmed.add(key)
         for problem in problems:
-            if problem not in known:
+            if problem not in known and problem.subject:
                 self._logged += self._reflector.state is not Phase.WATCHING
                 _log(problem, self._logged)
 
@@ -627,6 +655,17 @@ async def _within(limit_s: float, trouble: Trouble, text: str) -> AsyncGenerator
             yield
     except TimeoutError as error:
         raise ApiError(trouble, text) from error
+
+
+def _bounded(problem: Problem) -> Problem:
+    """Return a problem in whose texts, which quote an object of anybody, everything is bounded."""
+    return Problem(problem.reason, *map(words, (problem.subject, problem.path, problem.text)))
+
+
+@functools.lru_cache(maxsize=64)
+def _without_text(reason: str) -> Problem:
+    """Return what is kept of one problem of very many: that it is there, in no space."""
+    return Problem(reason, "", "", "")
 
 
 def _log(problem: Problem, number: int) -> None:
