@@ -20,8 +20,9 @@ from mcsdns.objects.decode import IMPORT_GROUP
 from mcsdns.objects.model import Kind
 from mcsdns.sources.kubernetes import discovery
 from mcsdns.sources.kubernetes.api import ApiServer
-from mcsdns.sources.kubernetes.codec import UNREADABLE, ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.sources.kubernetes.secrets import UNREADABLE
 
 _ANSWER_S: Final = 10.0
 _RELEASE: Final = "v0.5.0"

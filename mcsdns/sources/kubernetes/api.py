@@ -38,14 +38,9 @@ _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PRO
 
 
 class ApiResponse:
-    """An answer that is being read.
+    """An answer that is being read; it may quote our secrets."""
 
-    Attributes:
-        secrets: what is to be hidden in each line that `read_some` makes whole.
-    """
-
-    def __init__(self, response: Any, url: str, secrets: Secrets) -> None:  # noqa: ANN401 - of aiohttp
-        self.secrets = secrets
+    def __init__(self, response: Any, url: str) -> None:  # noqa: ANN401 - of aiohttp
         self._response = response
         self._url = url
 
@@ -62,7 +57,7 @@ class ApiResponse:
             size_bytes += len(chunk)
             if size_bytes > codec.MOST_BYTES:
                 raise TooLargeError(self._url, "an answer")
-        return self.secrets.hide_octets(b"".join(chunks))
+        return b"".join(chunks)
 
     async def read_some(self) -> bytes:
         """Read what has arrived, at least one octet; empty at the end.
@@ -156,6 +151,7 @@ class ApiServer:
 
     Attributes:
         place: which one it is; known once made, before anything is asked.
+        secrets: what it was shown, and may quote.
     """
 
     def __init__(self, access: Access, watches: int = 2) -> None:
@@ -167,7 +163,7 @@ class ApiServer:
         self._identity = Identity(access)
         self.place = self._identity.place
         self._connections = watches + _SPARE_CONNECTIONS
-        self._secrets = Secrets()
+        self.secrets = Secrets()
         self._session: _Session | None = None
         self._lock = anyio.Lock()
 
@@ -181,7 +177,7 @@ class ApiServer:
         """
         async with self.request(path, document=document, within_s=within_s) as response:
             with anyio.move_on_after(within_s):
-                return await response.read()
+                return self.secrets.hide_octets(await response.read())
         raise ApiError(Trouble.LOST, f"{self.place.url}{path}: no answer in time")
 
     @contextlib.asynccontextmanager
@@ -207,8 +203,8 @@ class ApiServer:
             try:
                 _check_coding(response, url)
                 if response.status not in _DONE:
-                    raise await _refusal(response, url, path, self._secrets)
-                yield ApiResponse(response, url, self._secrets)
+                    raise await _refusal(response, url, path, self.secrets)
+                yield ApiResponse(response, url)
             finally:
                 if response.content.at_eof():
                     response.release()
@@ -216,7 +212,7 @@ class ApiServer:
                     response.close()
         except ApiError as error:
             session.is_outdated |= error.of_identity
-            error.args = (self._secrets.hide(str(error)),)
+            error.args = (self.secrets.hide(str(error)),)
             raise
         finally:
             session.readers -= 1
@@ -244,9 +240,10 @@ class ApiServer:
     async def _make_session(self) -> _Session:
         try:
             configuration = await self._identity.configuration()
-            return _Session(configuration, self._connections, self.place.url, self._secrets)
+            return _Session(configuration, self._connections, self.place.url, self.secrets)
         except IdentityError as error:
-            raise ApiError(Trouble.UNAUTHORIZED, str(error)) from None
+            why = words(self.secrets.hide(str(error)))  # it may quote what a plugin printed
+            raise ApiError(Trouble.UNAUTHORIZED, why) from None
         except (OSError, ValueError) as error:  # of the ssl module, which names no file
             reason = getattr(error, "reason", None) or type(error).__name__
             raise ApiError(
@@ -279,7 +276,7 @@ async def _refusal(
         async with asyncio.timeout(CONNECT_S):
             while len(octets) < _MAX_STATUS_BYTES and (some := await response.content.readany()):
                 octets += some
-    status = read_status(octets, response.status)
+    status = read_status(octets[:_MAX_STATUS_BYTES], response.status, secrets.hide)
     after_s = status.retry_after_s
     header: str = response.headers.get("Retry-After", "")
     if header.isdecimal():

@@ -30,7 +30,6 @@ from mcsdns.errors import ConfigError, SourceError
 DEFAULT_KUBECONFIG: Final = "~/.kube/config"
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 SERVICE_ACCOUNT_CA: Final = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
-_SHOWN_OF_PLUGIN: Final = 500
 _LACKING: Final = re.compile(r"Invalid kube-config file\. Expected key ([\w-]+) in ")
 _HARMLESS: Final = (
     *("File does not exist", "Service ", "Cert file", "Token file", "oidc: "),
@@ -189,7 +188,7 @@ class Identity:
             what = "is empty" if lacking[1] == "user" else f"lacks {lacking[1]}"
             return f"the user {what}; `kubectl config view` shows it"
         if text.startswith("exec: process returned"):
-            return f"{text[:_SHOWN_OF_PLUGIN]}; run the plugin by hand to see why"
+            return f"run the plugin by hand to see why {text}"
         if text.startswith(_HARMLESS):
             return text
         what = "the exec plugin's answer" if self._has_plugin else "the user"

@@ -7,6 +7,7 @@ Source: Kubernetes API conventions, "Response Status Kind"; API concepts, "Watch
 "Retrieving large results sets in chunks".
 """
 
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from mcsdns.objects.decode import (
 from mcsdns.objects.model import Kind, Problem
 from mcsdns.objects.store import ObjectKey
 from mcsdns.sources.kubernetes.reflector import Bookmark, Gone, Shown, Trouble
+from mcsdns.sources.kubernetes.secrets import UNREADABLE, Secrets
 
 MOST_BYTES: Final = 8 << 20
 """Of an answer and of a line: etcd takes objects of 1.5 MB, which are 2 MB or so in JSON."""
@@ -31,9 +33,9 @@ _MOST_WORDS: Final = 2000
 """Characters of what went wrong, of which an API server may have said most."""
 _MOST_SHOWN: Final = 400
 """Characters of what a peer says."""
+_MOST_PLAIN_BYTES: Final = 200
+"""Of a failure that is no Status, as of a proxy."""
 _TOO_NEW_CAUSE: Final = "ResourceVersionTooLarge"
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""Whatever msgspec raises for octets that are not the JSON that is wanted."""
 _TROUBLE_OF_CODE: Final = {
     400: Trouble.NOT_SUPPORTED,
     401: Trouble.UNAUTHORIZED,
@@ -194,23 +196,29 @@ def read_page(octets: bytes) -> Page:
         raise ObjectError(f"the answer is not a list: {error}") from None
 
 
-def read_status(octets: bytes, code: int) -> ApiStatus:
-    """Read the body of a failure, which may be plain text; `code` is that of HTTP."""
+def read_status(octets: bytes, code: int, hide: Callable[[str], str] = str) -> ApiStatus:
+    """Read the body of a failure, which may be plain text; `code` is that of HTTP.
+
+    `hide` takes secrets out of a text before it is cut: half of one would not be found.
+    """
     try:
         status = _statuses.decode(octets)
     except UNREADABLE:
-        text = octets[:200].decode(errors="replace").strip()
-        return ApiStatus(code, message=text)
+        text = hide(octets.decode(errors="replace")).encode()[:_MOST_PLAIN_BYTES]
+        return ApiStatus(code, message=text.decode(errors="replace").strip())
     return msgspec.structs.replace(status, code=code)
 
 
 class Decoder:
-    """Reads objects of one kind, under one API version."""
+    """Reads objects of one kind, under one API version, without the secrets that are known."""
 
-    def __init__(self, kind: Kind, api_version: str, profile: SliceProfile) -> None:
+    def __init__(
+        self, kind: Kind, api_version: str, profile: SliceProfile, secrets: Secrets | None = None
+    ) -> None:
         self._kind = kind
         self._api_version = api_version
         self._profile = profile
+        self._secrets = secrets or Secrets()
         if kind is Kind.SERVICE_IMPORT:
             self._items = msgspec.json.Decoder(RawServiceImport)
             self._lines = msgspec.json.Decoder(_Line[RawServiceImport])
@@ -220,6 +228,7 @@ class Decoder:
 
     def item(self, octets: msgspec.Raw | bytes) -> Reading:
         """Read an object of a page."""
+        octets = self._secrets.hide_octets(bytes(octets))
         try:
             return self._decoded(self._items.decode(octets))
         except UNREADABLE as error:
@@ -231,6 +240,7 @@ class Decoder:
         Raises:
             ObjectError: it is no watch event; what follows cannot be trusted.
         """
+        octets = self._secrets.hide_octets(octets)
         try:
             line = self._lines.decode(octets)
             if line.type == "DELETED":
@@ -276,7 +286,7 @@ class Decoder:
             return Reading(Shown(key, None, version), (self._problem(key, error.path, str(error)),))
         return Reading(Shown(key, decoded.object, version), decoded.problems)
 
-    def _wrong(self, octets: msgspec.Raw | bytes, error: str) -> Reading:
+    def _wrong(self, octets: bytes, error: str) -> Reading:
         """Report an object with a field of a wrong type, which counts as not there."""
         text, _, path = error.rpartition(" - at `")
         try:
@@ -290,9 +300,8 @@ class Decoder:
         return Reading(Shown(key, None, meta.resource_version or ""), (problem,))
 
     def _problem(self, key: ObjectKey, path: str, text: str) -> Problem:
-        subject = words(f"{self._kind} {key[0]}/{key[1]}")
-        text = f"{words(text)}; the object is not served"
-        return Problem("bad_object", subject, words(path), text)
+        subject = f"{self._kind} {key[0]}/{key[1]}"
+        return Problem("bad_object", subject, path, f"{text}; the object is not served")
 
 
 def _gone(meta: _Metadata | RawMetadata) -> Reading:

@@ -14,8 +14,9 @@ import msgspec
 from mcsdns.errors import ObjectError
 from mcsdns.objects.decode import IMPORT_GROUP, IMPORT_VERSIONS, SLICE_GROUP, SLICE_VERSIONS
 from mcsdns.objects.model import Kind
-from mcsdns.sources.kubernetes.codec import UNREADABLE, ApiError
+from mcsdns.sources.kubernetes.codec import ApiError
 from mcsdns.sources.kubernetes.reflector import Trouble
+from mcsdns.sources.kubernetes.secrets import UNREADABLE
 
 if TYPE_CHECKING:
     from mcsdns.sources.kubernetes.api import ApiServer

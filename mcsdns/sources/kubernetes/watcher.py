@@ -208,7 +208,7 @@ class Watcher:
         self._reflector = Reflector(scope.kind, scope.namespace)
         self._backoff = Backoff(timing.rng, timing.first_pause_s, timing.longest_pause_s)
         self._api_version = self._path = ""
-        self._decoder = Decoder(scope.kind, "", scope.profile)
+        self._decoder = Decoder(scope.kind, "", scope.profile, api.secrets)
         self._silence = _Silence(timing, 0, 0.0)
         self._is_open = self._failed_within = False
         self._is_settled = True
@@ -308,7 +308,7 @@ class Watcher:
         self.refused_version = ""
         self._api_version = api_version
         self._path = path_of(scope.kind, api_version, scope.namespace)
-        self._decoder = Decoder(scope.kind, api_version, scope.profile)
+        self._decoder = Decoder(scope.kind, api_version, scope.profile, self._api.secrets)
         self._is_settled = api_version == newest(scope.kind)
         return await self._send(self._reflector.start())
 
@@ -478,7 +478,7 @@ class Watcher:
             rest += chunk
             for line in filter(None, lines):
                 self._lines += 1
-                step = await self._take(self._decoder.line(response.secrets.hide_octets(line)))
+                step = await self._take(self._decoder.line(line))
                 if step.request is not None:
                     return step
                 await self._timeslice.checkpoint()
@@ -510,7 +510,7 @@ class Watcher:
         """Hand one item or line to the reflector."""
         message = reading.message
         if isinstance(message, ApiStatus):
-            text = f"{self._path}: {message.code} {words(message.message or '')}".strip()
+            text = f"{self._path}: {message.code} {self._words(message.message or '')}".strip()
             return await self._fail(ApiError(message.trouble, text, message.retry_after_s))
         if isinstance(message, Shown | Gone):
             if self._recheck is not None and self._recheck.tell(message):
@@ -583,10 +583,17 @@ class Watcher:
             pause_s = self._retry_after_s * self._timing.rng.uniform(1, 1.25)
         await asyncio.sleep(pause_s)
 
+    def _words(self, text: str) -> str:
+        """Return what others wrote, bounded and printable, without what is ours."""
+        return words(self._api.secrets.hide(text))
+
     def _note_problems(self, key: ObjectKey, problems: tuple[Problem, ...]) -> None:
         """Log what is wrong with an object, once, and not without end in one list."""
         known = self.problems.get(key, ())
-        problems = tuple(map(_bounded, problems))
+        problems = tuple(
+            Problem(each.reason, *map(self._words, (each.subject, each.path, each.text)))
+            for each in problems
+        )
         if not problems and not known:
             return
         self._skipped.subtract({problem.reason for problem in known})
@@ -655,11 +662,6 @@ async def _within(limit_s: float, trouble: Trouble, text: str) -> AsyncGenerator
             yield
     except TimeoutError as error:
         raise ApiError(trouble, text) from error
-
-
-def _bounded(problem: Problem) -> Problem:
-    """Return a problem in whose texts, which quote an object of anybody, everything is bounded."""
-    return Problem(problem.reason, *map(words, (problem.subject, problem.path, problem.text)))
 
 
 @functools.lru_cache(maxsize=64)
