@@ -119,7 +119,7 @@ class Statistics(msgspec.Struct, frozen=True):
         held: services that a hold keeps. lingering: lost and not yet followed.
         deadline_s: when the hold ends, in the caller's clock; None where there is none.
         trips: how often a hold began.
-        why: what the hold is for, for people; empty where there is none.
+        why: what the hold began with, for people; empty where there is none.
         shed: lost objects that were forgotten before their time, for want of room.
     """
 
@@ -154,7 +154,7 @@ class _Hold(msgspec.Struct):
 
     Attributes:
         moves: services lost or back since it began or was prolonged; moved_s: the last of them.
-        ending: its time is over, and it is being followed.
+        ending: its time is over, and it is being followed. is_told: it was reported.
     """
 
     began_s: float
@@ -164,6 +164,7 @@ class _Hold(msgspec.Struct):
     moves: int = 0
     moved_s: float = 0.0
     ending: bool = False
+    is_told: bool = False
 
 
 class _Memory:
@@ -236,7 +237,9 @@ class DeletionGuard:
                 return self._take_object(event, now_s) if is_busy else (event,)
             case Delete(kind=kind, key=key):
                 thing = self._store.object(kind, key)
-                return self._take_removal([thing], now_s) if thing else (event,)
+                events = self._take_removal([thing], now_s) if thing else (event,)
+                self._tell_hold()
+                return events
             case _:
                 return (event,)
 
@@ -259,6 +262,7 @@ class DeletionGuard:
                 is_import = isinstance(thing, ServiceImport)
                 things = [thing] if is_import else [each for each in pieces if each.key in unseen]
                 yield self._take_removal(things, clock())
+        self._tell_hold()  # not before all is counted that the list takes
         yield [*self._judge_shown(event, clock()), event]
 
     def due(self, now_s: float) -> Sequence[Event]:
@@ -298,12 +302,13 @@ class DeletionGuard:
             return ()
         self._expire(now_s)
         hold = _Hold(now_s, now_s + self._settings.grace_s, why, suspected=True)
+        events: Sequence[Event] = ()
         if self._hold is None:
-            return self._begin_hold(hold)
-        if not self._hold.suspected:
+            events = self._begin_hold(hold)
+        elif not self._hold.suspected:
             self._hold = hold
-            self._report_hold(hold)
-        return ()
+        self._tell_hold()
+        return events
 
     def follow(self, event: InitDone) -> Sequence[Event]:
         """Take the end of a list unguarded, and give up what is withheld where it applies.
@@ -455,8 +460,11 @@ class DeletionGuard:
         grace_s = self._settings.grace_s
         if now_s - first_s > self._quick_s:
             grace_s = min(_PACED * grace_s, self._longest_hold_s)
-        why = f"{count} of {self._total} services lost their last answer"
-        return self._begin_hold(_Hold(now_s, now_s + grace_s, why, suspected=False))
+        hold = _Hold(now_s, now_s + grace_s, self._lost_text(count), suspected=False)
+        return self._begin_hold(hold)
+
+    def _lost_text(self, count: int) -> str:
+        return f"{count} of {self._total} services lost their last answer"
 
     def _judge_shown(self, event: InitDone, now_s: float) -> list[Event]:
         """A list is complete: services that it showed again are back if they have an answer."""
@@ -524,7 +532,6 @@ class DeletionGuard:
         for service, loss in self._waiting.items():
             events += self._put_back(service, loss)
         events += self._put_back_followed()
-        self._report_hold(hold)
         return events
 
     @property
@@ -545,13 +552,20 @@ class DeletionGuard:
         hold.moves = 0
         return now_s < hold.deadline_s
 
-    def _report_hold(self, hold: _Hold) -> None:
+    def _tell_hold(self) -> None:
+        """Report a hold that began, with what was lost by now."""
+        hold, held = self._hold, len(self._waiting) + len(self._followed)
+        if hold is None or hold.is_told:
+            return
+        hold.is_told = True
+        if not hold.suspected:
+            hold.why = self._lost_text(held)
         self._report(
             "mass deletion held: %s; the last known answers of %d services, and of all that are "
             "lost meanwhile, stay for %g s, then the deletion is followed; if it was not meant, "
             "bring the objects back within that time",
             hold.why,
-            len(self._waiting) + len(self._followed),
+            held,
             hold.deadline_s - hold.began_s,
         )
 

@@ -185,6 +185,18 @@ def test_an_empty_list_is_held_and_a_further_one_does_not_restart_the_clock() ->
     assert len(world.log) == 2
 
 
+def test_a_list_is_told_with_all_that_it_takes_and_a_watch_with_what_was_too_much() -> None:
+    by_list, by_watch = World(map(web, NAMES)), World(map(web, NAMES))
+    by_list.replace(IMPORT, map(web, NAMES[15:]))
+    by_watch.delete(*NAMES[:15])
+    for world, lost in ((by_list, 15), (by_watch, 11)):
+        (told,) = world.log
+        assert f"held: {lost} of 20 services" in told
+        assert f"answers of {lost} services" in told
+        found = world.guard.statistics()
+        assert (found.held, found.why) == (15, f"{lost} of 20 services lost their last answer")
+
+
 def test_losses_during_a_hold_join_it_with_its_deadline() -> None:
     world = World(map(web, NAMES))
     world.replace(IMPORT, map(web, NAMES[15:]))

@@ -366,11 +366,12 @@ class KubernetesSource:
 
     def _reasons(self) -> list[str]:
         """Return what is not as it should be, a line each, for people."""
-        held = self._guard.statistics().why
+        guard = self._guard.statistics()
+        held = f"deletion is held: {guard.why}; {guard.held} services are kept by now"
         problem = self._writer.statistics().problem if self._writer else ""
         return [
             *self.standing.reasons,
-            *([f"deletion is held: {held}"] if held else []),
+            *([held] if guard.why else []),
             *([problem] if problem else []),
         ]
 
