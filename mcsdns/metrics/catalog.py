@@ -89,8 +89,10 @@ _RCODE: Final = Label("rcode", (*(each.name for each in Rcode), stats.OTHER))
 _REPLY: Final = Label("kind", tuple(stats.ReplyKind))
 _PATH: Final = Label("path", ("direct", "forwarded"))
 _RESOURCE: Final = Label("resource", tuple(RESOURCES.values()))
-_UPSTREAM: Final = Label(
-    "upstream", bound="an upstream, as the settings or the file of upstreams write it"
+UPSTREAM: Final = Label(
+    "upstream",
+    bound="an upstream as it is written in the settings or their file; by its number there on the "
+    "address of `--probes`",
 )
 _RESTART: Final = Label("reason", (ENDED, *(each.name.lower() for each in Trouble)))
 _CLUSTER: Final = Label(
@@ -287,30 +289,30 @@ class ForwardingMetrics:
     """Forwarding."""
 
     upstream_requests_total = counter(
-        "Tries at an upstream.", _UPSTREAM, coredns="coredns_proxy_request_duration_seconds_count"
+        "Tries at an upstream.", UPSTREAM, coredns="coredns_proxy_request_duration_seconds_count"
     )
     upstream_failures_total = counter(
-        "Tries that failed.", _UPSTREAM, coredns="coredns_proxy_healthcheck_failures_total"
+        "Tries that failed.", UPSTREAM, coredns="coredns_proxy_healthcheck_failures_total"
     )
     upstream_up = gauge(
         "0 while an upstream is left alone, since it does not answer.",
-        _UPSTREAM,
+        UPSTREAM,
         coredns="coredns_forward_healthcheck_broken_total",
     )
     upstream_rtt_seconds = gauge(
         "Smoothed round trip to an upstream.",
-        _UPSTREAM,
+        UPSTREAM,
         coredns="coredns_proxy_request_duration_seconds",
     )
     upstream_dropped_replies_total = counter(
         "Messages that were not believed: too late, of an unknown ID, to another question; or that "
         "could not be read.",
-        _UPSTREAM,
+        UPSTREAM,
         Label("reason", ("late", "wrong", "refused", "malformed")),
     )
     upstream_connections = gauge(
         "TCP and TLS connections to an upstream that are open.",
-        _UPSTREAM,
+        UPSTREAM,
         coredns="coredns_proxy_conn_cache_hits_total",
     )
     forward_requests_total = counter("Questions to forward.")

@@ -22,6 +22,7 @@ from mcsdns.metrics.catalog import (
     ENDED,
     METRICS,
     RESOURCES,
+    UPSTREAM,
     ForwardingMetrics,
     Metric,
     ObjectMetrics,
@@ -57,9 +58,9 @@ def encoder_for(accept: str) -> tuple[Encode, str]:
         return choose_encoder("")
 
 
-def exposition(snapshot: Snapshot, encode: Encode) -> Iterator[bytes]:
-    """Iterate over the parts of the body."""
-    for family in chain(families(snapshot), _PROCESS.collect()):
+def exposition(snapshot: Snapshot, encode: Encode, *, is_public: bool = False) -> Iterator[bytes]:
+    """Iterate over the parts of the body; see `families`."""
+    for family in chain(families(snapshot, is_public=is_public), _PROCESS.collect()):
         for begin in range(0, len(family.samples), SAMPLES_AT_ONCE):
             part = copy.copy(family)
             part.samples = family.samples[begin : begin + SAMPLES_AT_ONCE]
@@ -84,13 +85,19 @@ def _without_comments(text: bytes) -> bytes:
     return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))
 
 
-def families(snapshot: Snapshot) -> Iterator[Family]:
+def families(snapshot: Snapshot, *, is_public: bool = False) -> Iterator[Family]:
     """Iterate over the families of a snapshot in the order of the catalog.
 
-    Metrics of a room that is not there have none.
+    Metrics of a room that is not there have none. What is public has numbers for the addresses of
+    upstreams, in the order of the settings.
     """
     found: dict[str, dict[Labels, Any]] = {name: {} for name in METRICS}
-    for metric, labels, value in values(snapshot):
+    numbers: dict[str, str] = {}
+    for metric, named, value in values(snapshot):
+        labels = named
+        if is_public and UPSTREAM in metric.labels:
+            number = numbers.setdefault(named[0], str(len(numbers) + 1))
+            labels = (number, *named[1:])
         series = found[metric.name]
         series[labels] = series[labels] + value if labels in series else value
     for name, series in found.items():

@@ -15,8 +15,9 @@ _MOST_SCRAPES: Final = 8
 def add_routes(application: web.Application, operator: Operator, *, is_public: bool = True) -> None:
     """Serve the probes of one server; GET and HEAD.
 
-    Where they are public `/readyz` says what is wrong in fixed words: whoever reaches the port of
-    the probes, every pod by default, is not told addresses, paths and the API server's own words.
+    Where they are public `/readyz` says what is wrong in fixed words, and `/metrics` has upstreams
+    by numbers: whoever reaches the port of the probes, every pod by default, is not told addresses,
+    paths and the API server's own words.
     """
     probes = _Probes(operator, is_public=is_public)
     application.router.add_get("/healthz", probes.health)
@@ -27,6 +28,7 @@ def add_routes(application: web.Application, operator: Operator, *, is_public: b
 class _Probes:
     def __init__(self, operator: Operator, *, is_public: bool) -> None:
         self._operator = operator
+        self._is_public = is_public
         self._reasons = operator.faults if is_public else operator.reasons
         self._gate = Gate(most_waiting=_MOST_SCRAPES)
 
@@ -47,7 +49,8 @@ class _Probes:
         try:
             async with self._gate.passed():
                 timeslice = page_timeslice()
-                for part in collector.exposition(self._operator.snapshot(), encode):
+                snapshot = self._operator.snapshot()
+                for part in collector.exposition(snapshot, encode, is_public=self._is_public):
                     parts.append(part)
                     await timeslice.checkpoint()
         except BusyError as error:

@@ -225,6 +225,17 @@ def test_an_upstream_that_serves_two_zones_is_there_once() -> None:
     assert found[f"upstream_dropped_replies_total{{upstream={name},reason=late}}"] == 8
 
 
+def test_where_everybody_may_read_upstreams_have_numbers() -> None:
+    first, second = upstream("10.0.0.10:53", rtt_s=0.5), upstream("10.0.0.11:53", rtt_s=0.7)
+    snapshot = bare(forwarder=forwarder(first, second, first))
+    encode, _ = encoder_for("")
+    text = b"".join(exposition(snapshot, encode, is_public=True)).decode()
+    assert "10.0.0" not in text
+    assert 'mcsdns_upstream_requests_total{upstream="1"} 14.0' in text
+    assert 'mcsdns_upstream_rtt_seconds{upstream="2"} 0.7' in text
+    assert 'mcsdns_upstream_dropped_replies_total{reason="late",upstream="2"} 4.0' in text
+
+
 def test_an_upstream_that_never_answered_has_no_round_trip() -> None:
     found = samples(bare(forwarder=forwarder(upstream("10.0.0.10:53", rtt_s=None))))
     assert not [name for name in found if name.startswith("upstream_rtt_seconds")]

@@ -39,6 +39,17 @@ def test_the_page_has_the_probes_too(live: Live, manifest: Path) -> None:
     assert get(page, "/metrics")[0] == get(page, "/")[0] == 200
 
 
+def test_addresses_of_upstreams_are_on_the_page_alone(
+    live: Live, manifest: Path, upstream: Upstream
+) -> None:
+    given = ("--upstream", upstream.text, "--admin", "127.0.0.1:0")
+    server = live("--manifests", manifest, *given)
+    everybodys, page = url_of(server), url_of(server, "status page")
+    assert f'{{upstream="{upstream.text}"}}' in get(page, "/metrics")[1]
+    assert '{upstream="1"}' in get(everybodys, "/metrics")[1]
+    assert upstream.text not in get(everybodys, "/metrics")[1] + get(everybodys, "/readyz")[1]
+
+
 def test_not_ready_before_everything_is_read(live: Live, manifest: Path) -> None:
     server = live("--manifests", "-", manifest, ready=False, stdin=subprocess.PIPE)
     url = url_of(server)
