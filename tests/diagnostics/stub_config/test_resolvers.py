@@ -49,7 +49,7 @@ def dnsmasq(servers: Servers, text: str) -> Daemon:
     return servers.dnsmasq(f"stop-dns-rebind\n{text}")
 
 
-def of_resolver(sign: str, text: str) -> str:
+def signed_lines(sign: str, text: str) -> str:
     """The lines that belong elsewhere: those with a sign, as the head of the text says."""
     return "\n".join(re.findall(rf"^{re.escape(sign)} *(.*)", text, re.MULTILINE))
 
@@ -59,13 +59,13 @@ def bind(servers: Servers, text: str, *, without: str = "") -> Daemon:
     kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
     parent = re.sub(r'"[a-z.]+" \{', '"local" {', kept.split("\n\n")[1])
     anchor = f'trust-anchors {{ "local." static-ds 1 8 2 "{"0" * 64}"; }};'
-    return servers.bind(of_resolver("#+", kept), f"{anchor}\n{kept}\n{parent}")
+    return servers.bind(signed_lines("#+", kept), f"{anchor}\n{kept}\n{parent}")
 
 
 def knot_resolver(servers: Servers, text: str, *, without: str = "") -> Daemon:
     kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
     anchor = f"trust_anchors.add('local. 3600 IN DS 1 8 2 {'0' * 64}')\n"
-    parent = kept[kept.index("policy.add(policy.suffix(policy.STUB") :].splitlines()[0]
+    (parent,) = re.findall(r"^policy\.add.*", kept, re.MULTILINE)
     parent = parent.replace("STUB", "FORWARD").replace("zones", "{todname('local')}")
     return servers.kresd(f"{anchor}{kept}\n{parent}\n")
 
@@ -73,7 +73,7 @@ def knot_resolver(servers: Servers, text: str, *, without: str = "") -> Daemon:
 def powerdns(servers: Servers, text: str, *, without: str = "") -> Daemon:
     kept = "\n".join(line for line in text.splitlines() if not (without and without in line))
     parent = re.sub(r"^forward-zones=[^=]*=([^,]*).*", r"local=\1", kept.splitlines()[-1])
-    lua = f'addTA("local", "1 8 2 {"0" * 64}")\n{of_resolver("#+", kept)}'
+    lua = f'addTA("local", "1 8 2 {"0" * 64}")\n{signed_lines("#+", kept)}'
     return servers.pdns_recursor(f"dnssec=validate\n{kept}, {parent}\n", lua)
 
 
@@ -142,6 +142,14 @@ def test_every_line_is_wanted(
     assert (rcode(reply), addresses(reply)) == seen
 
 
+@pytest.mark.parametrize(("without", "status"), [("", "NOERROR"), ("set_insecure", "SERVFAIL")])
+def test_a_forward_of_knot_resolver_that_comes_first_does_not_validate_the_zone(
+    without: str, status: str, servers: Servers, mcsdns: int
+) -> None:
+    text = texts.text("knot-resolver", ["127.0.0.1"], port=mcsdns).replace("STUB", "FORWARD")
+    assert dig(knot_resolver(servers, text, without=without).address, OURS).status == status
+
+
 def test_bind_as_it_comes_takes_100_records(servers: Servers, serve: Serve, world: Path) -> None:
     server = serve("--manifests", world, "--max-records", 100)
     text = texts.text("bind", ["127.0.0.1"], port=server.address[1])
@@ -207,8 +215,7 @@ def test_port_53_is_meant_where_none_is_given(host: str, servers: Servers, serve
     port = free_port()
     block = texts.text("kubeadm", port=53).replace(texts.IPV4, host)
     forwarders = [
-        unbound(servers, texts.text("unbound", [host], port=53)),
-        dnsmasq(servers, texts.text("dnsmasq", [host], port=53)),
+        *(start(servers, texts.text(each, [host], port=53)) for each, start in STARTS.items()),
         servers.coredns(texts.here(texts.MAIN + block, {}, port), port=port),
     ]
     for forwarder in forwarders:
