@@ -31,7 +31,7 @@ In front of the octets stands that of the response class (`stats.ReplyCounters`)
 
 What goes when. Each reply has an owner, whose change alone can change it (`name_shape.owner_of`),
 and is evicted with it. Replies for names that exist have a budget in octets; the owner that came
-first makes room. Replies for all other names have a budget in number, and go all at once. So
+first makes room. Replies for all other names have a budget in number, and the oldest go. So
 unknown names never push out known ones. Nor do odd requests for one name push out other names: an
 owner has a bounded number of keys.
 """
@@ -47,6 +47,7 @@ from mcsdns.dns import HEADER_BYTES, Query
 from mcsdns.dns.types import RRType
 
 _DOOR_SLOTS: Final = 1 << 16
+_EVICTED_AT_ONCE: Final = 64
 _KEY_OVERHEAD_BYTES: Final = 200
 """What a cached reply takes besides its octets: key, dictionary slot, owner's list."""
 _USUAL_SIZES: Final = frozenset({512, 1232, 1220, 1400, 1410, 1452, 1472, 4000, 4096, 8192})
@@ -166,11 +167,10 @@ class PacketCache:
             self._evict_known(next(iter(self._keys_of)))
 
     def put_unknown(self, owner: bytes, key: bytes, reply: CachedReply) -> None:
-        """Cache a reply for a name that does not exist; where there are too many, all go."""
+        """Cache a reply for a name that does not exist; where there are too many, old ones go."""
         assert not isinstance(reply, IncompleteReply), "there are no records"
         if self._unknown_keys >= self._max_unknown:
-            for each in tuple(self._unknown_keys_of):
-                self._evict_unknown(each)
+            self._evict_some_unknown()
         self._ready(self.unknown, key)[key] = reply
         keys = self._unknown_keys_of.setdefault(owner, set())
         self._unknown_keys += key not in keys
@@ -207,6 +207,19 @@ class PacketCache:
         keys = self._keys_of.pop(owner, {})
         while keys:
             self._drop(keys, next(iter(keys)))
+
+    def _evict_some_unknown(self) -> None:
+        """Drop the oldest replies for names that do not exist; all of them would take 10 ms."""
+        left = _EVICTED_AT_ONCE
+        for owner in tuple(itertools.islice(self._unknown_keys_of, left)):
+            keys = self._unknown_keys_of[owner]
+            while keys and left:
+                key = keys.pop()
+                self._ready(self.unknown, key).pop(key, None)
+                self._unknown_keys -= 1
+                left -= 1
+            if not keys:
+                del self._unknown_keys_of[owner]
 
     def _evict_unknown(self, owner: bytes) -> None:
         keys = self._unknown_keys_of.pop(owner, ())
