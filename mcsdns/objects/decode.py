@@ -174,6 +174,29 @@ def decode(
         raise ObjectError(why or str(error), path.rstrip("`") if why else "$") from None
 
 
+def check(thing: Object) -> None:
+    """Check what the zone relies on in an object that was not decoded here, but read back.
+
+    Raises:
+        ObjectError: a name, an address or a port is of no form that `decode` makes.
+    """
+    labels = {thing.namespace, thing.service_key[1]}
+    is_sound = all(
+        (not port.name or _is_below_underscore(port.name))
+        and (port.number is None or 0 <= port.number <= 0xFFFF)  # noqa: PLR2004
+        and (not port.name or _is_below_underscore(port.protocol))
+        for port in thing.ports
+    )
+    if isinstance(thing, ServiceImport):
+        packed = set(thing.ips)
+    else:
+        is_sound = is_sound and bool(thing.malformed or _is_cluster_id(thing.cluster))
+        labels.update(each.hostname for each in thing.endpoints if each.hostname)
+        packed = {address for each in thing.endpoints for address in each.addresses}
+    if not (is_sound and all(map(names.is_dns_label, labels)) and {*map(len, packed)} <= {4, 16}):
+        raise ObjectError(f"{thing.kind} {thing.namespace!r}/{thing.name!r} is of no known form")
+
+
 def decode_import(raw: RawServiceImport, *, origin: str, api_version: str = "") -> Decoded:
     """Check a ServiceImport.
 
@@ -394,14 +417,19 @@ def _packed(texts: list[str], path: str, family: int, problems: _Problems) -> It
             )
 
 
+def _is_below_underscore(text: str) -> bool:
+    """Returns whether `_` and a text are a label of SRV names."""
+    return names.is_dns_label(text) and len(text) < names.MAX_LABEL_BYTES
+
+
 def _ports(raws: list[_RawPort] | None, path: str, problems: _Problems) -> tuple[Port, ...]:
     ports: list[Port] = []
     for number, raw in enumerate(raws or []):
         name, protocol, port = raw.name or "", (raw.protocol or "TCP").lower(), raw.port
-        if name and not (names.is_dns_label(name) and len(name) < names.MAX_LABEL_BYTES):
+        if name and not _is_below_underscore(name):
             problems.add_port(f"{path}[{number}].name", f"{name!r} is not a port name")
             name = ""
-        if not names.is_dns_label(protocol):
+        if not _is_below_underscore(protocol):
             problems.add_port(f"{path}[{number}].protocol", f"{protocol!r} is not a protocol")
             name = ""
         if port is not None and not 0 <= port <= 0xFFFF:  # noqa: PLR2004

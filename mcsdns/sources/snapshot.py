@@ -33,8 +33,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mcsdns.dns import name as names
 from mcsdns.errors import SourceError
+from mcsdns.objects.decode import check
 from mcsdns.objects.model import EndpointSlice, Kind, Object, ServiceImport
 from mcsdns.sources.timeslice import Timeslice
 
@@ -156,7 +156,7 @@ def read(
         for part in parts:
             objects += _chunk_decoder.decode(part).objects
         for each in objects:
-            _check_names(each)
+            check(each)
     except SnapshotError:
         raise
     except (Exception, MemoryError) as error:
@@ -458,13 +458,6 @@ def _check_identity(path: str, theirs: SnapshotIdentity, ours: SnapshotIdentity)
         its, here = _plain(getattr(theirs, field)), _plain(getattr(ours, field))
         if its != here:
             raise SnapshotError(path, "identity", f"its {name} is {its}, and {here} here")
-
-
-def _check_names(thing: Object) -> None:
-    """Raise ValueError for an object whose names our decoder would not have let through."""
-    service = thing.service_key[1]
-    if not (names.is_dns_label(thing.namespace) and names.is_dns_label(service)):
-        raise ValueError(f"a name is no DNS label: {thing.namespace!r}/{service!r}")
 
 
 def _plain(value: str | tuple[str, ...]) -> str:

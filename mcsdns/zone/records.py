@@ -71,7 +71,9 @@ def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) 
     from_slices = ips_from_slices and not headless and not imported.ips
     records = _Records()
     for piece in service.slices if headless or from_slices else ():
-        cluster = _relative(*piece.cluster.split(".")) if piece.cluster else b""
+        if piece.malformed:  # it has no endpoints, and its cluster may be any text
+            continue
+        cluster = _relative(*piece.cluster.split("."))
         for endpoint in piece.endpoints:
             if why_not_counted(endpoint):
                 continue

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcsdns.errors import SourceError
-from mcsdns.objects.model import EndpointSlice, Object, Port, ServiceImport
+from mcsdns.objects.model import Endpoint, EndpointSlice, Object, Port, ServiceImport
 from mcsdns.sources import snapshot
 from mcsdns.sources.snapshot import SnapshotError, SnapshotIdentity, StoredSnapshot
 from tests.profiles import examples
@@ -64,13 +64,14 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found == StoredSnapshot(AS_OF_S, "v1beta1", WORLD)
 
 
-_labels = st.from_regex("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+_labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,9}[a-z0-9])?", fullmatch=True)
 _ports = st.lists(
-    st.builds(Port, st.text(), st.text(), st.none() | st.integers(0, 65535)), max_size=3
+    st.builds(Port, st.just("") | _labels, _labels, st.none() | st.integers(0, 65535)), max_size=3
 ).map(tuple)
+_named = {"namespace": _labels, "name": _labels, "ports": _ports}
 _objects = st.lists(  # in any order of kinds
-    st.builds(ServiceImport, namespace=_labels, name=_labels, ports=_ports)
-    | st.builds(EndpointSlice, namespace=_labels, service=_labels, ports=_ports)
+    st.builds(ServiceImport, **_named, ips=st.just(()))
+    | st.builds(EndpointSlice, **_named, service=_labels, cluster=_labels, endpoints=st.just(()))
 )
 
 
@@ -184,6 +185,29 @@ async def test_names_that_no_api_server_lets_through_are_refused(
     told = refused(path)
     assert told.reason == "damaged"
     assert str(told).isprintable()
+
+
+IMPORT, SLICE = WORLD[0], WORLD[2]
+UNSOUND = [
+    (IMPORT, {"namespace": "läden"}),
+    (IMPORT, {"name": "a" * 64}),
+    (IMPORT, {"ips": (b"12345",)}),
+    (IMPORT, {"ports": (Port("http", "tcp", 70000),)}),
+    (IMPORT, {"ports": (Port("http", "a" * 63, 80),)}),
+    (SLICE, {"service": ""}),
+    (SLICE, {"cluster": "öst"}),
+    (SLICE, {"cluster": "a.b.c"}),
+    (SLICE, {"endpoints": (Endpoint((b"1234",), "a.b", True, None, None, "", ""),)}),
+    (SLICE, {"endpoints": (Endpoint((b"",), "a", True, None, None, "", ""),)}),
+]
+
+
+@pytest.mark.parametrize(("thing", "changed"), UNSOUND)
+async def test_an_object_that_no_decoder_makes_is_damage(
+    tmp_path: Path, thing: Object, changed: dict[str, Any]
+) -> None:
+    path = await save(tmp_path / "snapshot", [*WORLD, msgspec.structs.replace(thing, **changed)])
+    assert refused(path).reason == "damaged"
 
 
 async def test_objects_that_are_missing_are_noticed_by_their_number(tmp_path: Path) -> None:
