@@ -7,6 +7,7 @@ found is in build/fuzz, and so are inputs that led somewhere new: the next run b
 import argparse
 import hashlib
 import logging
+import random
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ NAMES = ("query", "tcp", "reply", "watch", "manifests", "snapshot", "config")
 BUILD = ROOT / "build" / "fuzz"
 EXECUTED = re.compile(r"^stat::number_of_executed_units: (\d+)", re.MULTILINE)
 ROUND = 2000
+CHANGED_SHARE = 0.5
 
 
 def main() -> int:
@@ -89,8 +91,15 @@ def search(name: str, seconds: int, inputs: int) -> None:
         search_blindly(name, seconds, inputs)
         return
     with atheris.instrument_imports(include=["mcsdns"]):
+        from tests.fuzz.inputs import change
         from tests.fuzz.targets import MOST_BYTES, TARGETS
     target = TARGETS[name]
+
+    def mutate(octets: bytes, most: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        changed = change(target, octets, rng) if rng.random() < CHANGED_SHARE else None
+        return changed[:most] if changed else atheris.Mutate(octets, most)
+
     folder = BUILD / name
     corpus, seeds = folder / "corpus", folder / "seeds"
     for each in (corpus, seeds):
@@ -104,7 +113,8 @@ def search(name: str, seconds: int, inputs: int) -> None:
     limit = f"-runs={inputs}" if inputs else f"-max_total_time={seconds or 60}"
     options = [limit, f"-max_len={MOST_BYTES}", f"-artifact_prefix={folder}/", "-timeout=60"]
     options += ["-print_final_stats=1", f"-dict={folder}/words", str(corpus), str(seeds)]
-    atheris.Setup([name, *options], target.run)
+    mutator = {"custom_mutator": mutate} if target.form else {}
+    atheris.Setup([name, *options], target.run, **mutator)
     atheris.Fuzz()
 
 

@@ -17,7 +17,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import anyio
 import msgspec
@@ -55,11 +55,12 @@ MOST_BYTES: Final = 4096
 
 
 class Target(NamedTuple):
-    """One reader; `run` raises for a finding."""
+    """One reader; `run` raises for a finding. `form` reads and writes an input as plain values."""
 
     name: str
     seeds: Callable[[], Iterable[bytes]]
     run: Callable[[bytes], object]
+    form: tuple[Callable[[bytes], Any], Callable[[Any], bytes]] | None = None
 
 
 HEADLESS: Final = service_import("db")
@@ -168,7 +169,7 @@ def tcp_server() -> TcpServer:
 
 def stream(octets: bytes) -> None:
     """A stream in pieces gets the replies that its messages get one by one, up to a bad length."""
-    piece_bytes, octets = 1 + octets[0] if octets else 1, octets[1:4096]
+    piece_bytes, octets = max(1 + octets[0], len(octets) >> 6) if octets else 1, octets[1:]
     handler = handlers()[1]
     expected = b""
     at = 0
@@ -347,7 +348,7 @@ def check_objects(objects: Iterable[Object]) -> None:
     for each in objects:
         namespace, service = each.service_key
         added: list[Object] = [each]
-        if isinstance(each, EndpointSlice) and not each.malformed:
+        if isinstance(each, EndpointSlice):
             added.append(msgspec.structs.replace(HEADLESS, namespace=namespace, name=service))
         for one in added:
             world.apply(Apply(one))
@@ -410,11 +411,10 @@ def manifests() -> Iterator[bytes]:
 def manifest(octets: bytes) -> None:
     """A text has objects, and problems with their lines."""
     text = yaml_text.decode(octets)
-    for profile in PROFILES:
-        found = documents.read(text, "f", profile)
-        for each in found.problems:
-            assert int(each.origin.removeprefix("f:")) > 0
-        check_objects([*found.imports, *found.slices])
+    found = documents.read(text, "f", PROFILES[len(octets) % len(PROFILES)])
+    for each in found.problems:
+        assert int(each.origin.removeprefix("f:")) > 0
+    check_objects([*found.imports, *found.slices])
 
 
 IDENTITY: Final = snapshot.SnapshotIdentity(
@@ -439,6 +439,21 @@ def snapshots() -> Iterator[bytes]:
         found = documents.read(text, "f")
         anyio.run(snapshot.write, str(path), IDENTITY, 0.0, "v1", [*found.imports, *found.slices])
         yield path.read_bytes()[len(PREAMBLE) : -hashlib.sha256().digest_size]
+
+
+def read_parts(octets: bytes) -> list[Any]:
+    """The header and the chunks as plain values."""
+    parts, at = [], 0
+    while at < len(octets):
+        end = at + 4 + int.from_bytes(octets[at : at + 4], "big")
+        parts.append(msgspec.msgpack.decode(octets[at + 4 : end]))
+        at = end
+    return parts
+
+
+def write_parts(parts: Any) -> bytes:
+    encoded = map(msgspec.msgpack.encode, parts if isinstance(parts, list) else [parts])
+    return b"".join(struct.pack("!I", len(each)) + each for each in encoded)
 
 
 def snapshot_file(octets: bytes) -> None:
@@ -502,15 +517,16 @@ def configuration(octets: bytes) -> None:
             make()
 
 
+JSON: Final = (json.loads, lambda value: json.dumps(value).encode(errors="surrogatepass"))
 TARGETS: Final = {
     each.name: each
     for each in (
         Target("query", requests, query),
         Target("tcp", streams, stream),
         Target("reply", replies, reply),
-        Target("watch", lines, watch),
-        Target("manifests", manifests, manifest),
-        Target("snapshot", snapshots, snapshot_file),
-        Target("config", settings, configuration),
+        Target("watch", lines, watch, JSON),
+        Target("manifests", manifests, manifest, JSON),
+        Target("snapshot", snapshots, snapshot_file, (read_parts, write_parts)),
+        Target("config", settings, configuration, JSON),
     )
 }
