@@ -123,6 +123,13 @@ class ReplyCounters:
             yield ReplyCount(self._transport, OTHER, OTHER, OTHER, ReplyKind.REJECTED, others)
 
 
+class LimitedReplies(msgspec.Struct):
+    """Counts the replies that a rate limit dropped, and those that it truncated."""
+
+    dropped: int = 0
+    truncated: int = 0
+
+
 class HistogramStatistics(msgspec.Struct, frozen=True):
     """A histogram at one moment.
 

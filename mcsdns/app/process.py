@@ -37,7 +37,7 @@ from mcsdns.sources.base import Sink, Source, SourceState
 from mcsdns.sources.kubernetes.source import KubernetesSource
 from mcsdns.sources.manifests.documents import Located
 from mcsdns.sources.manifests.source import ManifestSource
-from mcsdns.stats import TRANSPORTS, ReplyCounters
+from mcsdns.stats import TRANSPORTS, LimitedReplies, ReplyCounters
 from mcsdns.web.listener import WebListener
 
 T = TypeVar("T")
@@ -126,6 +126,8 @@ class Server:
         self.forwarding = self.make_forwarding(settings)
         self.handlers = self._make_handler(tcp=False), self._make_handler(tcp=True)
         self.listeners = listeners.bind_dns(settings, self.handlers)
+        self._limited = LimitedReplies()
+        self._reply_shape = ("", 0, 0, "")
         self._web: WebListener | None = None
         self._http_connections = 0
         self._group: anyio.abc.TaskGroup | None = None
@@ -211,21 +213,36 @@ class Server:
         for udp in self.listeners.udp:
             udp.query_log = query_log
             udp.is_counting = is_counting
-        self._identify(self.settings.told_name(), self.settings.told_version())
+        self._shape_replies()
         tcp = self.listeners.tcp
         tcp.query_log = query_log
         tcp.is_counting = is_counting
         tcp.settings = limits
 
-    def _identify(self, name: str, version: str) -> None:
-        self.zone_state.authority.identity = authority.identity(name, version)
-        reply_options = None
-        if name:
-            from mcsdns.server.reply_options import ReplyOptions  # noqa: PLC0415 - few want it
+    def _shape_replies(self) -> None:
+        """Limit replies, and let them say what they may; what stays as it was keeps its cookies."""
+        settings, name = self.settings, self.settings.told_name()
+        texts = authority.identity(name, settings.told_version())
+        self.zone_state.authority.identity = texts
+        shape = (name, settings.rate_limit, settings.rate_limit_slip, settings.cookie_secrets)
+        if shape == self._reply_shape:
+            return
+        reply_options = limiter = None
+        if name or settings.rate_limit:
+            from mcsdns.server.reply_options import Cookies, ReplyOptions  # noqa: PLC0415 - few
 
-            reply_options = ReplyOptions(name)
+            cookies = Cookies(settings.cookie_secrets, time.time) if settings.rate_limit else None
+            reply_options = ReplyOptions(name, cookies)
+            if settings.rate_limit:
+                from mcsdns.server.rate_limit import RateLimiter  # noqa: PLC0415 - few want it
+
+                rates = settings.rate_limit, settings.rate_limit_slip
+                limiter = RateLimiter(*rates, reply_options, time.monotonic, self._limited)
         for handler in self.handlers:
             handler.reply_options = reply_options
+        for udp in self.listeners.udp:
+            udp.limit(limiter)
+        self._reply_shape = shape
 
     def make_forwarding(self, settings: Settings) -> Forwarding | None:
         """Make what forwards by other settings; None where they name no upstream.
@@ -336,6 +353,7 @@ class Server:
             forwarder=forwards.forwarder.statistics() if forwards else None,
             reloads=self.reloads,
             held_lines=log.held(),
+            limited=self._limited,
             http=self._web.statistics() if self._web else None,
         )
 

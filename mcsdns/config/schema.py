@@ -254,6 +254,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "id.server CH TXT); all, also the version (version.server CH TXT)",
         ),
     ] = "off"
+    rate_limit: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        _live(
+            "N",
+            "UDP replies a second to one prefix of clients (IPv4 /24, IPv6 /56) that are longer "
+            "than their request; 0 for any number; clients with a DNS cookie do not count",
+        ),
+    ] = 0
+    rate_limit_slip: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        _live(
+            "N",
+            "past the limit one of so many replies is sent truncated, so that the client comes "
+            "over TCP, and the others are dropped; 0 to drop all",
+        ),
+    ] = 2
+    cookie_secrets: Annotated[
+        str,
+        _live(
+            "FILE",
+            "file of secrets for DNS cookies, 32 hexadecimal digits a line: the first makes "
+            "cookies, all are accepted; read every minute (default a random one, daily another)",
+            check=validate.check_cookie_secrets,
+        ),
+    ] = ""
     tcp_idle: Annotated[
         float,
         Meta(gt=0, le=3600),

@@ -72,6 +72,14 @@ def check_allow(text: str) -> None:
         acl.parse(text)
 
 
+def check_cookie_secrets(path: str) -> None:
+    """Check a file of secrets."""
+    from mcsdns.server.reply_options import read_secrets  # noqa: PLC0415 - few want it
+
+    if path:
+        read_secrets(path)
+
+
 def check_namespace(text: str) -> None:
     """Check the name of a namespace."""
     if not names.is_dns_label(text):

@@ -36,6 +36,8 @@ DO: Final = 0x8000
 """DNSSEC OK among the flags of an OPT record (RFC 3225)."""
 NSID_OPTION: Final = 3
 """The option code of a server's identifier (RFC 5001, 2.3)."""
+COOKIE_OPTION: Final = 10
+"""The option code of a DNS cookie (RFC 7873, 4)."""
 EDE_OPTION: Final = 15
 """The option code of an Extended DNS Error (RFC 8914, 2)."""
 OPTION: Final = struct.Struct("!HH")

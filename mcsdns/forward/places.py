@@ -42,15 +42,18 @@ def prefix_of(client: bytes) -> bytes:
     return client[:_IPV6_PREFIX_BYTES]
 
 
+def prefix_text(prefix: bytes) -> str:
+    """Return a prefix for people."""
+    octets = _IPV4_BYTES if len(prefix) == _IPV4_PREFIX_BYTES else _IPV6_BYTES
+    return f"{ipaddress.ip_address(prefix.ljust(octets, bytes(1)))}/{8 * len(prefix)}"
+
+
 def holder_text(pending: PendingQuery) -> str:
     """Return who holds the place of a question, for people."""
     if pending.group.is_stub:
         return "the stub zone " + to_text(pending.group.zone)
     prefix = prefix_of(pending.client)
-    if not prefix:
-        return "clients of no known address"
-    octets = _IPV4_BYTES if len(prefix) == _IPV4_PREFIX_BYTES else _IPV6_BYTES
-    return f"clients in {ipaddress.ip_address(prefix.ljust(octets, bytes(1)))}/{8 * len(prefix)}"
+    return f"clients in {prefix_text(prefix)}" if prefix else "clients of no known address"
 
 
 class Places:

@@ -170,6 +170,10 @@ class RequestMetrics:
         _TRANSPORT,
         coredns="coredns_panics_total",
     )
+    replies_limited_total = counter(
+        "UDP replies past the rate limit: dropped, or truncated so that the client comes over TCP.",
+        Label("action", ("dropped", "truncated")),
+    )
     replies_rendered_total = counter(
         "Replies that were made anew; all others were kept ready.", _TRANSPORT
     )

@@ -169,6 +169,9 @@ def _requests(snapshot: Snapshot) -> Values:
         yield RequestMetrics.request_faults_total, (transport,), handler.failures
         yield RequestMetrics.replies_rendered_total, (transport,), handler.rendered
         yield RequestMetrics.replies_oversized_total, (transport,), handler.oversized
+    limited = snapshot.limited
+    yield RequestMetrics.replies_limited_total, ("dropped",), limited.dropped
+    yield RequestMetrics.replies_limited_total, ("truncated",), limited.truncated
     for transport, cache in snapshot.packet_caches.items():
         yield RequestMetrics.kept_replies, (transport, "known"), cache.known
         yield RequestMetrics.kept_replies, (transport, "unknown"), cache.unknown

@@ -15,7 +15,7 @@ from mcsdns.server.udp import Statistics as UdpStatistics
 from mcsdns.server.zone_state import Statistics as UpdateQueueStatistics
 from mcsdns.sources.kubernetes.source import Statistics as KubernetesStatistics
 from mcsdns.sources.manifests.state import Statistics as ManifestStatistics
-from mcsdns.stats import ReplyCount
+from mcsdns.stats import LimitedReplies, ReplyCount
 
 
 class Reloads(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             for an upstream.
         handlers, packet_caches, forward_handlers: by transport, `udp` and `tcp`; without an
             upstream there are no forward handlers.
-        held_lines: of the log.
+        held_lines: of the log. limited: replies past the rate limit.
         manifests, kubernetes: of the source, whichever it is.
     """
 
@@ -73,6 +73,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     reloads: Reloads | None = None
     http: HttpStatistics | None = None
     held_lines: int = 0
+    limited: LimitedReplies = msgspec.field(default_factory=LimitedReplies)
 
     def all_replies(self) -> Iterator[ReplyCount]:
         """Iterate over the replies of all classes, those that had to wait for an upstream too."""

@@ -148,7 +148,8 @@ class Handler:
             octets = without_options(key)
             reply_options = b""
             if self.reply_options is not None and len(octets) < len(key):
-                reply_options = self.reply_options.of(key[len(octets) :])
+                address = client.address() if client is not None else b""
+                reply_options = self.reply_options.of(key[len(octets) :], address)
             folded = octets.lower()
             ready = self.cache.get(folded) if not reply_options else None
             if ready is not None:

@@ -110,6 +110,11 @@ class Batch:
             self._clear_interfaces(begin, end)
         return _send_all(self._fd, self._sent_at, begin, end)
 
+    def request(self, slot: int) -> bytes:
+        """Return the request in a slot."""
+        at = slot * SLOT_BYTES
+        return self.requests[at : at + self._sizes[16 * slot]].tobytes()
+
     def address(self, slot: int) -> bytes:
         """Return the address that a request came from, 4 or 16 octets."""
         at = slot * _ADDRESS_BYTES

@@ -19,8 +19,9 @@ from mcsdns.server.handler import SECONDS, Handler
 from mcsdns.server.packet_cache import NegativeReply
 from mcsdns.stats import UNCOUNTED, Histogram, HistogramStatistics
 
-if TYPE_CHECKING:  # only who logs queries loads it
+if TYPE_CHECKING:  # few want them
     from mcsdns.server.query_log import QueryLog
+    from mcsdns.server.rate_limit import RateLimiter
 
 BATCHES: Final = 2
 """Batches per turn of the loop, so that TCP and the sources get theirs."""
@@ -93,13 +94,25 @@ class UdpListener:
         self.is_counting = True
         self._seconds = Histogram(SECONDS)
         self._batch = mmsg.Batch(sock, wildcard=wildcard) if mmsg.is_available() else None
+        self._limiter: RateLimiter | None = None
+        self.limit(None)
         self._wildcard = wildcard
         self._sender: mmsg.Sender | None = None
         self._unsent: list[tuple[bytes, bytes]] = []
         self._slot = 0
         self._peer: tuple[str, int] = ("", 0)
+        self._message = b""
         self._received = self._send_errors = self._receive_errors = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def limit(self, limiter: "RateLimiter | None") -> None:
+        """Limit replies from now on, or no more.
+
+        What sends a batch is another function then, so that no limit costs nothing.
+        """
+        self._limiter = limiter
+        if self._batch is not None:
+            self._send_batch = self._batch.send if limiter is None else self._send_limited
 
     def start(self) -> None:
         """Begin to read in the running loop."""
@@ -122,9 +135,15 @@ class UdpListener:
 
     def detach(self) -> Callable[[bytes], None]:
         """Return what sends a reply to the client at hand later (`forward_handler.Client`)."""
+        send: Callable[[bytes], None]
         if self._batch is not None:
-            return partial(self._send_later, self._batch.destination(self._slot))
-        return partial(self._send_to, self._peer)
+            send = partial(self._send_later, self._batch.destination(self._slot))
+        else:
+            send = partial(self._send_to, self._peer)
+        if self._limiter is None:
+            return send
+        request = self._message if self._batch is None else self._batch.request(self._slot)
+        return partial(self._limiter.send, send, request, self.address())
 
     def _send_later(self, destination: bytes, message: bytes) -> None:
         """Send a message with all others of this turn of the loop."""
@@ -184,7 +203,7 @@ class UdpListener:
                 reply = handler.handle(requests[at : at + size].tobytes(), self)
                 if reply is None:
                     if slot > unsent:
-                        self._send_errors += batch.send(unsent, slot)
+                        self._send_errors += self._send_batch(unsent, slot)
                     unsent = slot + 1
                     octets = UNCOUNTED
                 else:
@@ -201,13 +220,34 @@ class UdpListener:
             at += mmsg.SLOT_BYTES
             item += 4
             slot += 1
-        self._send_errors += batch.send(unsent, slot)
+        self._send_errors += self._send_batch(unsent, slot)
         if self.is_counting:
             by_class = handler.counters.by_class
             for response_class in replies[0 : slot * mmsg.SLOT_BYTES : mmsg.SLOT_BYTES]:
                 by_class[response_class] += 1
         if self.query_log is not None:
             self._log(self.query_log, batch, sizes)
+
+    def _send_limited(self, begin: int, end: int) -> int:
+        """Send the replies of slots as far as the limiter lets them; see `mmsg.Batch.send`."""
+        batch, limiter = self._batch, self._limiter
+        assert batch is not None
+        assert limiter is not None
+        refused = 0
+        for slot in range(begin, end):
+            request, at = batch.request(slot), slot * mmsg.SLOT_BYTES
+            reply = request[:2] + batch.replies[at + 1 : at + 1 + batch.reply_sizes[4 * slot + 3]]
+            limited = limiter.limit(request, reply, batch.address(slot))
+            if limited is reply:
+                continue
+            batch.reply_sizes[4 * slot + 3] = max(len(limited) - 2, 0)
+            if limited:
+                batch.replies[at + 1 : at + len(limited) - 1] = limited[2:]
+            else:
+                batch.replies[at] = UNCOUNTED[0]
+                refused += batch.send(begin, slot)
+                begin = slot + 1
+        return refused + batch.send(begin, end)
 
     def _log(self, query_log: "QueryLog", batch: mmsg.Batch, sizes: list[int]) -> None:
         """Log some of a batch, as it still lies in its slots."""
@@ -230,12 +270,15 @@ class UdpListener:
                 self._receive_errors += 1
                 continue
             self._received += 1
-            self._peer = peer
+            self._peer, self._message = peer, message
             counters, reply, kind = self.handler.counters, b"", ""
             octets = self.handler.handle(message, self)
             if octets is not None:
-                counters.by_class[octets[0]] += 1
                 reply, kind = message[:2] + octets[1:], counters.kind_of(octets[0])
+                if self._limiter is not None:
+                    reply = self._limiter.limit(message, reply, self.address())
+            if octets is not None and reply:
+                counters.by_class[octets[0]] += 1
                 self._send_to(peer, reply)
             if self.query_log is not None and self.query_log.due(1):
                 self.query_log.log(message, reply, self.address(), "udp", kind)

@@ -1,6 +1,7 @@
 """Other settings within the process: what takes effect, what waits, and what stays as it was."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ from anyio import wait_all_tasks_blocked
 from mcsdns import config, dns
 from mcsdns.app.process import Server
 from mcsdns.app.reload import follow_file, reload
-from mcsdns.config import Effect, Settings
+from mcsdns.config import Effect, Settings, split_address
 from mcsdns.dns import name as names
 from mcsdns.errors import ConfigError
+from mcsdns.stats import LimitedReplies
 from tests.sources.manifests.test_documents import IMPORT
 from tests.waiting import until
 
@@ -25,6 +27,7 @@ LIVE = {
     *("log_format", "log_level", "query_log", "request_metrics", "lameduck", "ready_when"),
     *("identify", "tcp_idle", "tcp_connections", "tcp_bytes", "ttl", "per_cluster", "ns_address"),
     "max_records",
+    *("rate_limit", "rate_limit_slip", "cookie_secrets"),
     *("upstream", "upstream_from", "upstream_policy", "upstream_ca", "stub_zone", "allow"),
     *("loop_mark", "forward_limit", "serve_stale", "cache_entries", "cache_bytes"),
     *("cache_max_ttl", "cache_max_negative_ttl"),
@@ -211,3 +214,41 @@ async def test_file_is_followed_by_its_content(tmp_path: Path) -> None:
         await until(lambda: len(seen) > 1)
         group.cancel_scope.cancel()
     assert seen == ["ttl: 1\n", "ttl: 2\n"]
+
+
+async def test_a_rate_limit_and_a_name_take_effect_and_end(
+    settings: Settings, tmp_path: Path
+) -> None:
+    secrets = tmp_path.parent / f"{tmp_path.name}.secrets"
+    secrets.write_text("0" * 32)
+    nsid_and_cookie = b"\0\3\0\0\0\x0a\0\x08clientis"
+    name = names.wire_from_text("web.shop.svc.clusterset.local")
+    request = dns.write_query(1, name, 1, opt=dns.write_opt(1232, options=nsid_and_cookie))
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+
+        async def options() -> tuple[bool, list[int]]:
+            """Whether a reply is truncated, and which options it has."""
+            sock.send(request)
+            reply = dnslib.DNSRecord.parse(await loop.sock_recv(sock, 4096))
+            return bool(reply.header.tc), [each.code for each in reply.ar[-1].rdata]
+
+        async with serving(settings) as server:
+            sock.connect(split_address(server.addresses[0]))
+            assert await options() == (False, [])
+            reload_with(server, identify="name")
+            assert await options() == (False, [3])
+            limit = {"rate_limit": 1, "rate_limit_slip": 1, "cookie_secrets": str(secrets)}
+            reload_with(server, **limit)
+            while not (reply := await options())[0]:
+                assert reply == (False, [3, 10])
+            assert reply == (True, [3, 10])
+            assert server.snapshot().limited == LimitedReplies(dropped=0, truncated=1)
+            secrets.unlink()
+            reload_with(server, rate_limit=2)
+            assert "No such file" in server.reload_problem
+            reload_with(server, rate_limit=0, identify="off")
+            for _ in range(9):
+                assert await options() == (False, [])
+            assert server.snapshot().limited.truncated == 1

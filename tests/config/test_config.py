@@ -93,6 +93,9 @@ VALUES: list[tuple[str, str, object]] = [
     ("namespace", "shop", ["shop"]),
     ("ns_address", "fd00::1", ["fd00::1"]),
     ("identify", "all", "all"),
+    ("rate_limit", "100", 100),
+    ("rate_limit_slip", "3", 3),
+    ("cookie_secrets", "secrets", "secrets"),
     ("tcp_idle", "0.5", 0.5),
     ("tcp_connections", "1", 1),
     ("tcp_bytes", "1048576", 1 << 20),
@@ -127,6 +130,7 @@ VALUES: list[tuple[str, str, object]] = [
 
 
 def test_every_setting_is_flag_variable_and_key() -> None:
+    write("0" * 32, "secrets")
     assert [name for name, _, _ in VALUES] == [field.name for field in config.fields()]
     for name, text, value in VALUES:
         flag = "--" + name.replace("_", "-")

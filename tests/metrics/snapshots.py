@@ -59,6 +59,7 @@ def full(**fields: Any) -> Snapshot:
         kubernetes=api_server(*(watch(kind) for kind in Kind)),
         forwarder=forwarder(*(upstream(name) for name in UPSTREAMS)),
         reloads=Reloads(2, 1, is_applied=False),
+        limited=stats.LimitedReplies(5, 6),
         http=HttpStatistics(3, dict.fromkeys(HTTP_CLOSED, 1), [accept.Statistics(4, 2, 1)]),
     )
     return msgspec.structs.replace(everything, **fields)

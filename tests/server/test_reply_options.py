@@ -1,4 +1,7 @@
-"""What replies say of this server: NSID (RFC 5001), and texts of class CH (RFC 4892)."""
+"""What replies carry: NSID (RFC 5001), texts of class CH (RFC 4892), DNS cookies (RFC 7873)."""
+
+import ipaddress
+from pathlib import Path
 
 import dns.edns
 import dns.flags
@@ -6,9 +9,10 @@ import dns.message
 import dns.rcode
 import pytest
 
+from mcsdns.errors import ConfigError, MessageError
 from mcsdns.server.authority import identity
 from mcsdns.server.handler import Handler
-from mcsdns.server.reply_options import ReplyOptions
+from mcsdns.server.reply_options import Cookies, ReplyOptions, read_secrets
 from tests.forward.scripted import Server, forwarder_of
 from tests.server.test_forward_handler import Client
 from tests.server.test_forward_handler import handler_of as forwarding_handler_of
@@ -44,10 +48,12 @@ def nsid_query(name: str, rdtype: str = "A", times: int = 1) -> dns.message.Mess
     return dns.message.make_query(name, rdtype, use_edns=0, payload=1232, options=options)
 
 
+def contents(reply: dns.message.Message, code: dns.edns.OptionType) -> list[bytes]:
+    return [each.to_wire() or b"" for each in reply.options if each.otype == code]
+
+
 def nsids(reply: dns.message.Message) -> list[bytes]:
-    return [
-        each.to_wire() or b"" for each in reply.options if each.otype == dns.edns.OptionType.NSID
-    ]
+    return contents(reply, dns.edns.OptionType.NSID)
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
@@ -157,3 +163,173 @@ async def test_forwarded_replies_carry_the_name_too() -> None:
     assert nsids(dns.message.from_wire(cached)) == [POD.encode()]
     forwarder.close()
     upstream.stop()
+
+
+# Cookies
+
+SECRET, OLD_SECRET, NEW_SECRET = (
+    "e5e973e5a6b2a43f48e7dc849e37bfcf",
+    "dd3bdf9344b678b185a6f5cb60fca715",
+    "445536bcd2513298075a5d379663c962",
+)
+FROM_V4, FROM_OTHER, FROM_V6 = (
+    ipaddress.ip_address(text).packed
+    for text in ("198.51.100.100", "203.0.113.203", "2001:db8:220:1:59de:d0f4:8769:82b8")
+)
+VECTORS = {  # RFC 9018, appendix A: secrets, client, when, what it sends, what it gets
+    "A.1 learning": (
+        [SECRET], FROM_V4, 1559731985,
+        "2464c4abcf10c957", "2464c4abcf10c957010000005cf79f111f8130c3eee29480",
+    ),
+    "A.2 renewing": (
+        [SECRET], FROM_V4, 1559734385,
+        "2464c4abcf10c957010000005cf79f111f8130c3eee29480",
+        "2464c4abcf10c957010000005cf7a871d4a564a1442aca77",
+    ),
+    "A.3 another client": (
+        [SECRET], FROM_OTHER, 1559734700,
+        "fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5",
+        "fc93fc62807ddb86010000005cf7a9acf73a7810aca2381e",
+    ),
+    "A.4 a secret that is replaced": (
+        [NEW_SECRET, OLD_SECRET], FROM_V6, 1559741961,
+        "22681ab97d52c298010000005cf7c57926556bd0934c72f8",
+        "22681ab97d52c298010000005cf7c609a6bb79d16625507a",
+    ),
+}  # fmt: skip
+
+
+def cookies_of(folder: Path, *secrets: str, now_s: float = 0.0) -> Cookies:
+    path = folder / "secrets"
+    path.write_text("".join(f"{secret}\n" for secret in secrets))
+    return Cookies(str(path), lambda: now_s)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "client", "now_s", "sent", "expected"), VECTORS.values(), ids=VECTORS.keys()
+)
+def test_cookies_are_those_of_rfc_9018(
+    tmp_path: Path, secrets: list[str], client: bytes, now_s: int, sent: str, expected: str
+) -> None:
+    cookies = cookies_of(tmp_path, *secrets, now_s=now_s)
+    option = cookies.option(bytes.fromhex(sent), client)
+    assert option == b"\0\x0a\0\x18" + bytes.fromhex(expected)
+    assert cookies.is_valid(option[4:], client)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "client", "after_s", "valid"),
+    [
+        ([SECRET], FROM_OTHER, 0, True),
+        ([NEW_SECRET, SECRET], FROM_OTHER, 3600, True),
+        ([SECRET], FROM_OTHER, 3601, False),
+        ([SECRET], FROM_OTHER, -300, True),
+        ([SECRET], FROM_OTHER, -301, False),
+        ([SECRET], FROM_V4, 0, False),
+        ([NEW_SECRET], FROM_OTHER, 0, False),
+    ],
+)
+def test_a_cookie_is_good_for_an_hour_its_address_and_its_secret(
+    tmp_path: Path, secrets: list[str], client: bytes, after_s: int, valid: bool
+) -> None:
+    """Reserved octets of zero or not are hashed as they came (RFC 9018, A.3)."""
+    cookie = bytes.fromhex("fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5")
+    cookies = cookies_of(tmp_path, *secrets, now_s=1559727985 + after_s)
+    assert cookies.is_valid(cookie, client) is valid
+
+
+@pytest.mark.parametrize("changed", range(24))
+def test_no_octet_of_a_cookie_may_change(tmp_path: Path, changed: int) -> None:
+    cookies = cookies_of(tmp_path, SECRET, now_s=1559731985)
+    cookie = bytearray(cookies.option(b"clientis", FROM_V4)[4:])
+    cookie[changed] ^= 1
+    assert not cookies.is_valid(bytes(cookie), FROM_V4)
+    assert not cookies.is_valid(bytes(cookie[:changed]), FROM_V4)
+
+
+def test_time_goes_round_with_its_32_bits(tmp_path: Path) -> None:
+    cookie = cookies_of(tmp_path, SECRET, now_s=(1 << 32) - 1).option(b"clientis", FROM_V4)[4:]
+    assert cookies_of(tmp_path, SECRET, now_s=(1 << 32) + 10).is_valid(cookie, FROM_V4)
+
+
+def test_a_secret_of_our_own_lasts_a_day_and_is_accepted_for_another() -> None:
+    begin_s = now_s = 1559731985.0
+    cookies, others = Cookies("", lambda: now_s), Cookies("", lambda: now_s)
+    cookie = cookies.option(b"clientis", FROM_V4)[4:]
+    assert cookies.is_valid(cookie, FROM_V4)
+    assert not others.is_valid(cookie, FROM_V4)
+    secrets_that_accept = []
+    now_s = made_s = begin_s + 86400 - 60
+    cookie = cookies.option(b"clientis", FROM_V4)[4:]
+    for days in (1, 2, 3):
+        now_s = begin_s + days * 86400
+        assert cookies.option(b"clientis", FROM_V4)
+        now_s = made_s
+        secrets_that_accept.append(cookies.is_valid(cookie, FROM_V4))
+    assert secrets_that_accept == [True, False, False]
+
+
+def test_secrets_of_a_file_are_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 1559731985.0
+    path = tmp_path / "secrets"
+    path.write_text(SECRET)
+    cookies = Cookies(str(path), lambda: now_s)
+    cookie = cookies.option(b"clientis", FROM_V4)[4:]
+    path.write_text(f"{NEW_SECRET}\n{SECRET}\n")
+    now_s += 61
+    assert cookies.is_valid(cookie, FROM_V4)
+    renewed = cookies.option(b"clientis", FROM_V4)[4:]
+    path.write_text(NEW_SECRET)
+    now_s += 61
+    assert cookies.is_valid(renewed, FROM_V4)
+    assert not cookies.is_valid(cookie, FROM_V4)
+    path.unlink()
+    now_s += 61
+    assert cookies.is_valid(renewed, FROM_V4)
+    assert ["No such file" in line for line in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "\n", SECRET[:-1], SECRET[:-2], "x" * 32, SECRET * 2, "\xe9"])
+def test_a_file_of_no_secrets_is_an_error_that_tells_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "secrets"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_secrets(str(path))
+    assert str(caught.value) == f"{path}: write a secret of 32 hexadecimal digits on each line"
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        Cookies(str(tmp_path / "nowhere"), lambda: 0.0)
+
+
+@pytest.mark.parametrize("size", [*range(8), *range(9, 16), 41, 300])
+def test_what_is_no_cookie_is_formerr(tmp_path: Path, size: int) -> None:
+    cookies = cookies_of(tmp_path, SECRET)
+    with pytest.raises(MessageError):
+        cookies.option(bytes(size), FROM_V4)
+    handler = telling("")
+    handler.reply_options = ReplyOptions("", cookies)
+    option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, bytes(size))
+    query = dns.message.make_query(WEB, "A", use_edns=0, payload=1232, options=[option])
+    wire = handler.reply_to(query.to_wire(), Client("198.51.100.100"))
+    assert wire is not None
+    reply = dns.message.from_wire(wire)
+    assert (reply.rcode(), reply.edns) == (dns.rcode.FORMERR, 0)
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+@pytest.mark.parametrize("name", [WEB, "no.shop.svc.clusterset.local.", "www.example."])
+def test_every_client_gets_a_cookie_of_its_own(tmp_path: Path, name: str, tcp: bool) -> None:
+    handler = telling("", tcp=tcp)
+    handler.reply_options = ReplyOptions("", cookies_of(tmp_path, SECRET, now_s=1559731985))
+    sent = [bytes.fromhex("2464c4abcf10c957"), bytes(8)]
+    options = [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, each) for each in sent]
+    query = dns.message.make_query(name, "A", use_edns=0, payload=1232, options=options)
+    expected = bytes.fromhex("2464c4abcf10c957010000005cf79f111f8130c3eee29480")
+    for _ in range(3):
+        for host, is_expected in (("198.51.100.100", True), ("198.51.100.101", False)):
+            wire = handler.reply_to(query.to_wire(), Client(host))
+            assert wire is not None
+            (cookie,) = contents(dns.message.from_wire(wire), dns.edns.OptionType.COOKIE)
+            assert (cookie == expected) is is_expected
