@@ -53,11 +53,18 @@ class Publisher:
     def publish(self) -> Iterator[tuple[bytes, ...]]:
         """Rebuild the waiting services one by one; yield the owners whose answers changed, if any.
 
-        Stop iterating to leave the rest for later. Owners are those of `name_shape.owner_of`.
+        Stop iterating to leave the rest for later. Owners are those of `name_shape.owner_of`. A
+        service that meets a fault of ours keeps none of the others from being published.
         """
         while self._dirty:
             key, _ = self._dirty.popitem(last=False)  # a plain dict takes longer each time
-            yield self._rebuild(key)
+            try:
+                changed = self._rebuild(key)
+            except Exception as fault:
+                text = f"a fault of mcsdns, {fault!r}: it is answered as before; report it, please"
+                self._report(Problem("fault", f"ServiceImport {key[0]}/{key[1]}", "$", text))
+                changed = ()
+            yield changed
 
     def step_serial(self, now_s: int) -> bool:
         """Give the zone a new serial if it changed: max(last + 1, Unix seconds).

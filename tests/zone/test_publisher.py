@@ -4,13 +4,17 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcsdns.config import Settings
 from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDone
 from mcsdns.objects.model import Kind, Object, ServiceImport
+from mcsdns.objects.store import Service
 from mcsdns.server.zone_state import ZoneState
+from mcsdns.zone import publisher
+from mcsdns.zone.records import ServiceNode
 from mcsdns.zone.tree import labels_of_key
 from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import, world_of
@@ -162,3 +166,24 @@ def test_serial_stays_while_nothing_changes() -> None:
     serial = world.publisher.serial
     assert world.publisher.step_serial(1_900_000_000) is False
     assert world.publisher.serial == serial
+
+
+def test_a_fault_in_one_service_keeps_no_other_from_being_published(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = world_of([service_import("web", ips=["10.0.0.1"]), service_import("db")])
+    before = world.tree.services[labels_of_key(("shop", "web"))]
+    build = publisher.node_of
+
+    def fail(service: Service, *given: Any, **named: Any) -> ServiceNode:
+        if service.imported.name == "web":
+            raise UnicodeError("odd")
+        return build(service, *given, **named)
+
+    monkeypatch.setattr(publisher, "node_of", fail)
+    for name in ("web", "api"):
+        world.apply(Apply(service_import(name, ips=["10.0.0.2"])))
+    world.publish_all(1)
+    assert world.tree.services[labels_of_key(("shop", "web"))] is before
+    assert labels_of_key(("shop", "api")) in world.tree.services
+    assert "ServiceImport shop/web: $: a fault of mcsdns, UnicodeError('odd')" in caplog.text
