@@ -23,7 +23,9 @@ and from then on it looks often at the little that is made while serving.
 import contextlib
 import gc
 import logging
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
@@ -151,11 +153,15 @@ async def _announce(server: Server) -> None:
     gc.freeze()
     gc.set_threshold(*_SERVING_THRESHOLDS)
     counts = server.zone_state.store.statistics()
-    print(  # noqa: T201 - the line that scripts wait for
+    line = (
         f"ready: {counts.service_imports} services, {counts.endpoints} endpoints from "
-        f"{server.source.name}, listening on {', '.join(server.addresses)}",
-        flush=True,
+        f"{server.source.name}, listening on {', '.join(server.addresses)}"
     )
+    try:
+        print(line, flush=True)  # noqa: T201 - the line that scripts wait for
+    except OSError as error:  # a full disk, a reader that went away: no reason to stop answering
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what its buffer holds goes
+        logger.warning("standard output takes no line (%s): %s", error.strerror, line)
 
 
 async def _tell_held_lines() -> None:

@@ -50,6 +50,7 @@ _ALONE_S: Final = 600.0
 """For how long it is believed that a server takes one question of a connection."""
 _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1220),  # packets of 1280 octets get through everywhere
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3),

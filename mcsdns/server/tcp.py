@@ -63,6 +63,8 @@ CLOCK_BYTES: Final = 4096
 MAX_AWAITED: Final = 128
 """Replies that a connection may wait for; past it, it is not read from."""
 _BACKLOG: Final = 1024
+_SEGMENT_BYTES: Final = 1220
+"""What fits a packet of 1280 octets: some ways swallow larger ones and tell nobody (RFC 8900)."""
 _EVENTS_AT_ONCE: Final = 64
 _COMPARED: Final = 64
 """Connections among which the one that holds most is looked for."""
@@ -124,6 +126,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))

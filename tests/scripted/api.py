@@ -43,7 +43,7 @@ class FakeApi:
         grants: who may what; all at first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.history = History()
         self.requests: list[Asked] = []
         self.watches: list[Watch] = []
@@ -65,6 +65,7 @@ class FakeApi:
         self._faults: list[Fault] = []
         self._pages = Pages(self.history)
         self._transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._host = host
         self._port = 0
         self._socket: socket.socket | None = None
 
@@ -190,7 +191,7 @@ class FakeApi:
     @property
     def url(self) -> str:
         """Where it listens; the port stays the same over `refuse` and `accept`."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> "FakeApi":
         self._serving = Serving(self, self._pages)
@@ -213,7 +214,7 @@ class FakeApi:
         """Listen, again on the same port; does nothing while it listens."""
         if self._socket is not None:
             return
-        self._socket = socket.create_server(("127.0.0.1", self._port))
+        self._socket = socket.create_server((self._host, self._port))
         self._port = self._socket.getsockname()[1]
         await web.SockSite(self._runner, self._socket).start()
 

@@ -7,6 +7,7 @@ HTTP is that of kubernetes_asyncio (aiohttp below it), its answers are read raw.
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Final
 
@@ -34,6 +35,13 @@ _TURNS_TO_CLOSE: Final = 3
 _MAX_STATUS_BYTES: Final = 1 << 16
 _READ_BUFFER_BYTES: Final = 1 << 21
 _DONE: Final = (200, 201)
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""An API server that is gone without a word is found out after 30 seconds, not after bookmarks."""
 _CHECK_PROXY: Final = "check proxy-url of the kubeconfig, HTTPS_PROXY and NO_PROXY"
 
 
@@ -128,7 +136,7 @@ class _Session:
         if token:
             headers["Authorization"] = token.strip()
             self._secrets.know(token)
-        return await self._session.request(
+        response = await self._session.request(
             "POST" if document else "GET",
             url,
             params=parameters,
@@ -139,6 +147,11 @@ class _Session:
             proxy_headers=self._configuration.proxy_headers,
             server_hostname=self._configuration.tls_server_name,
         )
+        if response.connection is not None and response.connection.transport is not None:
+            for level, option, value in _KEEPALIVE:
+                sock = response.connection.transport.get_extra_info("socket")
+                sock.setsockopt(level, option, value)
+        return response
 
     async def close(self) -> None:
         """End all connections."""
