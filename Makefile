@@ -12,11 +12,12 @@ QUICK := tests/dns tests/objects tests/zone tests/server tests/forward tests/con
   tests/sources/manifests/test_documents.py \
   tests/test_cases.py tests/test_stats.py tests/test_yaml_text.py
 DOCS_PORT ?= 8000
+MINUTES ?= 30
 SECONDS ?= 60
 INPUTS ?= 0
 FUZZ ?=
 
-.PHONY: demo quick test test-kubernetes fuzz check static format bench bench-losses bench-reread docs docs-serve lock clean
+.PHONY: demo quick test test-kubernetes fuzz soak check static format bench bench-losses bench-reread docs docs-serve lock clean
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m examples.demo
@@ -70,6 +71,11 @@ bench-losses: $(VENV)/.run
 bench-reread: $(VENV)/.run
 	$(BIN)/python -m bench.reread
 
+# Load, changes and restarts for a while, every answer checked; wants Go. It ends with a picture.
+soak: $(VENV)/.run $(VENV)/.soak
+	$(BIN)/python -m bench.soak --minutes $(MINUTES); status=$$?; \
+	  $(BIN)/python -m bench.soak.picture build/soak.json build/soak.png; exit $$status
+
 # The site of docs/, in build/site; `make docs-serve` shows it while you write.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
@@ -80,7 +86,7 @@ docs-serve: $(VENV)/.docs
 # The lock files name every version with its hashes; `make lock` resolves them anew.
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
-	for set in run dev docs fuzz build; do sh requirements/compile $$set $(BIN)/uv; done
+	for set in run dev docs fuzz soak build; do sh requirements/compile $$set $(BIN)/uv; done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -98,6 +104,11 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VEN
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	  -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.soak: requirements/soak.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements/soak.txt
 	@touch $@
 
 $(VENV)/.fuzz: requirements/fuzz.txt | $(VENV)/bin/python
