@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     *("scenario", "server", "MB", "of the kernel", "lost", "asked"),
-    *("normal: p99 ms", "p99 ms", "times", "turn ms", "of CPU", "normal", "/healthz"),
+    *("normal: p99 ms", "p99 ms", "times", "turn ms", "CPU ms", "normal", "/healthz"),
     *("CPU", "sent", "log lines"),
 )
 TIMES_P99, TURN_MS = 5.0, 5.0

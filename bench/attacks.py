@@ -98,7 +98,7 @@ class Attacked(msgspec.Struct, frozen=True, kw_only=True):
     """What one round of one attack showed.
 
     `memory_mb` is the most of resident memory and of what the kernel held for TCP, both ends;
-    `turn_ms` the longest turn of the loop, `turn_cpu_ms` how much of it was CPU.
+    `turn_ms` the longest turn of the loop, `turn_cpu_ms` that with most CPU.
     """
 
     round: int
@@ -272,13 +272,13 @@ class _Measuring:
         ][:QUESTIONS]
 
     def _longest(self, since_s: float) -> tuple[float, float]:
-        """Return the longest turn since then, and how much CPU it took, in milliseconds."""
-        turns = [(0.0, 0.0)]
+        """Return the longest turn since then, and the one with most CPU, in milliseconds."""
+        most_ms = most_cpu_ms = 0.0
         for line in self._turns.read_text().splitlines():
             at_s, lasted_ms, cpu_ms = map(float, line.split())
             if at_s >= since_s:
-                turns.append((lasted_ms, cpu_ms))
-        return max(turns)
+                most_ms, most_cpu_ms = max(most_ms, lasted_ms), max(most_cpu_ms, cpu_ms)
+        return most_ms, most_cpu_ms
 
 
 class Health:

@@ -66,8 +66,12 @@ class Forwarding:
 
     async def drained(self) -> None:
         """Wait until nothing is in flight; new queries count too."""
-        while self.forwarder.statistics().pending:  # noqa: ASYNC110 - only while others take over
+        while self._is_busy():  # noqa: ASYNC110 - only while others take over
             await anyio.sleep(_DRAIN_LOOK_S)
+
+    def _is_busy(self) -> bool:
+        now = self.forwarder.statistics()
+        return bool(now.pending or now.waiting)
 
     def start(self, own: Sequence[tuple[str, int]]) -> None:
         """Begin, now that our own sockets are known: none of them may be an upstream."""

@@ -138,16 +138,19 @@ def subset(node: ServiceNode, below: bytes, most: int, most_srv: int, turn: int)
     near = [rdata for rdata in own.srv if rdata[6:] in targets]
     ports = Counter(rdata[6:] for rdata in near)
     shown: dict[bytes, NameRecords] = {}
-    room = list(limits)
+    room, room6, room_srv = limits
     for endpoint in row:
         for host in endpoint:
             each = every[host]
-            room = [room[0] - len(each.a), room[1] - len(each.aaaa), room[2] - ports[host]]
-        if shown and min(room) < 0:
+            room -= len(each.a)
+            room6 -= len(each.aaaa)
+            room_srv -= ports[host]
+        if shown and (room < 0 or room6 < 0 or room_srv < 0):
             break
-        shown.update((host, every[host]) for host in endpoint)
-    a = tuple(dict.fromkeys(packed for each in shown.values() for packed in each.a))
-    aaaa = tuple(dict.fromkeys(packed for each in shown.values() for packed in each.aaaa))
+        for host in endpoint:
+            shown[host] = every[host]
+    a = tuple(dict.fromkeys([packed for each in shown.values() for packed in each.a]))
+    aaaa = tuple(dict.fromkeys([packed for each in shown.values() for packed in each.aaaa]))
     srv = tuple(rdata for rdata in (records.srv if below else near) if rdata[6:] in shown)
     return NameRecords(
         (a or records.a)[:most], (aaaa or records.aaaa)[:most], (srv or records.srv)[:most_srv]

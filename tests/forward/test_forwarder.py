@@ -491,6 +491,28 @@ def test_past_the_limit_of_waiters_the_answer_comes_at_once(make: Make) -> None:
     assert [len(asker.replies) for asker in waiting] == [1] * 5
 
 
+def test_many_clients_of_a_large_reply_are_sent_it_in_several_turns(make: Make) -> None:
+    world = make(FIRST)
+    many = [world.ask(tcp=True) for _ in range(50)]
+    world.udp().answer(rdatas=[number.to_bytes(4, "big") for number in range(4000)])
+    world.ask("another.example", tcp=True)
+    world.udp().answer()
+
+    def replies() -> int:
+        return sum(len(each.replies) for each in many)
+
+    before = 0
+    while (now := replies()) < 50:
+        assert 0 < now - before <= 10
+        before = now
+        assert world.forwarder.statistics().waiting == 51 - now
+        assert world.forwarder.next_deadline() == float("-inf")
+        world.forwarder.expire(world.clock.now_s)
+    world.forwarder.expire(world.clock.now_s)
+    assert world.forwarder.statistics().waiting == 0
+    assert [len(each.replies) for each in many] == [1] * 50
+
+
 def test_an_upstream_that_is_down_is_probed_until_it_answers(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
