@@ -140,10 +140,11 @@ class Walk:
         return text.replace("forwarder.conf", str(self._folder / "forwarder.conf"))
 
     def start(self, command: str) -> None:
-        """Start a server in the background, and wait until it answers."""
-        (port,) = [self.ports["1153" if "dnsmasq" in command else "1053"]]
-        listening = [f"--listen=127.0.0.1:{port}"] if command.startswith("mcsdns") else []
-        with (self._folder / f"log-{port}").open("wb") as log:
+        """Start a server in the background, and wait until it is ready as the page says."""
+        is_ours = command.startswith("mcsdns")
+        port = self.ports["1053" if is_ours else "1153"]
+        listening = [f"--listen=127.0.0.1:{port}"] if is_ours else []
+        with self._log(port).open("wb") as log:
             self._running.append(
                 subprocess.Popen(
                     ["/bin/sh", "-c", " ".join(["exec", self.here(command), *listening])],
@@ -154,7 +155,17 @@ class Walk:
                     stderr=log,
                 )
             )
-        wait_until(lambda: self._answers(int(port)), command)
+        if is_ours:
+            self.wait_log("ready: ")
+        else:
+            wait_until(lambda: self._answers(int(port)), command)
+
+    def _log(self, port: str) -> Path:
+        return self._folder / f"log-{port}"
+
+    def wait_log(self, text: str) -> None:
+        """Wait for a line of the mcsdns that was started."""
+        wait_until(lambda: text in self._log(self.ports["1053"]).read_text(), text)
 
     def _answers(self, port: int) -> bool:
         try:
@@ -205,5 +216,6 @@ def test_first_page_can_be_followed(walk: Walk) -> None:
             assert not said or printed.strip() == said, command
     assert "\nchecked  examples/manifests\n" in printed
     assert "error" not in printed
+    walk.wait_log("status page on")  # it is opened after the first answers
     with urllib.request.urlopen(f"http://127.0.0.1:{walk.ports['8053']}/") as page_of_status:
         assert b"rebel-base" in page_of_status.read()
