@@ -1,8 +1,11 @@
 """Event -> store -> records -> tree: the only writer of the tree.
 
-`apply` takes an event at once. `publish` then rebuilds the services that it touched, each at once
-and as many as the caller has time for, and yields the owners whose answers changed. Time comes from
-the caller.
+`apply` takes an event at once. `publish` then rebuilds the services that it touched, as many as the
+caller has time for, and yields the owners whose answers changed. Time comes from the caller.
+
+A service with many endpoints is rebuilt in many steps, and changes in the tree with the last one.
+Where it is touched meanwhile it waits again: what was begun is published all the same, or a service
+that changes all the time never would be.
 """
 
 from collections import OrderedDict
@@ -26,6 +29,7 @@ class Publisher:
         self._tree = tree
         self._report = report
         self._dirty: OrderedDict[ServiceKey, None] = OrderedDict()
+        self._begun: Iterator[tuple[bytes, ...]] | None = None
         self._serial = 0
         self._serial_second = 0
         self._serial_due = True
@@ -48,23 +52,21 @@ class Publisher:
     @property
     def pending(self) -> int:
         """How many services wait for `publish`."""
-        return len(self._dirty)
+        return len(self._dirty) + (self._begun is not None)
 
     def publish(self) -> Iterator[tuple[bytes, ...]]:
-        """Rebuild the waiting services one by one; yield the owners whose answers changed, if any.
+        """Rebuild the waiting services; yield, in short steps, the owners whose answers changed.
 
         Stop iterating to leave the rest for later. Owners are those of `name_shape.owner_of`. A
         service that meets a fault of ours keeps none of the others from being published.
         """
-        while self._dirty:
-            key, _ = self._dirty.popitem(last=False)  # a plain dict takes longer each time
-            try:
-                changed = self._rebuild(key)
-            except Exception as fault:
-                text = f"a fault of mcsdns, {fault!r}: it is answered as before; report it, please"
-                self._report(Problem("fault", f"ServiceImport {key[0]}/{key[1]}", "$", text))
-                changed = ()
-            yield changed
+        while self._begun or self._dirty:
+            if self._begun is None:
+                key, _ = self._dirty.popitem(last=False)  # a plain dict takes longer each time
+                self._begun = self._steps(key)
+            for owners in self._begun:  # noqa: UP028 - `yield from` would end it with the caller
+                yield owners
+            self._begun = None
 
     def step_serial(self, now_s: int) -> bool:
         """Give the zone a new serial if it changed: max(last + 1, Unix seconds).
@@ -88,16 +90,25 @@ class Publisher:
         """The SOA serial in force."""
         return self._serial
 
-    def _rebuild(self, key: ServiceKey) -> tuple[bytes, ...]:
+    def _steps(self, key: ServiceKey) -> Iterator[tuple[bytes, ...]]:
+        try:
+            yield from self._rebuild(key)
+        except Exception as fault:
+            text = f"a fault of mcsdns, {fault!r}: it is answered as before; report it, please"
+            self._report(Problem("fault", f"ServiceImport {key[0]}/{key[1]}", "$", text))
+            yield ()
+
+    def _rebuild(self, key: ServiceKey) -> Iterator[tuple[bytes, ...]]:
         labels = labels_of_key(key)
         service = self._store.get(key)
         before, after = self._tree.services.get(labels), None
         if service is not None:
             from_slices = self._tree.settings.clusterset_ips is ClustersetIps.SLICES
             room = self._tree.name_room - len(labels)
-            after = node_of(service, room, ips_from_slices=from_slices)
+            after = yield from node_of(service, room, ips_from_slices=from_slices)
         if before == after:
-            return ()
+            yield ()
+            return
         if after and after.long_names and (not before or before.long_names != after.long_names):
             text = (
                 f"{after.long_names} names would be over 255 octets, they are not served; "
@@ -106,4 +117,4 @@ class Publisher:
             self._report(Problem("long_name", f"ServiceImport {key[0]}/{key[1]}", "$", text))
         namespace_changed = self._tree.replace_service(labels, after)
         self._serial_due = True
-        return (labels, b"\0" + namespace_of(labels)) if namespace_changed else (labels,)
+        yield (labels, b"\0" + namespace_of(labels)) if namespace_changed else (labels,)

@@ -5,6 +5,7 @@ set of records serves every zone; `b""` is the service's own name.
 """
 
 from collections import Counter
+from collections.abc import Generator
 from typing import Final
 
 import msgspec
@@ -16,6 +17,8 @@ from mcsdns.objects.store import Service
 
 SRV_PRIORITY: Final = 0
 SRV_WEIGHT: Final = 100
+STEP: Final = 32
+"""Endpoints or names in a step, a fraction of a millisecond."""
 _SRV_FIXED = SRV_PRIORITY.to_bytes(2, "big") + SRV_WEIGHT.to_bytes(2, "big")
 
 
@@ -58,8 +61,10 @@ class ServiceNode(msgspec.Struct, frozen=True, gc=False):
     addresses_from_slices: bool = False
 
 
-def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) -> ServiceNode:
-    """Build the names of one service.
+def node_of(
+    service: Service, name_room: int, *, ips_from_slices: bool = False
+) -> Generator[tuple[()], None, ServiceNode]:
+    """Build the names of one service, and return them; yield nothing after each short step.
 
     `name_room` is how many octets a relative owner name may have so that every absolute one
     stays within 255; longer ones are left out and counted. With `ips_from_slices` a ClusterSetIP
@@ -70,11 +75,15 @@ def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) 
     headless = imported.type is ImportType.HEADLESS
     from_slices = ips_from_slices and not headless and not imported.ips
     records = _Records()
+    steps = 0
     for piece in service.slices if headless or from_slices else ():
         if piece.malformed:  # it has no endpoints, and its cluster may be any text
             continue
         cluster = _relative(*piece.cluster.split("."))
         for endpoint in piece.endpoints:
+            steps += 1
+            if not steps % STEP:
+                yield ()
             if why_not_counted(endpoint):
                 continue
             for packed in endpoint.addresses:
@@ -89,7 +98,7 @@ def node_of(service: Service, name_room: int, *, ips_from_slices: bool = False) 
             records.add_address(b"", packed)
         for port in imported.ports:
             records.add_srv(port, b"")
-    nodes, long_names = records.nodes(name_room)
+    nodes, long_names = yield from records.nodes(name_room)
     if not headless:
         nodes.setdefault(b"", EMPTY)  # the name exists before it has an address
     clusters = {piece.cluster for piece in service.slices if piece.cluster}
@@ -203,24 +212,32 @@ class _Records:
             self._srv.setdefault(b"", {})[rdata] = None
             self._srv.setdefault(srv_owner(port), {})[rdata] = None
 
-    def nodes(self, name_room: int) -> tuple[dict[bytes, NameRecords], int]:
-        """Return every name with its records, and how many names are too long.
+    def nodes(
+        self, name_room: int
+    ) -> Generator[tuple[()], None, tuple[dict[bytes, NameRecords], int]]:
+        """Return every name with its records, and how many names are too long, and keep nothing.
 
         Among the names are those in between that have no records (empty non-terminals, RFC 8020).
         """
         nodes: dict[bytes, NameRecords] = {}
         long_names = 0
-        for owner in {**self._a, **self._aaaa, **self._srv}:  # in the order of the slices
+        owners = {**self._a, **self._aaaa, **self._srv}  # in the order of the slices
+        for number, owner in enumerate(owners, 1):
+            if not number % STEP:
+                yield ()
+            a, aaaa = self._a.pop(owner, ()), self._aaaa.pop(owner, ())
+            srv = self._srv.pop(owner, ())
             if len(owner) > name_room:
                 long_names += 1
                 continue
-            srv = self._srv.get(owner, ())
             nodes[owner] = NameRecords(
-                tuple(self._a.get(owner, ())),
-                tuple(self._aaaa.get(owner, ())),
+                tuple(a),
+                tuple(aaaa),
                 tuple(rdata for rdata in srv if len(rdata) - 6 <= name_room),
             )
-        for owner in list(nodes):
+        for number, owner in enumerate(list(nodes), 1):
+            if not number % STEP:
+                yield ()
             above = owner
             while above:
                 above = above[1 + above[0] :]

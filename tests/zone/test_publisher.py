@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,7 @@ from mcsdns.objects.events import Apply, Delete, Event, Init, InitApply, InitDon
 from mcsdns.objects.model import Kind, Object, ServiceImport
 from mcsdns.objects.store import Service
 from mcsdns.server.zone_state import ZoneState
-from mcsdns.zone import publisher
-from mcsdns.zone.records import ServiceNode
+from mcsdns.zone import publisher, records
 from mcsdns.zone.tree import labels_of_key
 from tests.profiles import examples
 from tests.worlds import endpoint_slice, service_import, world_of
@@ -98,10 +98,11 @@ def test_any_interleaving_ends_in_the_same_zone_as_a_fresh_start(
 ) -> None:
     events, truth = history
     world = ZoneState(Settings().zone_settings())
-    for event in events:
-        world.publisher.apply(event)
-        for _ in itertools.islice(world.publisher.publish(), data.draw(st.integers(0, 3))):
-            pass
+    with patch.object(records, "STEP", 1):
+        for event in events:
+            world.publisher.apply(event)
+            for _ in itertools.islice(world.publisher.publish(), data.draw(st.integers(0, 9))):
+                pass
     for kind in Kind:  # a broken list is followed by a whole one
         world.publisher.apply(Init(kind))
         for each in truth:
@@ -123,6 +124,39 @@ def test_a_history_without_a_last_list_ends_the_same(
         world.publisher.apply(event)
     world.publish_all(1)
     assert zone_of(world) == zone_of(world_of(truth))
+
+
+def test_a_large_service_is_rebuilt_in_many_steps_and_answers_as_before_until_the_last() -> None:
+    def large(last: int) -> Object:
+        return endpoint_slice(
+            "db", "eu", [f"10.1.{each >> 8}.{each & 255}" for each in range(last)]
+        )
+
+    def own(world: ZoneState) -> int:
+        return len(world.tree.services[b"\x02db\x04shop"].names[b""].a)
+
+    world = world_of([service_import("db"), large(1000)])
+    world.publisher.apply(Apply(large(990)))
+    steps = world.publisher.publish()
+    for _ in range(60):  # 990 endpoints, and as many names twice
+        assert next(steps) == ()
+    assert own(world) == 1000
+    world.publisher.apply(Apply(large(980)))
+    assert world.publisher.pending == 2
+    assert next(filter(None, world.publisher.publish())) == (b"\x02db\x04shop",)
+    assert own(world) == 990
+    assert world.publish_all(2) == [b"\x02db\x04shop"]
+    assert own(world) == 980
+    assert not world.publisher.pending
+
+
+def test_services_that_come_out_equal_are_steps_too() -> None:
+    names = [f"s{number}" for number in range(10)]
+    world = world_of([service_import(name, ips=["10.0.0.1"]) for name in names])
+    for name in names:
+        again = service_import(name, ips=["10.0.0.1"], resourceVersion="2")
+        world.publisher.apply(Apply(again))
+    assert list(world.publisher.publish()) == [()] * 10
 
 
 def test_only_owners_whose_answers_changed_are_told() -> None:
@@ -175,7 +209,7 @@ def test_a_fault_in_one_service_keeps_no_other_from_being_published(
     before = world.tree.services[labels_of_key(("shop", "web"))]
     build = publisher.node_of
 
-    def fail(service: Service, *given: Any, **named: Any) -> ServiceNode:
+    def fail(service: Service, *given: Any, **named: Any) -> Any:
         if service.imported.name == "web":
             raise UnicodeError("odd")
         return build(service, *given, **named)
