@@ -146,12 +146,10 @@ class Handler:
                 if forwarded is not None:
                     return forwarded
             octets = without_options(key)
-            reply_options = b""
-            if self.reply_options is not None and len(octets) < len(key):
-                address = client.address() if client is not None else b""
-                reply_options = self.reply_options.of(key[len(octets) :], address)
             folded = octets.lower()
-            ready = self.cache.get(folded) if not reply_options else None
+            ready = None
+            if self.reply_options is None or not self.reply_options.are_asked(key[len(octets) :]):
+                ready = self.cache.get(folded)
             if ready is not None:
                 reply = octets_of(ready)
                 if folded == octets:
@@ -162,8 +160,10 @@ class Handler:
             if query is None:
                 self._dropped += 1
                 return None
-            if reply_options:
-                query = msgspec.structs.replace(query, reply_options=reply_options)
+            if self.reply_options is not None and query.edns is not None and query.edns.options:
+                address = client.address() if client is not None else b""
+                options = self.reply_options.of(query.edns.options, address)
+                query = msgspec.structs.replace(query, reply_options=options)
             limit = self._max_bytes if self._tcp else query.udp_limit(self._max_bytes)
             # 3. Route: our zones, an upstream, or neither.
             route = self._authority.route(query)

@@ -16,6 +16,7 @@ All others go out, for they help nobody who attacks. What always holds:
 """
 
 import array
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,7 @@ import msgspec
 
 from mcsdns.dns import MIN_UDP_BYTES, Response, read_query, write_response
 from mcsdns.dns.types import TC
+from mcsdns.errors import MessageError
 from mcsdns.forward.places import prefix_of, prefix_text
 from mcsdns.server.packet_cache import without_options
 from mcsdns.server.reply_options import ReplyOptions
@@ -98,8 +100,9 @@ class RateLimiter:
         query = read_query(request)
         assert query is not None, "what is malformed has no reply that is longer"
         if query.edns is not None and query.edns.options:
-            options = self._reply_options.of(query.edns.options, address)
-            query = msgspec.structs.replace(query, reply_options=options)
+            with contextlib.suppress(MessageError):  # settings may have changed since it was read
+                options = self._reply_options.of(query.edns.options, address)
+                query = msgspec.structs.replace(query, reply_options=options)
         wire = write_response(query, Response(), MIN_UDP_BYTES).wire
         return reply[:2] + bytes((reply[2] | TC >> 8, reply[3])) + wire[4:]
 

@@ -131,6 +131,13 @@ class ReplyOptions:
         self._nsid = OPTION.pack(NSID_OPTION, len(octets)) + octets if name else b""
         self.cookies = cookies
 
+    def are_asked(self, options: bytes) -> bool:
+        """Return whether a request's options, which are well-formed, ask for any of ours."""
+        asked = _first_options(options) if options else {}
+        return (bool(self._nsid) and NSID_OPTION in asked) or (
+            self.cookies is not None and COOKIE_OPTION in asked
+        )
+
     def of(self, options: bytes, address: bytes) -> bytes:
         """Return what the reply carries for a request's options, which are well-formed.
 

@@ -27,7 +27,7 @@ from mcsdns import dns as wire
 from mcsdns.diagnostics.cases import form
 from mcsdns.dns import Query
 from mcsdns.dns import name as names
-from mcsdns.dns.message_reader import read_reply
+from mcsdns.dns.message_reader import Message, read_reply
 from mcsdns.dns.reader import Cursor
 from mcsdns.errors import ConfigError, MessageError, ObjectError, ReplyError
 from mcsdns.forward import resolv_conf
@@ -40,12 +40,14 @@ from mcsdns.objects.events import Apply, Delete
 from mcsdns.objects.model import EndpointSlice, Kind, Object
 from mcsdns.server import acl, tcp
 from mcsdns.server.handler import Handler
+from mcsdns.server.rate_limit import RateLimiter
+from mcsdns.server.reply_options import Cookies, ReplyOptions
 from mcsdns.server.zone_state import ZoneState
 from mcsdns.sources import snapshot
 from mcsdns.sources.kubernetes import codec
 from mcsdns.sources.kubernetes.reflector import Shown
 from mcsdns.sources.manifests import documents
-from mcsdns.stats import ReplyKind
+from mcsdns.stats import LimitedReplies, ReplyKind
 from mcsdns.yaml_text import Document, is_mapping
 from tests.fuzz import dnspython
 from tests.paths import CASES, EXAMPLES
@@ -78,10 +80,16 @@ WORLD: Final = world_of(
 
 
 def requests() -> Iterator[bytes]:
-    """The questions of all case files, their names also as those of WORLD."""
+    """The questions of all case files, and some with options, signed, and cached by the second."""
     for path in form.find_files([str(CASES)]):
         for row in form.load(path).rows:
             yield row.request.encode(row.line)
+    name = names.wire_from_text(f"web.shop.svc.{ZONE}")
+    cookie, nsid = b"\0\x0a\0\x08clientco", b"\0\3\0\0"
+    for options in (cookie, cookie[:3] + b"\x18" + cookie[4:] + bytes(16), nsid, nsid + cookie):
+        yield wire.write_query(1, name, 1, opt=wire.write_opt(options=options))
+    tsig = b"\0\0\xfa\0\xff\0\0\0\0\0\x1c\x0bhmac-sha256\0" + bytes(16)
+    yield wire.write_query(1, name, 1, opt=tsig)
 
 
 @functools.cache
@@ -89,23 +97,51 @@ def handlers() -> tuple[Handler, Handler]:
     return handler_of(WORLD), handler_of(WORLD, tcp=True)
 
 
+class Localhost:
+    """A client to whom nothing comes later."""
+
+    def address(self) -> bytes:
+        return b"\x7f\0\0\1"
+
+    def detach(self) -> Callable[[bytes], None]:
+        raise AssertionError
+
+
+@functools.cache
+def limited() -> tuple[Handler, RateLimiter]:
+    """A handler that tells its name and gives cookies, and a limit that every reply is past."""
+    handler = handler_of(WORLD)
+    handler.reply_options = ReplyOptions("pod", Cookies("", lambda: 0.0))
+    return handler, RateLimiter(1, 1, handler.reply_options, lambda: 0.0, LimitedReplies())
+
+
 def query(octets: bytes) -> None:
     """A request gets no reply or one that fits it, and is read as dnspython reads it."""
     dnspython.compare_query(octets)
     for handler, limit in zip(handlers(), (1232, 65535), strict=True):
-        reply = handler.reply_to(octets)
-        check_reply(octets, reply, limit)
+        seen = check_header(octets, handler.reply_to(octets), limit)
+        if seen is not None:
+            check_reply(octets, seen)
         assert not handler.statistics().failures
+    handler, limiter = limited()
+    reply = handler.reply_to(octets, Localhost())
+    check_header(octets, reply, 1232)
+    if reply is not None:
+        check_header(octets, limiter.limit(octets, reply, Localhost().address()), 1232)
+    assert not handler.statistics().failures
 
 
-def check_reply(octets: bytes, reply: bytes | None, limit: int) -> None:
+def check_header(octets: bytes, reply: bytes | None, limit: int) -> Message | None:
     assert (reply is None) is (len(octets) < 12 or octets[2] >= 0x80)
     if reply is None:
-        return
-    seen = read_reply(reply)
+        return None
     assert reply[:2] == octets[:2]
     assert (reply[2] ^ octets[2]) & 0xF9 == 0x80, "QR, and opcode and RD as they were"
     assert len(reply) <= limit
+    return read_reply(reply)
+
+
+def check_reply(octets: bytes, seen: Message) -> None:
     try:
         asked = wire.read_query(octets)
     except MessageError as error:
@@ -113,7 +149,10 @@ def check_reply(octets: bytes, reply: bytes | None, limit: int) -> None:
     if asked is None:
         assert (seen.rcode, seen.answer, seen.authority, seen.additional) == (rcode, (), (), ())
         return
-    assert reply[12 : 12 + len(asked.question)] == asked.question
+    question = seen.question
+    assert question is not None
+    qtype_and_class = struct.pack("!HH", question.qtype, question.qclass)
+    assert question.name + qtype_and_class == asked.question
     assert (seen.opt is not None) is (asked.edns is not None)
 
 
@@ -253,7 +292,7 @@ def reply(octets: bytes) -> None:
     except (IndexError, ValueError):
         return
     asked = client_query(octets[12:end], how[0])
-    if asked is None:
+    if asked is None or asked.qclass != 1:  # no others are forwarded
         return
     found = dnspython.compare_reply(octets, asked.question, asked.labels)
     with contextlib.suppress(ReplyError):

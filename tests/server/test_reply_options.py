@@ -9,6 +9,9 @@ import dns.message
 import dns.rcode
 import pytest
 
+from mcsdns import dns as wire
+from mcsdns.dns import name as names
+from mcsdns.dns.message_reader import read_reply
 from mcsdns.errors import ConfigError, MessageError
 from mcsdns.server.authority import identity
 from mcsdns.server.handler import Handler
@@ -333,3 +336,38 @@ def test_every_client_gets_a_cookie_of_its_own(tmp_path: Path, name: str, tcp: b
             assert wire is not None
             (cookie,) = contents(dns.message.from_wire(wire), dns.edns.OptionType.COOKIE)
             assert (cookie == expected) is is_expected
+
+
+BAD_COOKIE = wire.write_opt(options=b"\0\x0a\0\1x")
+
+
+@pytest.mark.parametrize(("flags", "rcode"), [(0x8000, None), (0x7800, 4), (0, 1)])
+def test_a_malformed_cookie_counts_in_what_is_a_query_alone(flags: int, rcode: int | None) -> None:
+    handler = telling(POD)
+    handler.reply_options = ReplyOptions("", Cookies("", lambda: 0.0))
+    request = bytearray(wire.write_query(1, names.wire_from_text(WEB), 1, opt=BAD_COOKIE))
+    request[2] |= flags >> 8
+    reply = handler.reply_to(bytes(request), Client("127.0.0.1"))
+    assert (reply[3] & 15 if reply else None) == rcode
+
+
+def test_octets_that_look_like_options_bring_none_where_there_is_no_opt_record() -> None:
+    """A label of `local` and two octets more has what seems to be the end of the name in it."""
+    options = b"\0\3\0\0" + b"\0\x0a\0\x08clientco"
+    request = wire.write_query(1, names.wire_from_text(WEB), 1, opt=wire.write_opt(options=options))
+    odd = request.replace(b"\5local", b"\7local")
+    query = wire.read_query(odd)
+    assert query is not None
+    assert query.edns is None
+    reply = telling(POD).reply_to(odd)
+    assert reply is not None
+    assert read_reply(reply).opt is None
+
+
+def test_a_malformed_cookie_is_one_whatever_the_name_is_like() -> None:
+    handler = telling(POD)
+    handler.reply_options = ReplyOptions("", Cookies("", lambda: 0.0))
+    request = wire.write_query(1, b"\3w\0b" + names.wire_from_text(WEB)[4:], 1, opt=BAD_COOKIE)
+    reply = handler.reply_to(request, Client("127.0.0.1"))
+    assert reply is not None
+    assert reply[3] & 15 == 1
