@@ -37,6 +37,9 @@ _DATAGRAM_BYTES: Final = 4096
 _TC: Final = TC >> 8
 _BATCH: Final = 16
 """Datagrams of one socket per turn of the loop, and that many only where they are unwanted."""
+_STALL_S: Final = 0.1
+"""A timer that is so late tells that this process had no processor: silence proves nothing then."""
+_CATCH_UP_TURNS: Final = 64
 _BIND_TRIES: Final = 16
 PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 RESERVED_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
@@ -76,9 +79,14 @@ class AsyncioNetwork:
         if deadline_s is not None:
             self._timer = asyncio.get_running_loop().call_at(deadline_s, self._expire)
 
-    def _expire(self) -> None:
-        self._timer = None
-        if self._forwarder is not None:
+    def _expire(self, turns: int = _CATCH_UP_TURNS) -> None:
+        """Expire what is due; after a stall of ours not before all that came meanwhile is read."""
+        timer, self._timer = self._timer, None
+        has_stalled = timer is not None and time.monotonic() > timer.when() + _STALL_S
+        if timer and has_stalled and turns and self._epoll is not None and self._epoll.poll(0, 1):
+            loop = asyncio.get_running_loop()  # which reads before it looks at timers
+            self._timer = loop.call_at(timer.when(), self._expire, turns - 1)
+        elif self._forwarder is not None:
             self._forwarder.expire(time.monotonic())
             self.wake()
 

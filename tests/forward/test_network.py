@@ -5,14 +5,16 @@ import contextlib
 import errno
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from mcsdns.forward import network
 from mcsdns.forward.address import Address, Protocol
-from mcsdns.forward.forwarder import Settings
+from mcsdns.forward.forwarder import Forwarder, Settings
 from mcsdns.forward.network import AsyncioNetwork
 from mcsdns.forward.udp_pool import UdpPool, UdpPoolSettings, UdpSocket
 from tests.forward.callers import QUESTION, RNG, Caller
@@ -72,13 +74,14 @@ class World:
         self, peer: Peer | Address, rng: random.Random = RNG, **settings: float
     ) -> UdpPool[int]:
         address = peer.address if isinstance(peer, Peer) else peer
+        self.network = AsyncioNetwork(Settings(), rng)
         upstream: UdpPool[int] = UdpPool(
             address,
             self.caller.deliver,
             self.caller.fail,
             self.caller.wrong,
             UdpPoolSettings(**settings),  # type: ignore[arg-type]
-            AsyncioNetwork(Settings(), rng),
+            self.network,
             rng,
         )
         self._open.append(upstream)
@@ -138,6 +141,39 @@ async def test_questions_come_from_64_ports_with_random_ids(world: World) -> Non
     low, high, reserved = network.source_ports()
     assert all(low <= port <= high and port not in reserved for port in ids_ports(peer))
     assert max(ids_ports(peer)) - min(ids_ports(peer)) > (high - low) // 4
+
+
+class Expiring:
+    """Stands for a forwarder; notes how many replies there were when it had to expire."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.deadline_s: float | None = None
+        self.known = -1
+        self._caller = caller
+
+    def next_deadline(self) -> float | None:
+        return self.deadline_s
+
+    def expire(self, now_s: float) -> None:
+        self.deadline_s = None
+        self.known = len(self._caller.replies)
+
+
+async def test_what_came_while_we_stood_still_is_read_before_anything_expires(world: World) -> None:
+    def echo_and_stand_still(peer: Peer, message: bytes, client: tuple[str, int]) -> None:
+        echo(peer, message, client)
+        if len(peer.questions) == 50:
+            forwarder.deadline_s = asyncio.get_running_loop().time()
+            world.network.wake()
+            time.sleep(0.2)  # nobody has a turn
+
+    upstream = world.udp_pool(world.peer(echo_and_stand_still), sockets=1)
+    forwarder = Expiring(world.caller)
+    world.network.drive(cast("Forwarder", forwarder))
+    for token in range(50):
+        ask(upstream, token)
+    await until(lambda: forwarder.known >= 0)
+    assert forwarder.known == 50
 
 
 def ids_ports(peer: Peer) -> set[int]:
