@@ -13,6 +13,7 @@ import contextlib
 import http.client
 import os
 import random
+import re
 import signal
 import socket
 import statistics
@@ -57,14 +58,15 @@ API_AWAY_S: Final = 12.0
 UPSTREAM_EVERY_S: Final = 45.0
 UPSTREAM_AWAY_S: Final = 5.0
 SCRAPE_S: Final = 15.0
+CACHED: Final = re.compile(rb"^mcsdns_(?:kept|cache)_bytes(?:{.*})? (.*)$", re.MULTILINE)
 BACK_LIMIT_S: Final = 300.0
 
 
 class Sample(msgspec.Struct):
     """What one second was like; times are seconds since the begin.
 
-    `share` is that of a core which mcsdns used; `waited` that of the time in which it could have
-    run and had no core, because others had it.
+    `cached_mb` is what mcsdns says that its caches hold, `share` how much of a core it used, and
+    `waited` the share of the time in which it could have run but had no core: others had it.
     """
 
     at_s: float
@@ -77,6 +79,7 @@ class Sample(msgspec.Struct):
     most_ms: float
     oldest_s: float
     rss_mb: float
+    cached_mb: float
     share: float
     waited: float
     events: int
@@ -161,6 +164,7 @@ class Run:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._began_s = 0.0
         self._beacons = 0
+        self._cached_mb = 0.0
         self.samples: list[Sample] = []
         self.upstream_away: list[tuple[float, float]] = []
 
@@ -298,6 +302,7 @@ class Run:
             most_ms=delays[-1],
             oldest_s=counts.oldest_s,
             rss_mb=measure.memory(server.pids()).rss_mb,
+            cached_mb=self._cached_mb,
             share=cpu_s / wall_s,
             waited=waited_s / wall_s,
             events=int(events),
@@ -309,7 +314,8 @@ class Run:
     async def _scraping(self, probes: int) -> None:
         while True:
             await asyncio.sleep(SCRAPE_S)
-            await asyncio.to_thread(get, f"http://{HOST}:{probes}/metrics")
+            text = await asyncio.to_thread(get, f"http://{HOST}:{probes}/metrics")
+            self._cached_mb = sum(map(float, CACHED.findall(text))) / (1 << 20)
 
     async def _restarting_api(self, load: Load, port: int) -> None:
         """Kill the API server and stop it, in turn; it is back once answers show new objects."""

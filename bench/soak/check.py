@@ -81,6 +81,12 @@ class Asked(NamedTuple):
     shape: Shape
     sent_s: float
 
+    def message(self, cookie: bytes = b"") -> bytes:
+        """Return the request, without its ID."""
+        size = self.shape.size
+        head = b"\1\0\0\1\0\0\0\0\0" + bytes([bool(size)])
+        return head + self.wire + (wire.opt(size, cookie) if size else b"")
+
 
 class Verdict(NamedTuple):
     """What is wrong, if anything; or for how long the answer was outdated when it was asked for."""

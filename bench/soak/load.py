@@ -1,6 +1,7 @@
 """Asks without end, by UDP at a steady rate and by TCP on connections that come and go.
 
-Every reply is judged. A question without a reply after `LOST_S` is lost: none is asked twice.
+Every reply is judged. A question without a reply after `LOST_S` is lost: none is asked twice. Over
+TCP it counts for nothing where who asks stood still itself meanwhile: then its connection is idle.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from bench.load import HOST
-from bench.soak import wire
 from bench.soak.check import Asked, Question, Shape, judge
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ LAG_S: Final = 5.0
 MOST_WAITING: Final = 150  # what a receive buffer of the kernel's usual size holds in any case
 SOCKETS: Final = 8
 CONNECTIONS_A_SECOND: Final = 20
+STALL_S: Final = 1.0
 AT_ONCE: Final = 50
 MOST_EXAMPLES: Final = 100
 SO_TIMESTAMPNS: Final = 35  # Linux; Python has no name for it
@@ -79,6 +80,7 @@ class Load:
         self._sockets = [_Socket(port) for _ in range(SOCKETS)]
         self._turn = itertools.cycle(self._sockets)
         self._connections: set[asyncio.Task[None]] = set()
+        self._stood_still_s = 0.0
 
     def since_s(self, sent_s: float) -> float:
         """Return since when an answer may have been right for a question of some moment."""
@@ -115,6 +117,8 @@ class Load:
         due, before_s = 0.0, time.monotonic()
         while True:
             now_s = time.monotonic()
+            if now_s > before_s + STALL_S:
+                self._stood_still_s = time.time()
             due = min(due + (now_s - before_s) * self.rate, MOST_WAITING)
             before_s = now_s
             room = MOST_WAITING - sum(len(one.waiting) for one in self._sockets)
@@ -192,8 +196,10 @@ class Load:
                     reply = await reader.readexactly(length)
                     self._judge(waiting.pop(int.from_bytes(reply[:2], "big")), reply)
         except (OSError, EOFError, TimeoutError):
+            await asyncio.sleep(STALL_S / 10)  # so that a stall before this is known
             for each in waiting.values():
-                self._note_lost(each)
+                if self._stood_still_s < each.sent_s:
+                    self._note_lost(each)
         finally:
             writer.close()
 
@@ -213,10 +219,7 @@ class Load:
         return Asked(question, octets, shape, time.time())
 
     def _message(self, asked: Asked) -> bytes:
-        shape = asked.shape
-        cookie = self._rng.randbytes(8) if shape.has_cookie else b""
-        head = b"\1\0\0\1\0\0\0\0\0" + bytes([bool(shape.size)])
-        return head + asked.wire + (wire.opt(shape.size, cookie) if shape.size else b"")
+        return asked.message(self._rng.randbytes(8) if asked.shape.has_cookie else b"")
 
     def _judge(self, asked: Asked, reply: bytes) -> None:
         self.counts.answered += 1

@@ -19,7 +19,7 @@ RED, BLUE, GREY, LIGHT = "#c0392b", "#2563eb", "#6b7280", "#93c5fd"
 
 def draw(report: Report, to: Path) -> None:
     """Write the picture."""
-    samples = [each for each in report.samples if each.p50_ms]
+    samples = [each for each in report.samples[:-1] if each.p50_ms]  # the last asks for all
     minutes = [each.at_s / 60 for each in samples]
     figure, axes = plt.subplots(
         5, 1, sharex=True, figsize=(9, 10), layout="constrained", height_ratios=[2, 3, 2, 2, 2]
@@ -28,8 +28,9 @@ def draw(report: Report, to: Path) -> None:
     load.plot(minutes, [each.asked / 1000 for each in samples], color=BLUE, lw=0.8)
     load.set_ylabel("questions\na second, 1000")
     share = load.twinx()
+    share.plot(minutes, [100 * each.waited for each in samples], color=RED, lw=0.4, alpha=0.5)
     share.plot(minutes, [100 * each.share for each in samples], color=GREY, lw=0.6)
-    share.set_ylabel("% of a core", color=GREY)
+    share.set_ylabel("% of a core: used,\nand had by others (red)", color=GREY)
     share.set_ylim(0, 100)
     for label, color, values in (
         ("longest", LIGHT, [each.most_ms for each in samples]),
@@ -39,8 +40,12 @@ def draw(report: Report, to: Path) -> None:
         delay.plot(minutes, values, color=color, lw=0.7, label=label)
     delay.set_yscale("log")
     delay.set_ylabel("time to the reply, ms")
-    delay.legend(loc="upper right", ncols=3, fontsize="small")
+    delay.legend(loc="lower right", ncols=3, fontsize="small")
     memory.plot(minutes, [each.rss_mb for each in samples], color=BLUE, lw=0.8)
+    if any(each.cached_mb for each in samples):
+        cached = [each.cached_mb for each in samples]
+        memory.plot(minutes, cached, color=LIGHT, lw=0.8, label="of it caches")
+        memory.legend(loc="lower right", fontsize="small")
     memory.set_ylim(0)
     memory.set_ylabel("resident, MB")
     for what, color in (("wrong", RED), ("lost", GREY)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -112,7 +112,7 @@ def _record(message: bytes, number: int, at: int, length: int) -> Record:
     data = message[at : at + length]
     kind = _NAMES.get(number, str(number))
     if kind in {"A", "AAAA"}:
-        return kind, str(ipaddress.ip_address(data))
+        return kind, socket.inet_ntop(socket.AF_INET6 if kind == "AAAA" else socket.AF_INET, data)
     if kind == "SRV":
         priority, weight, port = struct.unpack_from("!3H", data)
         return kind, f"{priority} {weight} {port} {_name(message, at + 6)[0]}"

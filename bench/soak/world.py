@@ -57,12 +57,12 @@ class Made(NamedTuple):
 
 
 class World:
-    """All services; with one generator for each number of services that are changed together."""
+    """All services."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, services: int = SERVICES) -> None:
         """Make the first states."""
         self._rng = random.Random(seed)
-        self.services = [self._made(number) for number in range(SERVICES)]
+        self.services = [self._made(number) for number in range(services)]
         self._beacons = [
             self._service(BEACONS, f"beacon-{number}", headless=bool(number), size=1, is_kept=True)
             for number in range(2)
@@ -74,10 +74,11 @@ class World:
         return [BEACONS, *(_namespace(number) for number in range(NAMESPACES))]
 
     def objects(self) -> Iterator[dict[str, Any]]:
-        """Yield what is to be there at the start."""
+        """Yield what is to be there by now."""
         for made in (*self.services, *self._beacons):
             for at, history in enumerate((made.service.imported, *made.service.slices)):
-                yield _object(made, at - 1, history.newest)
+                if history.newest is not None:
+                    yield _object(made, at - 1, history.newest)
 
     def beacon(self, address: str) -> list[Write]:
         """Return changes of an import and of a slice after which both services have an address."""
