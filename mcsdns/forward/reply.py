@@ -314,6 +314,8 @@ def _read_records(
                 ttls.append(ttl_at)
                 if rclass == _IN and rdlength != _ADDRESS_BYTES.get(rtype):
                     ahead, names, behind = _LAYOUTS.get(rtype, _ANY_LAYOUT)
+                    if rtype == _NAPTR:
+                        ahead, names = _naptr_ahead(message, rdata), 1
                     end_of_names = rdata + ahead
                     for _ in range(names):
                         end_of_names = cursor.end_of_name(end_of_names)

@@ -247,6 +247,10 @@ MALFORMED = {
     "CNAME without octets": message(record(b"", 5)),
     "CNAME in a circle": message(record(pointer(BEHIND_QUESTION + 12), 5)),
     "MX without name": message(record(b"\0\1", 15)),
+    "NAPTR whose name points to itself": message(
+        record(b"\0\1\0\1\0\0\0" + pointer(BEHIND_QUESTION + 12 + 7), 35)
+    ),
+    "NAPTR cut": message(record(b"\0\1\0\1\5ab", 35)),
     "SRV cut": message(record(b"\0\1\0\1\0", 33)),
     "SOA without numbers": message(record(b"\0\0", 6), counts=(0, 1, 0)),
     "OPT in the answer": message(OPT, counts=(1, 0, 0)),

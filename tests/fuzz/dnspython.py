@@ -186,7 +186,7 @@ def sections_of(octets: bytes) -> Sections:
                     break
                 continue
             with parser.restrict_to(size):
-                rdata = _rdata_of(parser, rtype, rclass, is_strict=opt is not None)
+                rdata = _rdata_of(parser, rtype, rclass)
             if opt is None or rtype not in NOT_BEHIND_OPT:
                 records.append(Record(owner.lower(), rtype, rclass, ttl, rdata))
         sections.append(records)
@@ -198,21 +198,12 @@ def sections_of(octets: bytes) -> Sections:
     return Sections(sections, opt, is_odd, ttls)
 
 
-def _rdata_of(parser: dns.wire.Parser, rtype: int, rclass: int, *, is_strict: bool) -> bytes:
-    """Read RDATA with its names written out; NAPTR of any form, but for `is_strict`."""
+def _rdata_of(parser: dns.wire.Parser, rtype: int, rclass: int) -> bytes:
+    """Read RDATA with its names written out."""
     if rclass == 1 and rtype == NAPTR:
-        begin = parser.current
-        try:
-            ahead = parser.get_bytes(4)
-            ahead += b"".join(parser.get_counted_bytes() + b"|" for _ in range(3))
-            rdata = ahead + parser.get_name(decompress=True).to_wire()
-            if parser.remaining():
-                raise dns.exception.FormError
-            return rdata
-        except WRONG:
-            if is_strict:
-                raise
-            parser.seek(begin)
+        ahead = parser.get_bytes(4)
+        ahead += b"".join(parser.get_counted_bytes() + b"|" for _ in range(3))
+        return ahead + parser.get_name(decompress=True).to_wire()
     if rclass != 1 or rtype not in NAMES_IN:
         return parser.get_remaining()
     ahead_bytes, names, behind_bytes = NAMES_IN[rtype]
