@@ -193,6 +193,7 @@ class _Measuring:
             discarding = Target(*[stack.enter_context(hostile.sink(core))] * 2)
             server, at = stack.enter_context(self._server(more))
             expected = self._expected()
+            server.wait_answer((self._world.services[-2].owner, "A"))  # all of it is read
             server.wait_answer(expected[0].question)
             with Health(at.http) as health:
                 health.wait()

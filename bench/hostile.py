@@ -224,6 +224,8 @@ def _work(
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.disable()
+    if nice:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(nice)
     with pinned(core):
         work(pipe, *arguments)
