@@ -156,6 +156,7 @@ class Load:
     def _expire(self) -> None:
         before_s = time.time() - LOST_S
         for one in self._sockets:
+            self._receive(one)  # what came while we stood still is not lost
             while one.waiting and (first := next(iter(one.waiting.items())))[1].sent_s < before_s:
                 del one.waiting[first[0]]
                 self._note_lost(first[1])
