@@ -1,4 +1,4 @@
-"""Counters and histograms that any room can keep.
+"""Counters, histograms and intervals that any room can keep.
 
 Replies are counted by class, at the cost of one octet and one addition each. A class is one
 combination of zone, type, rcode and kind. Every reply that is ready to be sent has the octet of its
@@ -38,6 +38,21 @@ _TYPES: Final = {
     )
 }
 _RCODES: Final = {each.value: each.name for each in Rcode}
+
+
+class LogInterval:
+    """Lets one log line pass in so many seconds."""
+
+    def __init__(self, every_s: float = 60.0) -> None:
+        self._every_s = every_s
+        self._last_s = float("-inf")
+
+    def may_pass(self, now_s: float) -> bool:
+        """Return whether it is time again, and note it."""
+        if now_s < self._last_s + self._every_s:
+            return False
+        self._last_s = now_s
+        return True
 
 
 class ReplyKind(enum.StrEnum):

@@ -5,6 +5,7 @@ import re
 from typing import Final
 
 MAX_PORT: Final = 0xFFFF
+_MAPPED: Final = bytes(10) + b"\xff\xff"
 _HOST_AND_PORT: Final = re.compile(
     r"(?:\[(?P<bracketed>[^\[\]]*)\]|(?P<bare>[^\[\]]*?))(?::(?P<port>[^:\[\]]*))?"
 )
@@ -50,9 +51,14 @@ def to_text(packed: bytes) -> str:
         return "{}.{}.{}.{}".format(*packed)
     if len(packed) != 16:  # noqa: PLR2004
         return ""
-    if packed.startswith(b"\0" * 10 + b"\xff\xff"):
-        return "::ffff:" + to_text(packed[12:])
+    if (mapped := unmapped(packed)) != packed:
+        return "::ffff:" + to_text(mapped)
     return str(ipaddress.IPv6Address(packed))
+
+
+def unmapped(packed: bytes) -> bytes:
+    """Return a mapped IPv4 address as such, any other as it is (RFC 4291, 2.5.5.2)."""
+    return packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed
 
 
 def to_label(packed: bytes) -> str:

@@ -67,6 +67,7 @@ from mcsdns.stats import (
     TRANSPORTS,
     Histogram,
     HistogramStatistics,
+    LogInterval,
     ReplyCount,
     ReplyCounters,
     ReplyKind,
@@ -249,9 +250,9 @@ class Forwarder:
         self._unsent: deque[tuple[list[Waiter], UpstreamReply, bytes, ReplyKind]] = deque()
         self._deadlines = Deadlines()
         self._sweep_s = self._question_logged_s = float("-inf")
-        self._displaced_lines = _Lines(_LOG_EVERY_S)
-        self._forged_lines, self._chain_lines = _Lines(_LOG_EVERY_S), _Lines(_LOG_LOOPS_EVERY_S)
-        self._malformed_lines = _Lines(_LOG_EVERY_S)
+        self._displaced_lines = LogInterval()
+        self._forged_lines, self._chain_lines = LogInterval(), LogInterval(_LOG_LOOPS_EVERY_S)
+        self._malformed_lines = LogInterval()
         self._edns = MARK if settings.has_mark else OPT
         self._is_started = False
         self._wait_s = settings.total_s - TICK_S
@@ -1036,21 +1037,6 @@ def _question_of(reply: bytes) -> bytes:
         return b""
     at += 1
     return reply[HEADER_BYTES:at].lower() + reply[at : at + QUESTION.size]
-
-
-class _Lines:
-    """Lets a log line pass now and then."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._last_s = float("-inf")
-
-    def may_pass(self, now_s: float) -> bool:
-        """Return whether it is time again, and note it."""
-        if now_s < self._last_s + self._every_s:
-            return False
-        self._last_s = now_s
-        return True
 
 
 def _without_options(query: Query, edns: Edns) -> Query:

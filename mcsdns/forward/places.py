@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
+from mcsdns.dns.ip import unmapped
 from mcsdns.dns.name import to_text
 from mcsdns.forward.pending import PendingQuery
 
@@ -30,19 +31,15 @@ _IPV4_BYTES: Final = 4
 _IPV4_PREFIX_BYTES: Final = 3
 _IPV6_BYTES: Final = 16
 _IPV6_PREFIX_BYTES: Final = 7
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def prefix_of(client: bytes) -> bytes:
-    """Return the prefix of an address, 3 or 7 octets; IPv4-mapped is IPv4 (RFC 4291, 2.5.5.2)."""
-    if len(client) == _IPV4_BYTES:
-        return client[:_IPV4_PREFIX_BYTES]
-    if client.startswith(_MAPPED):
-        return client[len(_MAPPED) : len(_MAPPED) + _IPV4_PREFIX_BYTES]
-    return client[:_IPV6_PREFIX_BYTES]
+    """Return the prefix of an address, 3 or 7 octets."""
+    client = unmapped(client)
+    return client[: _IPV4_PREFIX_BYTES if len(client) == _IPV4_BYTES else _IPV6_PREFIX_BYTES]
 
 
-def prefix_text(prefix: bytes) -> str:
+def network_text(prefix: bytes) -> str:
     """Return a prefix for people."""
     octets = _IPV4_BYTES if len(prefix) == _IPV4_PREFIX_BYTES else _IPV6_BYTES
     return f"{ipaddress.ip_address(prefix.ljust(octets, bytes(1)))}/{8 * len(prefix)}"
@@ -53,7 +50,7 @@ def holder_text(pending: PendingQuery) -> str:
     if pending.group.is_stub:
         return "the stub zone " + to_text(pending.group.zone)
     prefix = prefix_of(pending.client)
-    return f"clients in {prefix_text(prefix)}" if prefix else "clients of no known address"
+    return f"clients in {network_text(prefix)}" if prefix else "clients of no known address"
 
 
 class Places:

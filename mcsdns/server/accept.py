@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import msgspec
 
+from mcsdns.stats import LogInterval
+
 logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 16
 """Connections that are accepted in one turn: half a millisecond."""
 _PAUSE_S: Final = 0.1
-_TELL_EVERY_S: Final = 60.0
 _USED_UP: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -50,7 +51,7 @@ class Acceptor:
         self._take = take
         self._has_room = has_room
         self._accepted = self._no_files = self._no_room = 0
-        self._told_s = -_TELL_EVERY_S
+        self._lines = LogInterval()
         self._waiting: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -101,9 +102,7 @@ class Acceptor:
 
     def _tell(self, error: OSError) -> None:
         assert self._loop is not None
-        now_s = self._loop.time()
-        if now_s >= self._told_s + _TELL_EVERY_S:
-            self._told_s = now_s
+        if self._lines.may_pass(self._loop.time()):
             logger.warning(
                 "no connection can be accepted on port %d: %s; those that come wait, UDP goes on; "
                 "raise the limit of open files (ulimit -n, LimitNOFILE=)",

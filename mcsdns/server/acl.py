@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
+from mcsdns.dns.ip import unmapped
 from mcsdns.errors import ConfigError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,7 +32,6 @@ DEFAULT: Final = (
 """Networks that nobody on the Internet can send from and get a reply."""
 
 MOST_DECISIONS: Final = 16384
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _IPV4_BYTES: Final = 4
 _WIDEST_OWN: Final = {4: 8, 6: 32}
 """Prefix lengths below which an interface's network is not believed to be a neighbourhood."""
@@ -90,7 +90,7 @@ class Acl:
             self._masks[network.version].append(mask_and_value)
 
     def _decide(self, packed: bytes) -> bool:
-        address = _unmapped(packed)
+        address = unmapped(packed)
         number = int.from_bytes(address, "big")
         allowed = False
         for mask, value in self._masks[4 if len(address) == _IPV4_BYTES else 6]:
@@ -125,7 +125,7 @@ def parse(text: str) -> Network:
 
 def prefix_text(packed: bytes) -> str:
     """Return the network that lets a client in: a /24 or /64."""
-    address = ipaddress.ip_address(_unmapped(packed))
+    address = ipaddress.ip_address(unmapped(packed))
     return str(ipaddress.ip_network((address, _PREFIX_LOGGED[address.version]), strict=False))
 
 
@@ -141,11 +141,6 @@ def own_networks() -> tuple[Network, ...]:
 def _network(address: bytes, netmask: bytes) -> Network:
     length = int.from_bytes(netmask, "big").bit_count()
     return ipaddress.ip_network((address, length), strict=False)
-
-
-def _unmapped(packed: bytes) -> bytes:
-    """Return an IPv4 address as such (RFC 4291, 2.5.5.2)."""
-    return packed[len(_MAPPED) :] if packed[: len(_MAPPED)] == _MAPPED else packed
 
 
 class _Interface(ctypes.Structure):

@@ -26,15 +26,14 @@ import msgspec
 from mcsdns.dns import MIN_UDP_BYTES, Response, read_query, write_response
 from mcsdns.dns.types import TC
 from mcsdns.errors import MessageError
-from mcsdns.forward.places import prefix_of, prefix_text
+from mcsdns.forward.places import network_text, prefix_of
 from mcsdns.server.packet_cache import without_options
 from mcsdns.server.reply_options import ReplyOptions
-from mcsdns.stats import LimitedReplies
+from mcsdns.stats import LimitedReplies, LogInterval
 
 logger = logging.getLogger(__name__)
 
 _PLACES: Final = 1 << 16
-_TELL_EVERY_S: Final = 60.0
 
 
 class RateLimiter:
@@ -59,7 +58,7 @@ class RateLimiter:
         self._paid_until_s = array.array("d", bytes(8 * _PLACES))
         self._counted = counted
         self._past = 0
-        self._told_s = -_TELL_EVERY_S
+        self._lines = LogInterval()
 
     def limit(self, request: bytes, reply: bytes, address: bytes) -> bytes:
         """Return what is sent: the reply itself, a truncated one, or nothing."""
@@ -71,8 +70,7 @@ class RateLimiter:
         if paid_until_s < now_s + 1.0:
             self._paid_until_s[place] = paid_until_s + 1.0 / self._rate
             return reply
-        if now_s >= self._told_s + _TELL_EVERY_S:
-            self._told_s = now_s
+        if self._lines.may_pass(now_s):
             self._tell(address)
         self._past += 1
         if self._slip and not self._past % self._slip:
@@ -111,6 +109,6 @@ class RateLimiter:
             "clients in %s, or somebody in their name, are owed more than %d replies a second: the "
             "others are dropped, or sent truncated so that the client comes over TCP; raise "
             "--rate-limit if these are your clients",
-            prefix_text(prefix_of(address)),
+            network_text(prefix_of(address)),
             self._rate,
         )

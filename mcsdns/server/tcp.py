@@ -45,7 +45,7 @@ from mcsdns.dns import HEADER_BYTES
 from mcsdns.server.accept import Acceptor
 from mcsdns.server.handler import SECONDS, Handler
 from mcsdns.server.packet_cache import NegativeReply
-from mcsdns.stats import Histogram, HistogramStatistics
+from mcsdns.stats import Histogram, HistogramStatistics, LogInterval
 
 if TYPE_CHECKING:  # only who logs queries loads it
     from mcsdns.server.query_log import QueryLog
@@ -69,7 +69,6 @@ _EVENTS_AT_ONCE: Final = 64
 _COMPARED: Final = 64
 """Connections among which the one that holds most is looked for."""
 _SWEEP_S: Final = 1.0
-_TELL_EVERY_S: Final = 60.0
 _READABLE: Final[int] = select.EPOLLIN
 _WRITABLE: Final[int] = select.EPOLLOUT
 _GONE: Final[int] = select.EPOLLHUP | select.EPOLLERR
@@ -174,7 +173,7 @@ class TcpListener:
         self._queue: deque[_Connection] = deque()
         self._is_scheduled = self._is_closed = False
         self._idle_closed = self._stalled = self._shed = self._held_most = 0
-        self._told_s = -_TELL_EVERY_S
+        self._lines = LogInterval()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -339,9 +338,7 @@ class TcpListener:
             self.epoll.close()
 
     def _tell(self, cut: "_Connection") -> None:
-        now_s = self._clock()
-        if now_s >= self._told_s + _TELL_EVERY_S:
-            self._told_s = now_s
+        if self._lines.may_pass(self._clock()):
             logger.warning(
                 "TCP connections hold more than %d octets of requests, and of replies that "
                 "clients do not take: the one that holds most is cut, now one of %s with %d; "

@@ -32,6 +32,7 @@ from aiohttp import web
 
 from mcsdns.metrics.catalog import HTTP_CLOSED
 from mcsdns.server.accept import Opening
+from mcsdns.stats import LogInterval
 from mcsdns.web.head import END, HeadLimits, fault_of, response
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ _DISCARDED_BYTES: Final = 1 << 20
 _SMALL_BYTES: Final = 2048
 """A head so long is read even when all heads together take too much: those of probes are less."""
 _SWEEP_S: Final = 0.25
-_TELL_EVERY_S: Final = 60.0
 
 
 _WHY: Final[dict[Reason, str]] = {
@@ -115,7 +115,7 @@ class Connections:
         self.unsent_bytes = 0
         self._is_pumping = False
         self._closed: dict[str, int] = dict.fromkeys(HTTP_CLOSED, 0)
-        self._told_s = -_TELL_EVERY_S
+        self._lines = LogInterval()
         self._sweeper: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -185,9 +185,7 @@ class Connections:
     def count(self, reason: Reason) -> None:
         """Count a connection that is closed."""
         self._closed[reason] += 1
-        now_s = self.clock()
-        if now_s >= self._told_s + _TELL_EVERY_S:
-            self._told_s = now_s
+        if self._lines.may_pass(self.clock()):
             logger.warning(
                 "a connection to the probes or the status page was closed: %s; %d are open, "
                 "mcsdns_http_closed_total counts such; a NetworkPolicy says who may connect",

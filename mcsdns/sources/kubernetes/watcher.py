@@ -84,7 +84,7 @@ logger = logging.getLogger(__name__)
 PAGE_OBJECTS: Final = 500
 _LEAST_PAGE: Final = 2
 """So many objects always fit `codec.MOST_BYTES`."""
-_MOST_PROBLEMS: Final = 2000
+MOST_PROBLEMS: Final = 2000
 """So many objects are kept with the texts of their problems, and counted only beyond that."""
 _LOGGED_PER_LIST: Final = 20
 _MISSED_BOOKMARKS: Final = 3.25
@@ -601,7 +601,7 @@ class Watcher:
         if not problems:
             del self.problems[key]
             return
-        if key not in self.problems and len(self.problems) >= _MOST_PROBLEMS:
+        if key not in self.problems and len(self.problems) >= MOST_PROBLEMS:
             problems = tuple(map(_without_text, sorted({each.reason for each in problems})))
         self.problems[key] = problems
         self._confirmed.add(key)

@@ -172,7 +172,7 @@ async def test_a_page_without_end_fails_and_the_next_list_begins_as_ever(
 async def test_problems_of_very_many_objects_are_counted_and_few_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "_MOST_PROBLEMS", 5)
+    monkeypatch.setattr(watcher, "MOST_PROBLEMS", 5)
     async with FakeApi() as served:
         for number in range(20):
             bad = service_import(f"p{number}", ips=["10.0.0.1", "evil\n\x1b[31m" + "x" * 5000])
